@@ -1,0 +1,428 @@
+"""Apply: how each event changes the world. Trusts its events, decides nothing, and returns rows for the projections.
+
+To add an event: its class and number in ``events.py``, its function here, and who emits it in ``decide.py``.
+"""
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from . import events as ev
+from .errors import Problem
+from .ids import Epoch, EventSeq, NodeId, SiteId
+from .ledger import Transfer, transfers_for_credit_note, transfers_for_invoice
+from .metering import token_row, usage_row
+from .units import MS_PER_MINUTE
+from .workload import EndReason, Placement, Workload, WorkloadType
+from .workload import State as WorkloadState
+from .world import ALARMS_KEPT, REQUEST_RETENTION_MS, AuditRow, Done, Row, TenantRecord, Token, World
+
+BACKOFF_FIRST_MS = 1_000
+BACKOFF_MOST_MS = 5 * MS_PER_MINUTE
+
+_RESTARTED = frozenset({WorkloadType.SERVICE, WorkloadType.FILLER, WorkloadType.CLUSTER})
+_REQUEUED = frozenset({EndReason.PREEMPTED, EndReason.NODE_LOST, EndReason.DRAINED, EndReason.START_FAILED})
+
+
+def backoff_ms(attempt: int) -> int:
+    """How long a workload waits after its ``attempt``-th try ended badly: doubling from one second to five minutes."""
+    return int(min(BACKOFF_FIRST_MS << min(attempt - 1, 20), BACKOFF_MOST_MS))
+
+
+def outcome(work: Workload, reason: EndReason, exit_codes: Sequence[int]) -> WorkloadState:
+    """The state of a workload after its placement ended: a job's end is final, a service comes back unless it was stopped."""
+    if reason is EndReason.STOPPED:
+        return WorkloadState.STOPPED
+    if reason in _REQUEUED:
+        return WorkloadState.QUEUED
+    if work.spec.type in _RESTARTED and reason is not EndReason.MAX_DURATION:
+        return WorkloadState.QUEUED
+    clean = reason is EndReason.EXITED and all(code == 0 for code in exit_codes)
+    return WorkloadState.SUCCEEDED if clean else WorkloadState.FAILED
+
+
+def apply(world: World, committed: ev.Committed) -> list[Row]:
+    """Change the world by one event; its number must be the world's version."""
+    state = world.state
+    if committed.seq != state.version:
+        raise ValueError(f"event {committed.seq} does not follow version {state.version}")
+    world.at(committed.at_ms)
+    rows = _APPLY[type(committed.event)](world, committed, committed.event)
+    state.version += 1
+    state.last_ms = committed.at_ms
+    return rows
+
+
+def _remember(world: World, committed: ev.Committed, made: str, digest: str = "") -> None:
+    """Remember what an idempotency key did, and forget those of two days ago."""
+    if not committed.request:
+        return
+    requests = world.state.requests
+    key = committed.request.hex()
+    done = requests.get(key)
+    if done is not None:
+        done.count += 1
+        return
+    requests[key] = Done(digest, made, 1, committed.at_ms)
+    horizon = committed.at_ms - REQUEST_RETENTION_MS
+    while (oldest := next(iter(requests))) != key and requests[oldest].at_ms < horizon:
+        del requests[oldest]
+
+
+def _audit(committed: ev.Committed, subject: str, verdict: str) -> list[Row]:
+    kind = type(committed.event).__name__
+    return [AuditRow(committed.seq, committed.at_ms, committed.actor, kind, subject, verdict)]
+
+
+def _opened(world: World, _: ev.Committed, event: ev.JournalOpened) -> list[Row]:
+    world.state.journal = event.journal
+    return []
+
+
+def _started(world: World, committed: ev.Committed, event: ev.ControlStarted) -> list[Row]:
+    world.state.epoch = Epoch(event.epoch)
+    return _audit(committed, f"epoch {event.epoch}", "")
+
+
+def _decided(world: World, committed: ev.Committed, event: ev.DecisionRecorded) -> list[Row]:
+    world.state.verdicts[event.verdict.id] = event.verdict
+    return _audit(committed, f"{event.verdict.action} {event.verdict.place}", event.verdict.id)
+
+
+def _document(world: World, committed: ev.Committed, event: ev.DocumentApplied) -> list[Row]:
+    world.state.documents[f"{event.kind}/{event.name}"] = event.document
+    world.take_document(event.kind, event.document)
+    if event.kind == "tenant":
+        for tenant in world.tenants:
+            if tenant not in world.state.tenants:
+                world.state.tenants[tenant] = TenantRecord(number=len(world.state.tenants))
+    elif event.kind == "estate":
+        world.rebuild()
+    _remember(world, committed, event.name)
+    return _audit(committed, f"{event.kind} {event.name}", event.verdict)
+
+
+def _removed(world: World, committed: ev.Committed, event: ev.DocumentRemoved) -> list[Row]:
+    world.state.documents.pop(f"{event.kind}/{event.name}", None)
+    world.drop_document(event.kind, event.name)
+    return _audit(committed, f"{event.kind} {event.name}", event.verdict)
+
+
+def _token(world: World, committed: ev.Committed, event: ev.TokenIssued) -> list[Row]:
+    number = len(world.state.tokens) + 1
+    token = Token(event.token, number, event.hash, event.role, event.tenant, event.holder, event.expires_ms)
+    world.state.tokens[event.hash] = token
+    world.by_number[number] = token
+    _remember(world, committed, event.token)
+    return _audit(committed, event.token, event.verdict)
+
+
+def _token_revoked(world: World, committed: ev.Committed, event: ev.TokenRevoked) -> list[Row]:
+    for token in world.state.tokens.values():
+        if token.id == event.token:
+            token.revoked = True
+    return _audit(committed, event.token, event.verdict)
+
+
+def _submitted(world: World, committed: ev.Committed, event: ev.WorkloadSubmitted) -> list[Row]:
+    ident = event.workload
+    work = Workload(
+        ident, event.tenant, event.spec, committed.at_ms, committed.seq, since_ms=committed.at_ms, verdict=event.verdict
+    )
+    world.state.workloads[ident] = work
+    world.queue[ident] = work
+    world.state.tenants[event.tenant].next_workload += 1
+    _remember(world, committed, ident, event.request_digest)
+    return []
+
+
+def _enter(world: World, work: Workload, state: WorkloadState, at_ms: int, reason: str = "") -> None:
+    work.state = state
+    work.since_ms = at_ms
+    work.reason = reason
+
+
+def _refused(world: World, committed: ev.Committed, event: ev.WorkloadRefused) -> list[Row]:
+    work = world.state.workloads[event.workload]
+    _enter(world, work, WorkloadState.REFUSED, committed.at_ms, f"{event.refusal}: {event.detail}")
+    world.queue.pop(work.id, None)
+    return _audit(committed, work.id, event.verdicts[0] if event.verdicts else "")
+
+
+def _made(world: World, committed: ev.Committed, event: ev.PlacementMade) -> list[Row]:
+    work = world.state.workloads[event.workload]
+    placement = Placement(
+        id=event.placement,
+        workload=event.workload,
+        tenant=event.tenant,
+        site=event.site,
+        ranks=event.ranks,
+        made_ms=committed.at_ms,
+        made_seq=committed.seq,
+        verdict=event.verdict,
+        project=work.spec.project,
+        contract=event.contract,
+    )
+    world.state.placements[placement.id] = placement
+    world.queue.pop(work.id, None)
+    _enter(world, work, WorkloadState.PLACED, committed.at_ms)
+    work.attempt += 1
+    work.placement = placement.id
+    work.site = event.site
+    world.hold(placement, 1)
+    world.unsettled[placement.id] = None
+    return []
+
+
+def _placement_started(world: World, committed: ev.Committed, event: ev.PlacementStarted) -> list[Row]:
+    placement = world.state.placements[event.placement]
+    placement.started_ms = placement.metered_ms = committed.at_ms
+    placement.endpoints = event.endpoints
+    placement.isolation = event.isolation
+    if placement.stop_reason is None:
+        _enter(world, world.state.workloads[placement.workload], WorkloadState.RUNNING, committed.at_ms)
+    world.settle(placement)
+    return []
+
+
+def _meter(
+    world: World, committed: ev.Committed, placement: Placement, event: ev.UsageMetered | ev.PlacementEnded
+) -> list[Row]:
+    fleet = world.fleet
+    hardware = [fleet.hardware[fleet.node_hardware[fleet.node_index[NodeId(rank.node)]]] for rank in placement.ranks]
+    row = usage_row(
+        placement,
+        placement.project,
+        placement.contract,
+        world.site(placement.site),
+        hardware,
+        event.ranks,
+        seq=EventSeq(committed.seq),
+        at_ms=committed.at_ms,
+        period=world.period(committed.at_ms),
+        source=event.source,
+        estimated=event.estimated,
+    )
+    if isinstance(row, Problem):
+        # decide never lets such a report through; an event that holds one was not written by it.
+        raise ValueError(row.line())
+    placement.metered = event.ranks
+    placement.metered_ms = committed.at_ms
+    if row is None:
+        return []
+    world.state.usage.add(row)
+    return [row]
+
+
+def _metered(world: World, committed: ev.Committed, event: ev.UsageMetered) -> list[Row]:
+    return _meter(world, committed, world.state.placements[event.placement], event)
+
+
+def _ended(world: World, committed: ev.Committed, event: ev.PlacementEnded) -> list[Row]:
+    placement = world.state.placements[event.placement]
+    rows = _meter(world, committed, placement, event)
+    world.hold(placement, -1)
+    del world.state.placements[placement.id]
+    world.unsettled.pop(placement.id, None)
+    work = world.state.workloads[placement.workload]
+    work.placement = None
+    work.exit_codes = event.exit_codes
+    after = outcome(work, event.reason, event.exit_codes)
+    _enter(world, work, after, committed.at_ms, event.detail or str(event.reason))
+    if after is WorkloadState.QUEUED:
+        work.pause_wanted = False
+        world.queue[work.id] = work
+    return rows
+
+
+def _stop(world: World, committed: ev.Committed, event: ev.StopRequested) -> list[Row]:
+    work = world.state.workloads[event.workload]
+    placement = world.state.placements.get(work.placement) if work.placement else None
+    if placement is None:
+        world.queue.pop(work.id, None)
+        _enter(world, work, WorkloadState.STOPPED, committed.at_ms, "stopped while it waited")
+    else:
+        _leave(world, committed.at_ms, placement, EndReason.STOPPED, "stop requested")
+    return _audit(committed, work.id, event.verdict)
+
+
+def _leave(world: World, at_ms: int, placement: Placement, reason: EndReason, detail: str) -> None:
+    placement.stop_reason = reason
+    placement.stop_since_ms = placement.stop_since_ms or at_ms
+    _enter(world, world.state.workloads[placement.workload], WorkloadState.STOPPING, at_ms, detail)
+    world.settle(placement)
+
+
+def _pause(world: World, committed: ev.Committed, event: ev.PauseRequested) -> list[Row]:
+    work = world.state.workloads[event.workload]
+    work.pause_wanted = event.pause
+    if work.placement:
+        world.settle(world.state.placements[work.placement])
+    return _audit(committed, work.id, event.verdict)
+
+
+def _pause_observed(world: World, committed: ev.Committed, event: ev.PauseObserved) -> list[Row]:
+    placement = world.state.placements[event.placement]
+    placement.paused = event.paused
+    if placement.stop_reason is None:
+        state = WorkloadState.PAUSED if event.paused else WorkloadState.RUNNING
+        _enter(world, world.state.workloads[placement.workload], state, committed.at_ms)
+    world.settle(placement)
+    return []
+
+
+def _evicted(world: World, committed: ev.Committed, event: ev.EvictionRequested) -> list[Row]:
+    _leave(world, committed.at_ms, world.state.placements[event.placement], event.reason, event.detail)
+    return []
+
+
+def _requeued(world: World, _: ev.Committed, event: ev.WorkloadRequeued) -> list[Row]:
+    work = world.state.workloads[event.workload]
+    work.reason = event.reason
+    work.not_before_ms = event.not_before_ms
+    return []
+
+
+def _node(world: World, committed: ev.Committed, event: ev.NodeStateChanged) -> list[Row]:
+    node = NodeId(event.node)
+    if event.state == "ready":
+        world.state.nodes.pop(node, None)
+    else:
+        world.state.nodes[node] = (event.state, event.reason)
+    index = world.fleet.node_index.get(node)
+    if index is not None:
+        world.node_ready[index] = event.state == "ready"
+    return _audit(committed, node, event.verdict)
+
+
+def _tokens(world: World, committed: ev.Committed, event: ev.TokensMetered) -> list[Row]:
+    placement = world.state.placements[event.placement]
+    reported = (event.input_tokens, event.output_tokens)
+    row = token_row(
+        placement,
+        placement.project,
+        placement.contract,
+        reported,
+        placement.tokens,
+        seq=EventSeq(committed.seq),
+        at_ms=committed.at_ms,
+        period=world.period(committed.at_ms),
+        source=event.source,
+    )
+    if isinstance(row, Problem):
+        raise ValueError(row.line())
+    placement.tokens = reported
+    placement.token_batches = event.batch + 1
+    if row is None:
+        return []
+    world.state.usage.add(row)
+    return [row]
+
+
+def _invoice(world: World, committed: ev.Committed, event: ev.InvoiceIssued) -> list[Row]:
+    transfers = transfers_for_invoice(event, EventSeq(committed.seq))
+    world.state.invoices[event.invoice] = event
+    _remember(world, committed, event.invoice)
+    return [*_book(world, transfers), *_audit(committed, event.invoice, event.verdict)]
+
+
+def _credit(world: World, committed: ev.Committed, event: ev.CreditNoteIssued) -> list[Row]:
+    state = world.state
+    invoice = state.invoices[event.invoice]
+    transfers = transfers_for_credit_note(event, invoice, state.credits.values(), EventSeq(committed.seq))
+    state.credits[event.note] = event
+    _remember(world, committed, event.note)
+    return [*_book(world, transfers), *_audit(committed, event.note, event.verdict)]
+
+
+def _book(world: World, transfers: Sequence[Transfer]) -> Sequence[Transfer]:
+    for transfer in transfers:
+        world.state.ledger.apply(transfer)
+    return transfers
+
+
+def _erased(world: World, committed: ev.Committed, event: ev.TenantErased) -> list[Row]:
+    world.state.tenants[event.tenant].erased = True
+    return _audit(committed, event.tenant, event.verdict)
+
+
+def _log_read(world: World, committed: ev.Committed, event: ev.LogRead) -> list[Row]:
+    return _audit(committed, f"{event.workload} rank {event.rank}", event.verdict)
+
+
+def _alarm(world: World, committed: ev.Committed, event: ev.AlarmRaised) -> list[Row]:
+    alarms = world.state.alarms
+    alarms.append((committed.at_ms, event))
+    del alarms[:-ALARMS_KEPT]
+    return _audit(committed, event.subject, "")
+
+
+_APPLY: dict[type, Callable[[World, ev.Committed, Any], list[Row]]] = {
+    ev.JournalOpened: _opened,
+    ev.ControlStarted: _started,
+    ev.DecisionRecorded: _decided,
+    ev.DocumentApplied: _document,
+    ev.DocumentRemoved: _removed,
+    ev.TokenIssued: _token,
+    ev.TokenRevoked: _token_revoked,
+    ev.WorkloadSubmitted: _submitted,
+    ev.WorkloadRefused: _refused,
+    ev.PlacementMade: _made,
+    ev.PlacementStarted: _placement_started,
+    ev.UsageMetered: _metered,
+    ev.PlacementEnded: _ended,
+    ev.StopRequested: _stop,
+    ev.PauseRequested: _pause,
+    ev.PauseObserved: _pause_observed,
+    ev.EvictionRequested: _evicted,
+    ev.WorkloadRequeued: _requeued,
+    ev.NodeStateChanged: _node,
+    ev.TokensMetered: _tokens,
+    ev.InvoiceIssued: _invoice,
+    ev.CreditNoteIssued: _credit,
+    ev.TenantErased: _erased,
+    ev.LogRead: _log_read,
+    ev.AlarmRaised: _alarm,
+}
+
+
+def streams(world: World, event: ev.Event) -> tuple[str, ...]:
+    """The streams that an event concerns, asked before it is applied: its tenant's, its site's, else the operator's."""
+    match event:
+        case ev.WorkloadSubmitted(tenant=tenant) | ev.TenantErased(tenant=tenant):
+            return (f"tenant:{tenant}",)
+        case ev.PlacementMade(tenant=tenant, site=site):
+            return (f"tenant:{tenant}", f"site:{site}")
+        case (
+            ev.PlacementStarted(placement=placement)
+            | ev.PlacementEnded(placement=placement)
+            | ev.UsageMetered(placement=placement)
+            | ev.TokensMetered(placement=placement)
+            | ev.EvictionRequested(placement=placement)
+            | ev.PauseObserved(placement=placement)
+        ):
+            known = world.state.placements[placement]
+            return (f"tenant:{known.tenant}", f"site:{known.site}")
+        case (
+            ev.StopRequested(workload=workload)
+            | ev.PauseRequested(workload=workload)
+            | ev.WorkloadRequeued(workload=workload)
+            | ev.WorkloadRefused(workload=workload)
+            | ev.LogRead(workload=workload)
+        ):
+            return (f"tenant:{world.state.workloads[workload].tenant}",)
+        case ev.InvoiceIssued(tenant=tenant) | ev.CreditNoteIssued(tenant=tenant):
+            return (f"tenant:{tenant}", "operator")
+        case ev.NodeStateChanged(node=node):
+            return (f"site:{_site_of(world, node)}",)
+        case ev.TokenIssued(tenant=tenant) if tenant:
+            return (f"tenant:{tenant}", "operator")
+        case ev.DecisionRecorded(verdict=verdict) if "@" in verdict.subject:
+            return (f"tenant:{verdict.subject.partition('@')[2]}", "operator")
+        case ev.DocumentApplied(kind="tenant", name=name) | ev.DocumentRemoved(kind="tenant", name=name):
+            return (f"tenant:{name}", "operator")
+        case _:
+            return ("operator",)
+
+
+def _site_of(world: World, node: str) -> SiteId:
+    return SiteId(node.split("/", 1)[0])

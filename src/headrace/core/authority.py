@@ -1,0 +1,101 @@
+"""One authority: every right of a person and every place of a workload is asked of ``decide``.
+
+A decision is (class of subject, action, place, digests): it is stored once by its content and named by its digest,
+so that a million placements of one class refer to one verdict. Replay uses the recorded verdicts.
+"""
+
+import hashlib
+import json
+from dataclasses import dataclass, field
+from enum import StrEnum
+from typing import Protocol
+
+from .ids import Digest, TenantId
+
+
+class Role(StrEnum):
+    """What a token may do; a tenant's roles are bound to that tenant."""
+
+    OPERATOR_ADMIN = "operator-admin"
+    TENANT_ADMIN = "tenant-admin"
+    TENANT_MEMBER = "tenant-member"
+    SYSTEM = "system"
+
+
+@dataclass(frozen=True, slots=True)
+class Subject:
+    """Who asks: a token's principal, or the control plane itself (``SYSTEM``), or a class of workload."""
+
+    kind: str
+    id: str
+    role: Role
+    tenant: TenantId | None = None
+
+    @property
+    def klass(self) -> str:
+        """The class that a verdict is stored under: no verdict is about one person."""
+        return f"{self.role}@{self.tenant}" if self.tenant else str(self.role)
+
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    """What is asked about: a kind of thing, whose it is (None: the operator's), and which one."""
+
+    kind: str
+    tenant: TenantId | None = None
+    id: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """A decision with its reasons; ``policy`` and ``facts`` are digests of what decided it."""
+
+    subject: str
+    action: str
+    place: str
+    allowed: bool
+    reasons: tuple[str, ...]
+    policy: Digest
+    facts: Digest
+
+    @property
+    def id(self) -> Digest:
+        """The digest of the content, by which events refer to the verdict."""
+        return digest_of([self.subject, self.action, self.place, self.allowed, self.reasons, self.policy, self.facts])
+
+
+def digest_of(value: object) -> Digest:
+    """SHA-256 of a value's canonical JSON."""
+    text = json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
+    return Digest(hashlib.sha256(text.encode()).hexdigest())
+
+
+@dataclass(frozen=True, slots=True)
+class Policy:
+    """Rules for an action: which roles may, or in which countries a workload may be placed (empty: in any)."""
+
+    name: str
+    countries: tuple[str, ...] = ()
+
+    @property
+    def digest(self) -> Digest:
+        """The digest of the rules."""
+        return digest_of(["policy", self.name, sorted(self.countries)])
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """What a policy engine is asked: may ``subject`` do ``action`` to ``target``, given ``facts``."""
+
+    subject: Subject
+    action: str
+    target: Target
+    facts: dict[str, str | int | bool] = field(default_factory=dict)
+
+
+class PolicyEngine(Protocol):
+    """Evaluates a policy: deterministic, without clock, I/O or chance."""
+
+    def evaluate(self, policy: Policy, request: Request) -> Verdict:
+        """Judge ``request`` by ``policy``."""
+        ...

@@ -1,0 +1,129 @@
+"""Whether documents may change as asked: nothing in use goes, and no limit falls below what already draws on it."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from typing import Any
+
+from .errors import Problem, ProblemCode, unknown
+from .ids import NodeId, TenantId
+from .workload import TERMINAL
+from .world import World
+
+
+def check_changes(world: World, wanted: Mapping[str, dict[str, Any]], removed: Sequence[str]) -> list[Problem]:
+    """Problems of applying ``wanted`` (by ``kind/name``) and dropping ``removed``; none when it may be done."""
+    documents = {key: value for key, value in world.state.documents.items() if key not in removed} | dict(wanted)
+    if documents == world.state.documents:
+        return []
+    problems = _one_estate(documents)
+    if problems:
+        return problems
+    # A trial world of the same placements over the new documents: what it can't hold, the change would break.
+    problems = _nodes_in_use(world, documents)
+    if problems:
+        return problems
+    trial = World(replace(world.state, documents=documents, requests={}), world.policies)
+    trial.at(world.day * 86_400_000)
+    return [*_references(trial), *_tenants_in_use(world, trial), *_contracts_in_use(world, trial), *_limits(trial)]
+
+
+def _one_estate(documents: Mapping[str, dict[str, Any]]) -> list[Problem]:
+    estates = [key for key in documents if key.startswith("estate/")]
+    if len(estates) <= 1:
+        return []
+    step = "One control plane runs one operator's estate: remove the other first, or start another with its own state."
+    return [Problem(ProblemCode.CONFLICT, f"there would be {len(estates)} estates;", step, related=tuple(sorted(estates)))]
+
+
+def _nodes_in_use(world: World, documents: Mapping[str, dict[str, Any]]) -> list[Problem]:
+    estate = {key: value for key, value in documents.items() if key.startswith("estate/")}
+    if estate == {key: value for key, value in world.state.documents.items() if key.startswith("estate/")}:
+        return []
+    fresh = World(replace(world.state, documents=dict(estate), placements={}, workloads={}, requests={}))
+    users: dict[str, list[str]] = {}
+    for placement in world.state.placements.values():
+        for rank in placement.ranks:
+            if _hardware(fresh, rank.node) != _hardware(world, rank.node):
+                users.setdefault(rank.node, []).append(placement.workload)
+    return [
+        _in_use(f"node {node} would go or change its hardware, but is in use;", by)
+        for node, by in sorted(users.items())
+    ]
+
+
+def _hardware(world: World, node: str) -> object:
+    index = world.fleet.node_index.get(NodeId(node))
+    return None if index is None else world.fleet.hardware[world.fleet.node_hardware[index]]
+
+
+def _in_use(message: str, by: Sequence[str]) -> Problem:
+    step = "Stop or drain them first."
+    return Problem(ProblemCode.IN_USE, message, step, related=tuple(sorted(set(by)))[:20])
+
+
+def _references(trial: World) -> list[Problem]:
+    """Names that documents refer to and nothing has."""
+    problems = []
+    for contract in trial.contracts.values():
+        where = f"contract {contract.id}"
+        if contract.tenant not in trial.tenants:
+            problems.append(replace(unknown("tenant", contract.tenant, trial.tenants), where=where))
+        if contract.plan not in trial.plans:
+            problems.append(replace(unknown("price-plan", contract.plan, trial.plans), where=where))
+        if contract.site is not None and contract.site not in trial.fleet.site_index:
+            problems.append(replace(unknown("site", contract.site, trial.fleet.site_index), where=where))
+    return problems
+
+
+def _tenants_in_use(world: World, trial: World) -> list[Problem]:
+    problems = []
+    gone = [tenant for tenant in world.tenants if tenant not in trial.tenants]
+    for tenant in gone:
+        live = [w.id for w in world.state.workloads.values() if w.tenant == tenant and w.state not in TERMINAL]
+        tokens = [t.id for t in world.state.tokens.values() if t.tenant == tenant and not t.revoked]
+        if live or tokens:
+            problems.append(_in_use(f"tenant {tenant} is in use;", [*live, *tokens]))
+    for tenant, after in trial.tenants.items():
+        before = world.tenants.get(tenant)
+        lost = [p for p in before.projects if p not in after.projects] if before else []
+        for project in lost:
+            live = [w.id for w in _live(world, tenant) if w.spec.project == project]
+            if live:
+                problems.append(_in_use(f"project {project} of tenant {tenant} is in use;", live))
+    return problems
+
+
+def _live(world: World, tenant: TenantId) -> list[Any]:
+    return [w for w in world.state.workloads.values() if w.tenant == tenant and w.state not in TERMINAL]
+
+
+def _contracts_in_use(world: World, trial: World) -> list[Problem]:
+    users: dict[str, list[str]] = {}
+    for placement in world.state.placements.values():
+        if placement.contract and placement.contract not in trial.contracts:
+            users.setdefault(placement.contract, []).append(placement.workload)
+    return [_in_use(f"contract {name} is in use;", by) for name, by in sorted(users.items())]
+
+
+def _limits(trial: World) -> list[Problem]:
+    """Placements that the new documents would no longer allow where they are: by law, by dedication, by power."""
+    problems = []
+    loaded: dict[int, list[str]] = {}
+    for placement in trial.state.placements.values():
+        number = trial.fleet.site_index[placement.site]
+        site = trial.fleet.sites[number]
+        work = trial.state.workloads[placement.workload]
+        if not trial.place_verdict(placement.tenant, work.spec.policy, number).allowed:
+            problems.append(_in_use(f"site {site.id} would no longer be allowed for what runs there;", [work.id]))
+        if site.dedicated_to not in (None, placement.tenant):
+            problems.append(_in_use(f"site {site.id} would be dedicated to {site.dedicated_to}, but others use it;", [work.id]))
+        for rank in placement.ranks:
+            node = trial.fleet.node_index[NodeId(rank.node)]
+            for element in trial.fleet.path(int(trial.fleet.node_leaf[node])):
+                loaded.setdefault(element, []).append(work.id)
+    for element, users in sorted(loaded.items()):
+        drawn, limit = int(trial.power_w[element]), int(trial.fleet.power_limit_w[element])
+        if drawn > limit:
+            ident = trial.fleet.power_ids[element]
+            problems.append(_in_use(f"{ident} would be limited to {limit} W of IT load, but up to {drawn} W draw on it;", users))
+    return problems

@@ -1,0 +1,135 @@
+"""Documents in their normalised form: plain dicts that JSON can hold, and back.
+
+This is what a ``DocumentApplied`` event carries. The form is canonical: one meaning has one dict, so that applying a
+document twice shows no change. Fields at their default are left out, so that a field added later (with a default)
+does not change documents that were applied before it existed.
+"""
+
+import types
+from collections.abc import Mapping
+from dataclasses import MISSING, Field, fields, is_dataclass
+from enum import Enum
+from functools import lru_cache
+from typing import Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
+
+from headrace.core.contracts import Contract, PricePlan, Tenant
+from headrace.core.estate import Estate
+from headrace.core.workload import WorkloadSpec
+
+T = TypeVar("T")
+Core = Estate | Tenant | PricePlan | Contract | WorkloadSpec
+
+DOCUMENT_TYPES: dict[str, type[Estate | Tenant | PricePlan | Contract | WorkloadSpec]] = {
+    "estate": Estate,
+    "tenant": Tenant,
+    "price-plan": PricePlan,
+    "contract": Contract,
+    "workload": WorkloadSpec,
+}
+"""The kinds of document and the core type of each."""
+
+
+def document_name(value: Core) -> str:
+    """The name that a document is applied under: an estate's is its operator's."""
+    match value:
+        case Estate():
+            return value.operator.id
+        case WorkloadSpec():
+            return value.name
+        case _:
+            return value.id
+
+
+def normalise(kind: str, name: str, value: Core) -> dict[str, Any]:
+    """The normalised form of a document; ValueError when ``value`` is not of ``kind`` or not called ``name``."""
+    wanted = DOCUMENT_TYPES.get(kind)
+    if wanted is None or not isinstance(value, wanted):
+        raise ValueError(f"a {type(value).__name__} is no document of kind {kind!r}")
+    if document_name(value) != name:
+        raise ValueError(f"the document {kind}/{name} calls itself {document_name(value)!r}")
+    plain: dict[str, Any] = to_plain(value)
+    return plain
+
+
+def from_normalised(kind: str, document: Mapping[str, Any]) -> Core:
+    """The core object of a normalised document; ValueError for one that this version can't have written."""
+    wanted = DOCUMENT_TYPES.get(kind)
+    if wanted is None:
+        raise ValueError(f"no kind of document {kind!r}; known: {', '.join(DOCUMENT_TYPES)}")
+    return from_plain(wanted, document)
+
+
+def to_plain(value: Any) -> Any:
+    """A core value as dicts, lists, strings, numbers and None; fields at their default are left out."""
+    if is_dataclass(value) and not isinstance(value, type):
+        pairs = ((field, getattr(value, field.name)) for field in fields(value))
+        return {field.name: to_plain(part) for field, part in pairs if not _is_default(field, part)}
+    if isinstance(value, Enum):
+        return value.value
+    if isinstance(value, Mapping):
+        return {str(key): to_plain(value[key]) for key in sorted(value)}
+    if isinstance(value, tuple | list):
+        return [to_plain(part) for part in value]
+    return value
+
+
+def from_plain(wanted: type[T], data: Any) -> T:
+    """A value of type ``wanted`` from its plain form; ValueError that names the type that did not fit."""
+    value: T = _build(wanted, data)
+    return value
+
+
+def _is_default(field: Field[Any], value: Any) -> bool:
+    if field.default is not MISSING:
+        return bool(value == field.default)
+    return field.default_factory is not MISSING and bool(value == field.default_factory())
+
+
+@lru_cache(maxsize=256)
+def _hints(wanted: type) -> dict[str, Any]:
+    return get_type_hints(wanted)
+
+
+def _build(wanted: Any, data: Any) -> Any:
+    wanted = getattr(wanted, "__supertype__", wanted)
+    if is_dataclass(wanted) and isinstance(wanted, type):
+        return _build_dataclass(wanted, data)
+    if isinstance(wanted, type) and issubclass(wanted, Enum):
+        return wanted(data)
+    origin, parts = get_origin(wanted), get_args(wanted)
+    if origin is Literal:
+        return _checked(data in parts, wanted, data)
+    if origin in (Union, types.UnionType):
+        inner = [part for part in parts if part is not type(None)]
+        return None if data is None else _build(inner[0], data)
+    if origin is tuple:
+        _checked(isinstance(data, list | tuple), wanted, data)
+        return tuple(_build(parts[0], part) for part in data)
+    if origin is dict:
+        _checked(isinstance(data, Mapping), wanted, data)
+        return {key: _build(parts[1], part) for key, part in data.items()}
+    return _scalar(wanted, data)
+
+
+def _scalar(wanted: type, data: Any) -> Any:
+    if wanted is float and type(data) is int:
+        return float(data)
+    return _checked(type(data) is wanted, wanted, data)
+
+
+def _build_dataclass(wanted: type, data: Any) -> Any:
+    _checked(isinstance(data, Mapping), wanted, data)
+    hints = _hints(wanted)
+    strange = sorted(set(data) - set(hints))
+    if strange:
+        raise ValueError(f"{wanted.__name__} has no field {strange[0]!r}: was it written by a newer version?")
+    try:
+        return wanted(**{key: _build(hints[key], part) for key, part in data.items()})
+    except TypeError as error:
+        raise ValueError(f"{wanted.__name__}: {error}") from error
+
+
+def _checked(fits: bool, wanted: Any, data: Any) -> Any:
+    if not fits:
+        raise ValueError(f"{type(data).__name__} where {getattr(wanted, '__name__', wanted)} belongs")
+    return data

@@ -1,0 +1,229 @@
+"""What can be asked of the writer. A command that changes nothing twice is one that may be sent twice."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from .authority import Role
+from .ids import InvoiceNumber, NodeId, PlacementId, TenantId, TokenId, WorkloadId
+from .observation import NodeReport, PlacementReport
+from .scheduling.proposal import Plan
+from .workload import WorkloadSpec
+
+
+@dataclass(frozen=True, slots=True)
+class StartControl:
+    """Take the journal over: the first command of every start. ``journal`` names a new one, and is ignored otherwise."""
+
+    journal: str
+    version: str
+    boot_id: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class NormalisedDocument:
+    """A document as its edge leaves it: normalised, so that the same meaning is the same document."""
+
+    kind: str
+    name: str
+    document: dict[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class ApplyDocuments:
+    """Apply documents, all or none; what already is so makes no event."""
+
+    documents: tuple[NormalisedDocument, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class RemoveDocument:
+    """Remove a document that nothing uses."""
+
+    kind: str
+    name: str
+
+
+@dataclass(frozen=True, slots=True)
+class IssueToken:
+    """Make an API token known by its SHA-256; ``holder`` refers to a person in the vault."""
+
+    hash: str
+    role: Role
+    tenant: TenantId | None
+    holder: str = ""
+    expires_ms: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class RevokeToken:
+    """Let a token open nothing any more."""
+
+    token: TokenId
+
+
+@dataclass(frozen=True, slots=True)
+class Submit:
+    """Submit workloads of one tenant, all or none; ``digest`` is of what was asked, to tell a repeated key from a reused one."""
+
+    tenant: TenantId
+    specs: Sequence[WorkloadSpec]
+    digest: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Stop:
+    """Stop a workload for good."""
+
+    workload: WorkloadId
+
+
+@dataclass(frozen=True, slots=True)
+class Pause:
+    """Pause a workload (``pause`` true) or let it go on."""
+
+    workload: WorkloadId
+    pause: bool
+
+
+@dataclass(frozen=True, slots=True)
+class SetNodes:
+    """Drain nodes (``state`` draining) or take them back (``ready``); with ``evict`` what runs on them is moved."""
+
+    nodes: tuple[NodeId, ...]
+    state: str
+    reason: str = ""
+    evict: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class AdoptPlan:
+    """Adopt what is still right of a plan."""
+
+    plan: Plan
+
+
+@dataclass(frozen=True, slots=True)
+class Observe:
+    """What the engines report. ``failed`` are placements that can't be started, with why; ``missing`` ones no engine knows any more.
+
+    With ``meter_ms`` the usage of every reported placement that was last metered so long ago is recorded (0: of all).
+    """
+
+    reports: Sequence[PlacementReport]
+    nodes: Sequence[NodeReport] = ()
+    failed: Sequence[tuple[PlacementId, str]] = ()
+    missing: Sequence[PlacementId] = ()
+    isolation: str = ""
+    meter_ms: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class RecordTokens:
+    """A replica's cumulative token counters, as batch number ``batch`` of its placement."""
+
+    placement: PlacementId
+    batch: int
+    input_tokens: int
+    output_tokens: int
+
+
+@dataclass(frozen=True, slots=True)
+class IssueInvoices:
+    """Issue a tenant's invoices for a period (``yyyy-mm``), one per currency."""
+
+    tenant: TenantId
+    period: str
+
+
+@dataclass(frozen=True, slots=True)
+class IssueCreditNote:
+    """Give back ``amount_micros`` of an issued invoice."""
+
+    invoice: InvoiceNumber
+    amount_micros: int
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class EraseTenant:
+    """Destroy a tenant's keys and logs; its workloads must have ended."""
+
+    tenant: TenantId
+
+
+@dataclass(frozen=True, slots=True)
+class ReadLog:
+    """Record that somebody reads a log."""
+
+    workload: WorkloadId
+    rank: int
+
+
+@dataclass(frozen=True, slots=True)
+class RaiseAlarm:
+    """Record what must not be."""
+
+    promise: int
+    subject: str
+    detail: str
+
+
+Command = (
+    StartControl
+    | ApplyDocuments
+    | RemoveDocument
+    | IssueToken
+    | RevokeToken
+    | Submit
+    | Stop
+    | Pause
+    | SetNodes
+    | AdoptPlan
+    | Observe
+    | RecordTokens
+    | IssueInvoices
+    | IssueCreditNote
+    | EraseTenant
+    | ReadLog
+    | RaiseAlarm
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Change:
+    """What applying one document does: ``created``, ``changed``, ``unchanged`` or ``removed``."""
+
+    kind: str
+    name: str
+    what: str
+
+
+@dataclass(frozen=True, slots=True)
+class Submitted:
+    """The workloads that a submission made, in its order; ``refused`` are those that the law keeps out, with why."""
+
+    workloads: tuple[WorkloadId, ...]
+    refused: tuple[tuple[WorkloadId, str], ...] = ()
+    repeated: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Adopted:
+    """What became of a plan: placements made, and those rejected with the refusal's name."""
+
+    made: tuple[PlacementId, ...]
+    rejected: tuple[tuple[WorkloadId, str], ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Named:
+    """The name of what a command made or touched; ``changed`` false when it was so already."""
+
+    name: str
+    changed: bool = True
+    details: tuple[str, ...] = ()
+
+
+Reply = Submitted | Adopted | Named | tuple[Change, ...] | tuple[InvoiceNumber, ...] | None
+

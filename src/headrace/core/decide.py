@@ -1,0 +1,444 @@
+"""Decide: from a command and the world to the events that carry it out. Pure.
+
+``decide`` is a generator. It finds every problem before its first event; whoever drives it applies each event before
+asking for the next, so that a decision sees what the one before it did. What it returns is the reply.
+"""
+
+from collections.abc import Generator, Sequence
+from dataclasses import replace
+
+from . import commands as c
+from . import events as ev
+from .authority import Subject, Target
+from .changes import check_changes
+from .errors import HeadraceError, Problem, ProblemCode, unknown
+from .ids import Epoch, PlacementId, TenantId, TokenId, WorkloadId
+from .invoicing import credit_note, draft_invoices, nothing_to_invoice
+from .observe import observe
+from .scheduling.admit import admit, can_ever_fit
+from .scheduling.proposal import Eviction, ProposedPlacement
+from .scheduling.refuse import Refusal
+from .sovereignty.plain import PROFILES, RIGHTS_POLICY
+from .sovereignty.plain import decide as ask
+from .workload import TERMINAL, EndReason, Flex, State, Workload, WorkloadSpec, WorkloadType
+from .world import World
+
+Deciding = Generator[ev.Event, None, c.Reply]
+
+ACTION_OF: dict[type, str] = {
+    c.StartControl: "control.start",
+    c.ApplyDocuments: "document.apply",
+    c.RemoveDocument: "document.remove",
+    c.IssueToken: "token.issue",
+    c.RevokeToken: "token.revoke",
+    c.Submit: "workload.submit",
+    c.Stop: "workload.stop",
+    c.Pause: "workload.pause",
+    c.SetNodes: "node.drain",
+    c.AdoptPlan: "plan.adopt",
+    c.Observe: "engine.observe",
+    c.RecordTokens: "engine.observe",
+    c.IssueInvoices: "invoice.issue",
+    c.IssueCreditNote: "invoice.credit",
+    c.EraseTenant: "tenant.erase",
+    c.ReadLog: "workload.logs",
+    c.RaiseAlarm: "engine.observe",
+}
+"""The action that each command is decided as."""
+
+
+def fail(problem: Problem) -> HeadraceError:
+    """The exception that carries a problem to whoever asked."""
+    return HeadraceError(problem)
+
+
+def right(world: World, subject: Subject, action: str, target: Target) -> Generator[ev.Event, None, str]:
+    """Ask the authority; record a verdict of a class not decided before; its digest. Raises HeadraceError when denied."""
+    verdict = ask(world.policies, RIGHTS_POLICY, subject, action, target, {})
+    if not verdict.allowed:
+        if subject.tenant is not None and target.tenant != subject.tenant and target.id:
+            # What one may not see does not exist for one.
+            raise fail(Problem(ProblemCode.NOT_FOUND, f"no {target.kind} {target.id!r}.", "List what you have."))
+        step = "Use a token with that right; see 'headrace whoami'."
+        raise fail(Problem(ProblemCode.FORBIDDEN, f"{verdict.reasons[0]}.", step))
+    ident = verdict.id
+    if ident not in world.state.verdicts:
+        yield ev.DecisionRecorded(verdict)
+    return ident
+
+
+def decide(world: World, subject: Subject, command: c.Command, now_ms: int, request: bytes = b"") -> Deciding:
+    """The events that carry out ``command`` for ``subject`` now, and the reply; raises HeadraceError with its problems."""
+    world.at(now_ms)
+    verdict = yield from right(world, subject, ACTION_OF[type(command)], target_of(world, command))
+    if request and not isinstance(command, c.Submit):
+        done = world.state.requests.get(request.hex())
+        if done is not None:
+            return c.Named(done.first, changed=False)
+    match command:
+        case c.Submit():
+            return (yield from _submit(world, command, verdict, now_ms, request))
+        case c.Observe():
+            return (yield from observe(world, command, now_ms))
+        case c.AdoptPlan():
+            return (yield from _adopt(world, command, now_ms))
+        case c.StartControl():
+            return (yield from _start(world, command))
+        case c.ApplyDocuments():
+            return (yield from _apply_documents(world, command, verdict))
+        case c.RemoveDocument():
+            return (yield from _remove_document(world, command, verdict))
+        case c.IssueToken() | c.RevokeToken():
+            return (yield from _token(world, command, verdict))
+        case c.Stop():
+            return (yield from _stop(world, command, verdict))
+        case c.Pause():
+            return (yield from _pause(world, command, verdict))
+        case c.SetNodes():
+            return (yield from _set_nodes(world, command, verdict))
+        case c.RecordTokens():
+            return (yield from _tokens(world, command))
+        case c.IssueInvoices():
+            return (yield from _invoices(world, command, verdict))
+        case c.IssueCreditNote():
+            return (yield from _credit(world, command, verdict))
+        case c.EraseTenant():
+            return (yield from _erase(world, command, verdict))
+        case c.ReadLog():
+            yield ev.LogRead(command.workload, command.rank, verdict)
+            return None
+        case c.RaiseAlarm():
+            yield ev.AlarmRaised(command.promise, command.subject, command.detail)
+            return None
+
+
+def target_of(world: World, command: c.Command) -> Target:
+    """Whose thing a command is about; raises HeadraceError for a thing that does not exist."""
+    match command:
+        case c.Submit(tenant=tenant):
+            return Target("workloads", tenant, tenant)
+        case c.Stop(workload=workload) | c.Pause(workload=workload) | c.ReadLog(workload=workload):
+            return Target("workload", workload_of(world, workload).tenant, workload)
+        case c.IssueToken(tenant=tenant):
+            return Target("tokens", tenant, tenant or "")
+        case c.RevokeToken(token=token):
+            return Target("token", _token_of(world, token).tenant, token)
+        case c.EraseTenant(tenant=tenant) | c.IssueInvoices(tenant=tenant):
+            return Target("tenant", tenant, tenant)
+        case _:
+            return Target(type(command).__name__)
+
+
+def workload_of(world: World, ident: WorkloadId) -> Workload:
+    """A workload by its name; raises HeadraceError for an unknown one."""
+    work = world.state.workloads.get(ident)
+    if work is None:
+        # Nobody's names but one's own are suggested: the caller may not see them all.
+        raise fail(Problem(ProblemCode.NOT_FOUND, f"no workload {ident!r}.", "List yours with 'headrace ps'."))
+    return work
+
+
+def _token_of(world: World, ident: TokenId) -> ev.TokenIssued:
+    for token in world.state.tokens.values():
+        if token.id == ident:
+            return ev.TokenIssued(token.id, token.hash, token.role, token.tenant)
+    raise fail(Problem(ProblemCode.NOT_FOUND, f"no token {ident!r}.", "List them with 'headrace token ls'."))
+
+
+def _start(world: World, command: c.StartControl) -> Deciding:
+    if not world.state.journal:
+        yield ev.JournalOpened(command.journal)
+    yield ev.ControlStarted(Epoch(world.state.epoch + 1), command.version, command.boot_id)
+    return c.Named(world.state.journal)
+
+
+# -- documents ---------------------------------------------------------------------------------------------------------
+
+
+def _apply_documents(world: World, command: c.ApplyDocuments, verdict: str) -> Deciding:
+    changes = []
+    wanted = {}
+    for one in command.documents:
+        old = world.state.documents.get(f"{one.kind}/{one.name}")
+        what = "created" if old is None else "unchanged" if old == one.document else "changed"
+        changes.append(c.Change(one.kind, one.name, what))
+        if what != "unchanged":
+            wanted[f"{one.kind}/{one.name}"] = one.document
+    problems = check_changes(world, wanted, removed=())
+    if problems:
+        raise HeadraceError(*problems)
+    for one, change in zip(command.documents, changes, strict=True):
+        if change.what != "unchanged":
+            yield ev.DocumentApplied(one.kind, one.name, one.document, verdict)
+    return tuple(changes)
+
+
+def _remove_document(world: World, command: c.RemoveDocument, verdict: str) -> Deciding:
+    key = f"{command.kind}/{command.name}"
+    if key not in world.state.documents:
+        known = [name.partition("/")[2] for name in world.state.documents if name.startswith(f"{command.kind}/")]
+        raise fail(unknown(command.kind, command.name, known))
+    problems = check_changes(world, {}, removed=(key,))
+    if problems:
+        raise HeadraceError(*problems)
+    yield ev.DocumentRemoved(command.kind, command.name, verdict)
+    return (c.Change(command.kind, command.name, "removed"),)
+
+
+def _token(world: World, command: c.IssueToken | c.RevokeToken, verdict: str) -> Deciding:
+    if isinstance(command, c.RevokeToken):
+        revoked = any(token.id == command.token and token.revoked for token in world.state.tokens.values())
+        if not revoked:
+            yield ev.TokenRevoked(command.token, verdict)
+        return c.Named(command.token, changed=not revoked)
+    if command.tenant is not None and command.tenant not in world.tenants:
+        raise fail(unknown("tenant", command.tenant, world.tenants))
+    ident = TokenId(f"t-{len(world.state.tokens) + 1}")
+    yield ev.TokenIssued(
+        ident, command.hash, command.role, command.tenant, command.holder, command.expires_ms, verdict
+    )
+    return c.Named(ident)
+
+
+# -- workloads ---------------------------------------------------------------------------------------------------------
+
+
+def _submit(world: World, command: c.Submit, verdict: str, now_ms: int, request: bytes) -> Deciding:
+    tenant = command.tenant
+    done = world.state.requests.get(request.hex()) if request else None
+    if done is not None:
+        return _repeated(world, tenant, command, done.digest, done.first, done.count)
+    if tenant not in world.tenants:
+        raise fail(unknown("tenant", tenant, world.tenants))
+    if world.state.tenants[tenant].erased:
+        raise fail(Problem(ProblemCode.CONFLICT, f"tenant {tenant} was erased.", "Apply a tenant of another name."))
+    refusals = [_admission(world, tenant, spec, index, now_ms) for index, spec in enumerate(command.specs)]
+    record = world.state.tenants[tenant]
+    made: list[WorkloadId] = []
+    refused: list[tuple[WorkloadId, str]] = []
+    digest = command.digest
+    for spec, refusal in zip(command.specs, refusals, strict=True):
+        ident = WorkloadId(f"{tenant}-{record.next_workload}")
+        yield ev.WorkloadSubmitted(ident, tenant, spec, verdict, digest)
+        digest = ""
+        made.append(ident)
+        if refusal:
+            verdicts = yield from _place_verdicts(world, tenant, spec)
+            yield ev.WorkloadRefused(ident, Refusal.JURISDICTION.name, refusal, verdicts)
+            refused.append((ident, refusal))
+    return c.Submitted(tuple(made), tuple(refused))
+
+
+def _repeated(world: World, tenant: TenantId, command: c.Submit, digest: str, first: str, count: int) -> c.Submitted:
+    if digest != command.digest or not first.startswith(f"{tenant}-"):
+        step = "Use a new key for a new submission, or repeat the first one unchanged."
+        message = "this idempotency key was used for another request."
+        raise fail(Problem(ProblemCode.IDEMPOTENCY_MISMATCH, message, step))
+    number = int(first.rpartition("-")[2])
+    workloads = tuple(WorkloadId(f"{tenant}-{number + index}") for index in range(count))
+    states = ((ident, world.state.workloads[ident]) for ident in workloads)
+    refused = tuple((ident, work.reason) for ident, work in states if work.state is State.REFUSED)
+    return c.Submitted(workloads, refused, repeated=True)
+
+
+def _admission(world: World, tenant: TenantId, spec: WorkloadSpec, index: int, now_ms: int) -> str:
+    """Why the law refuses a workload for ever ("" when it does not); raises HeadraceError for what can never be placed."""
+    key = (tenant, spec.project, spec.type, spec.nodes, spec.resources, spec.policy, spec.site, spec.contract)
+    try:
+        found = world.admissions[key]
+    except KeyError:
+        _check_names(world, tenant, spec, index)
+        found = world.admissions[key] = can_ever_fit(world.snapshot(now_ms), spec, tenant)
+    if found is None:
+        return ""
+    refusal, detail = found
+    if refusal is Refusal.JURISDICTION:
+        return detail
+    where = f"workloads[{index}]"
+    raise fail(Problem(ProblemCode.UNPLACEABLE, f"{refusal.name}: {spec.name} can never be placed: {detail}", where=where))
+
+
+def _check_names(world: World, tenant: TenantId, spec: WorkloadSpec, index: int) -> None:
+    where = f"workloads[{index}]"
+    if spec.project not in world.tenants[tenant].projects:
+        found = unknown(f"project of tenant {tenant}", spec.project, world.tenants[tenant].projects)
+        raise fail(replace(found, where=f"{where}.project"))
+    if spec.policy.profile and spec.policy.profile not in PROFILES:
+        raise fail(replace(unknown("policy", spec.policy.profile, PROFILES), where=f"{where}.policy"))
+    if spec.site is not None and spec.site not in world.fleet.site_index:
+        raise fail(replace(unknown("site", spec.site, world.fleet.site_index), where=f"{where}.site"))
+    own = [ident for ident, contract in world.contracts.items() if contract.tenant == tenant]
+    if spec.contract is not None and spec.contract not in own:
+        raise fail(replace(unknown("contract", spec.contract, own), where=f"{where}.contract"))
+
+
+def _place_verdicts(
+    world: World, tenant: TenantId, spec: WorkloadSpec
+) -> Generator[ev.Event, None, tuple[str, ...]]:
+    found = []
+    for number, site in enumerate(world.fleet.sites):
+        if spec.site in (None, site.id):
+            verdict = world.place_verdict(tenant, spec.policy, number)
+            if verdict.id not in world.state.verdicts:
+                yield ev.DecisionRecorded(verdict)
+            found.append(verdict.id)
+    return tuple(found)
+
+
+def _stop(world: World, command: c.Stop, verdict: str) -> Deciding:
+    work = workload_of(world, command.workload)
+    placement = world.state.placements.get(work.placement) if work.placement else None
+    if work.state in TERMINAL or (placement is not None and placement.stop_reason is EndReason.STOPPED):
+        return c.Named(work.id, changed=False)
+    yield ev.StopRequested(work.id, verdict)
+    return c.Named(work.id)
+
+
+def _pause(world: World, command: c.Pause, verdict: str) -> Deciding:
+    work = workload_of(world, command.workload)
+    if work.state not in (State.RUNNING, State.PAUSED, State.PLACED):
+        step = "Only what is placed can be paused or resumed."
+        raise fail(Problem(ProblemCode.CONFLICT, f"workload {work.id} is {work.state}.", step))
+    if work.pause_wanted == command.pause:
+        return c.Named(work.id, changed=False)
+    yield ev.PauseRequested(work.id, command.pause, verdict)
+    return c.Named(work.id)
+
+
+# -- nodes and plans ---------------------------------------------------------------------------------------------------
+
+
+def _set_nodes(world: World, command: c.SetNodes, verdict: str) -> Deciding:
+    for node in command.nodes:
+        if node not in world.fleet.node_index:
+            raise fail(unknown("node", node, world.fleet.node_ids))
+    changed = [node for node in command.nodes if world.state.nodes.get(node, ("ready", ""))[0] != command.state]
+    for node in changed:
+        yield ev.NodeStateChanged(node, command.state, command.reason, verdict)
+    evicted = list(_on(world, set(command.nodes))) if command.evict and command.state == "draining" else []
+    for placement in evicted:
+        yield ev.EvictionRequested(placement, EndReason.DRAINED, command.reason or "its node is drained")
+    names = tuple(changed)
+    return c.Named(", ".join(names), changed=bool(changed or evicted), details=tuple(evicted))
+
+
+def _on(world: World, nodes: set[str]) -> Sequence[PlacementId]:
+    return [
+        placement.id
+        for placement in world.state.placements.values()
+        if placement.stop_reason is None and any(rank.node in nodes for rank in placement.ranks)
+    ]
+
+
+def _adopt(world: World, command: c.AdoptPlan, now_ms: int) -> Deciding:
+    """Re-validate each part of a plan against the world as it is now, in time proportional to what it touches."""
+    made: list[PlacementId] = []
+    rejected: list[tuple[WorkloadId, str]] = []
+    snapshot = world.snapshot(now_ms)
+    for eviction in command.plan.evictions:
+        if _may_evict(world, eviction):
+            detail = f"made room for {eviction.waiting}"
+            yield ev.EvictionRequested(eviction.placement, EndReason.PREEMPTED, detail)
+    for proposal in command.plan.placements:
+        work = world.state.workloads.get(proposal.workload)
+        if work is None or work.state is not State.QUEUED or proposal.site not in world.fleet.site_index:
+            rejected.append((proposal.workload, "STALE"))
+            continue
+        refusal = admit(snapshot, proposal)
+        if refusal is not None:
+            rejected.append((proposal.workload, refusal.name))
+            continue
+        yield from _place(world, work, proposal, command.plan.base_version)
+        made.append(PlacementId(f"{work.id}.{work.attempt}"))
+    return c.Adopted(tuple(made), tuple(rejected))
+
+
+def _place(
+    world: World, work: Workload, proposal: ProposedPlacement, base_version: int
+) -> Generator[ev.Event, None, None]:
+    site = world.fleet.site_index[proposal.site]
+    verdict = world.place_verdict(work.tenant, work.spec.policy, site)
+    ident = verdict.id
+    if ident not in world.state.verdicts:
+        yield ev.DecisionRecorded(verdict)
+    contract = world.contract_for(work.tenant, site, work.spec.resources.accelerator, work.spec.contract)
+    if contract is None:
+        raise AssertionError(f"admitted without a contract: {work.id}")
+    placement = PlacementId(f"{work.id}.{work.attempt + 1}")
+    yield ev.PlacementMade(
+        placement, work.id, work.tenant, proposal.site, proposal.ranks, ident, base_version, contract.id
+    )
+
+
+def _may_evict(world: World, eviction: Eviction) -> bool:
+    placement = world.state.placements.get(eviction.placement)
+    waiting = world.state.workloads.get(eviction.waiting)
+    if placement is None or placement.stop_reason is not None or waiting is None or waiting.state is not State.QUEUED:
+        return False
+    spec = world.state.workloads[placement.workload].spec
+    return spec.type is WorkloadType.FILLER or spec.flex is Flex.PREEMPTIBLE
+
+
+# -- money and the rest ------------------------------------------------------------------------------------------------
+
+
+def _tokens(world: World, command: c.RecordTokens) -> Deciding:
+    placement = world.state.placements.get(command.placement)
+    if placement is None or command.batch != placement.token_batches:
+        return c.Named(command.placement, changed=False)
+    before = placement.tokens
+    if command.input_tokens < before[0] or command.output_tokens < before[1]:
+        detail = f"token counters went back from {before} to {(command.input_tokens, command.output_tokens)}"
+        yield ev.AlarmRaised(4, command.placement, detail)
+        return c.Named(command.placement, changed=False)
+    if (command.input_tokens, command.output_tokens) != before:
+        yield ev.TokensMetered(command.placement, command.batch, command.input_tokens, command.output_tokens)
+    return c.Named(command.placement)
+
+
+def _invoices(world: World, command: c.IssueInvoices, verdict: str) -> Deciding:
+    if command.tenant not in world.state.tenants:
+        raise fail(unknown("tenant", command.tenant, world.state.tenants))
+    issued = list(world.state.invoices.values())
+    drafts = draft_invoices(
+        command.tenant, command.period, world.state.usage, world.contracts, world.plans, issued
+    )
+    if isinstance(drafts, Problem):
+        raise fail(drafts)
+    if not drafts:
+        raise fail(nothing_to_invoice(command.tenant, command.period, issued))
+    for draft in drafts:
+        yield replace(draft, verdict=verdict)
+    return tuple(draft.invoice for draft in drafts)
+
+
+def _credit(world: World, command: c.IssueCreditNote, verdict: str) -> Deciding:
+    invoice = world.state.invoices.get(command.invoice)
+    if invoice is None:
+        raise fail(unknown("invoice", command.invoice, world.state.invoices))
+    earlier = [note for note in world.state.credits.values() if note.invoice == invoice.invoice]
+    note = credit_note(invoice, earlier, command.amount_micros, command.reason)
+    if isinstance(note, Problem):
+        raise fail(note)
+    yield replace(note, verdict=verdict)
+    return c.Named(note.note)
+
+
+def _erase(world: World, command: c.EraseTenant, verdict: str) -> Deciding:
+    record = world.state.tenants.get(command.tenant)
+    if record is None:
+        raise fail(unknown("tenant", command.tenant, world.state.tenants))
+    live = [
+        work.id
+        for work in world.state.workloads.values()
+        if work.tenant == command.tenant and work.state not in TERMINAL
+    ]
+    if live:
+        step = "Stop them first with 'headrace stop'."
+        message = f"tenant {command.tenant} has {len(live)} workloads that have not ended;"
+        raise fail(Problem(ProblemCode.IN_USE, message, step, related=tuple(live[:20])))
+    if not record.erased:
+        yield ev.TenantErased(command.tenant, verdict)
+    return c.Named(command.tenant, changed=not record.erased)
+
+

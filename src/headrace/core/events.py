@@ -1,0 +1,393 @@
+"""Every event of the journal, and the table that numbers them.
+
+A payload is the JSON of one of these classes. A kind's number and the meaning of a field never change: a new meaning is
+a new version, and ``UPCASTS`` turns an old payload into the newest one. Payloads hold no secrets and nothing about a
+person: those are references into the vault.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+from .authority import Role, Verdict
+from .ids import (
+    ContractId,
+    Epoch,
+    InvoiceNumber,
+    PlacementId,
+    ProjectId,
+    SiteId,
+    TenantId,
+    TokenId,
+    WorkloadId,
+)
+from .workload import EndReason, RankPlace, WorkloadSpec
+
+
+@dataclass(frozen=True, slots=True)
+class JournalOpened:
+    """The first event of every journal: ``journal`` is its random name, ``format`` the version of its encoding."""
+
+    journal: str
+    format: int = 1
+
+
+@dataclass(frozen=True, slots=True)
+class ControlStarted:
+    """A control plane took the journal over, with an epoch above every earlier one."""
+
+    epoch: Epoch
+    version: str
+    boot_id: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class DecisionRecorded:
+    """A verdict of a class not decided before; later events refer to it by its digest."""
+
+    verdict: Verdict
+
+
+@dataclass(frozen=True, slots=True)
+class DocumentApplied:
+    """An estate, tenant, price plan or contract in its normalised form (see ``headrace.documents``)."""
+
+    kind: str
+    name: str
+    document: dict[str, Any]
+    verdict: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class DocumentRemoved:
+    """A document that nothing used was removed."""
+
+    kind: str
+    name: str
+    verdict: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class TokenIssued:
+    """An API token; only its SHA-256 is kept. ``holder`` refers to a person's name in the vault. ``expires_ms`` 0: never."""
+
+    token: TokenId
+    hash: str
+    role: Role
+    tenant: TenantId | None
+    holder: str = ""
+    expires_ms: int = 0
+    verdict: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class TokenRevoked:
+    """A token that no longer opens anything."""
+
+    token: TokenId
+    verdict: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class WorkloadSubmitted:
+    """A workload was accepted into the queue; ``request_digest`` is of what was asked under the idempotency key."""
+
+    workload: WorkloadId
+    tenant: TenantId
+    spec: WorkloadSpec
+    verdict: str = ""
+    request_digest: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class WorkloadRefused:
+    """A workload that may never run here: the refusal, in one line, and the verdicts that decided it."""
+
+    workload: WorkloadId
+    refusal: str
+    detail: str
+    verdicts: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class PlacementMade:
+    """A workload got nodes, from the planner's version ``plan_version`` of the world, under a jurisdiction's verdict.
+
+    ``contract`` is what pays for it.
+    """
+
+    placement: PlacementId
+    workload: WorkloadId
+    tenant: TenantId
+    site: SiteId
+    ranks: tuple[RankPlace, ...]
+    verdict: str
+    plan_version: int
+    contract: ContractId = ContractId("")
+
+
+@dataclass(frozen=True, slots=True)
+class PlacementStarted:
+    """Every rank of a placement runs. ``endpoints`` maps a port's name to ``host:port`` of rank 0."""
+
+    placement: PlacementId
+    endpoints: dict[str, str] = field(default_factory=dict)
+    isolation: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class UsageMetered:
+    """What each rank of a placement used so far: cumulative ``(running_ms, paused_ms)`` by the host's boot-time clock.
+
+    ``source`` is that of the power reading: measured, modelled, nameplate or stale.
+    """
+
+    placement: PlacementId
+    ranks: tuple[tuple[int, int], ...]
+    source: str = "modelled"
+    estimated: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class PlacementEnded:
+    """No process of a placement is left. ``ranks`` is the final cumulative usage as in :class:`UsageMetered`.
+
+    ``exit_codes`` has one per rank (128 + n for signal n; -1 when unknown). ``estimated`` says that an end was not
+    seen, and the last heartbeat stands for it.
+    """
+
+    placement: PlacementId
+    reason: EndReason
+    exit_codes: tuple[int, ...]
+    ranks: tuple[tuple[int, int], ...]
+    source: str = "modelled"
+    estimated: bool = False
+    detail: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class StopRequested:
+    """A workload was told to stop; ``verdict`` says by which right."""
+
+    workload: WorkloadId
+    verdict: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class PauseRequested:
+    """A running workload was told to pause (``pause`` true) or to resume."""
+
+    workload: WorkloadId
+    pause: bool
+    verdict: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class PauseObserved:
+    """Every rank of a placement is paused (or runs again)."""
+
+    placement: PlacementId
+    paused: bool
+
+
+@dataclass(frozen=True, slots=True)
+class EvictionRequested:
+    """A placement must give its nodes back (preempted, drained, over its time, a rank gone); ``detail`` says for whom or why."""
+
+    placement: PlacementId
+    reason: EndReason
+    detail: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class WorkloadRequeued:
+    """A workload went back to the queue, not to be placed before ``not_before_ms``."""
+
+    workload: WorkloadId
+    reason: str
+    not_before_ms: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class NodeStateChanged:
+    """A node may be placed on (``ready``), no longer (``draining``), or is ``down``."""
+
+    node: str
+    state: str
+    reason: str = ""
+    verdict: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class TokensMetered:
+    """One batch of a replica's own token counters: what was added since the batch before.
+
+    ``batch`` counts per placement from 0, so that a batch is never taken twice; ``input_tokens`` and
+    ``output_tokens`` are cumulative since the replica's start.
+    """
+
+    placement: PlacementId
+    batch: int
+    input_tokens: int
+    output_tokens: int
+    source: str = "replica-counters"
+
+
+@dataclass(frozen=True, slots=True)
+class InvoiceLine:
+    """One line: quantities are summed over the events behind it and priced once.
+
+    ``amount_micros`` = half-even(``quantity`` x ``price_micros`` / ``price_per``). ``usage_key`` finds the usage rows (and so the
+    events) behind the line; ``usage_rows`` counts them. ``source`` is the worst among the line's power readings, or
+    the counter's. ``estimated`` when any of them is.
+    """
+
+    item: str
+    description: str
+    project: ProjectId
+    site: SiteId
+    contract: ContractId
+    quantity: int
+    unit: str
+    price_micros: int
+    price_per: int
+    price_unit: str
+    amount_micros: int
+    source: str
+    estimated: bool
+    usage_key: str
+    usage_rows: int
+
+
+@dataclass(frozen=True, slots=True)
+class InvoiceIssued:
+    """An invoice of one tenant for one period (``yyyy-mm``) in one currency, issued once."""
+
+    invoice: InvoiceNumber
+    tenant: TenantId
+    period: str
+    currency: str
+    lines: tuple[InvoiceLine, ...]
+    net_micros: int
+    tax_name: str
+    tax_permille: int | None
+    tax_micros: int
+    total_micros: int
+    part: int = 0
+    verdict: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class CreditNoteIssued:
+    """A correction of an issued invoice: an amount given back, with its reason."""
+
+    note: InvoiceNumber
+    invoice: InvoiceNumber
+    tenant: TenantId
+    currency: str
+    amount_micros: int
+    reason: str
+    verdict: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class TenantErased:
+    """A tenant's keys in the vault were destroyed, its logs deleted; what accounting must keep stays."""
+
+    tenant: TenantId
+    verdict: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class LogRead:
+    """Somebody read a workload's log: an audited action."""
+
+    workload: WorkloadId
+    rank: int
+    verdict: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class AlarmRaised:
+    """The independent check, or the loop, found what must not be: ``promise`` is its number."""
+
+    promise: int
+    subject: str
+    detail: str
+
+
+Event = (
+    JournalOpened
+    | ControlStarted
+    | DecisionRecorded
+    | DocumentApplied
+    | DocumentRemoved
+    | TokenIssued
+    | TokenRevoked
+    | WorkloadSubmitted
+    | WorkloadRefused
+    | PlacementMade
+    | PlacementStarted
+    | UsageMetered
+    | PlacementEnded
+    | StopRequested
+    | PauseRequested
+    | PauseObserved
+    | EvictionRequested
+    | WorkloadRequeued
+    | NodeStateChanged
+    | TokensMetered
+    | InvoiceIssued
+    | CreditNoteIssued
+    | TenantErased
+    | LogRead
+    | AlarmRaised
+)
+
+KINDS: dict[int, type] = {
+    1: JournalOpened,
+    2: ControlStarted,
+    3: DecisionRecorded,
+    4: DocumentApplied,
+    5: DocumentRemoved,
+    6: TokenIssued,
+    7: TokenRevoked,
+    8: WorkloadSubmitted,
+    9: WorkloadRefused,
+    10: PlacementMade,
+    11: PlacementStarted,
+    12: UsageMetered,
+    13: PlacementEnded,
+    14: StopRequested,
+    15: PauseRequested,
+    16: PauseObserved,
+    17: EvictionRequested,
+    18: WorkloadRequeued,
+    19: NodeStateChanged,
+    20: TokensMetered,
+    21: InvoiceIssued,
+    22: CreditNoteIssued,
+    23: TenantErased,
+    24: LogRead,
+    25: AlarmRaised,
+}
+KIND_OF: dict[type, int] = {event: number for number, event in KINDS.items()}
+VERSIONS: dict[int, int] = dict.fromkeys(KINDS, 1)
+"""The newest version of each kind."""
+UPCASTS: dict[tuple[int, int], Callable[[dict[str, Any]], dict[str, Any]]] = {}
+"""(kind, old version) to the function that turns its payload into that of the next version."""
+
+
+@dataclass(frozen=True, slots=True)
+class Committed:
+    """An event with what its header says.
+
+    ``request`` is the idempotency key's digest (16 bytes, empty for none); ``actor`` the number of the token that asked
+    (0: the control plane itself).
+    """
+
+    seq: int
+    at_ms: int
+    event: Event
+    request: bytes = b""
+    actor: int = 0

@@ -1,0 +1,154 @@
+"""The fleet: an estate compiled into columns.
+
+Index ``i`` is a node in every node column, ``p`` an element of the power tree in every power column. The order is
+that of the estate, so that two processes agree on it.
+"""
+
+from dataclasses import dataclass, field
+
+import numpy as np
+import numpy.typing as npt
+
+from .estate import Block, Estate, NodeGroup, Site
+from .hardware import CATALOGUE, HardwareType
+from .ids import NodeId, PowerNodeId, SiteId
+from .units import PERMILLE
+
+I16 = npt.NDArray[np.int16]
+I32 = npt.NDArray[np.int32]
+I64 = npt.NDArray[np.int64]
+
+
+@dataclass(slots=True)
+class Fleet:
+    """Columns over all nodes and all power elements; read-only once compiled.
+
+    ``power_parent`` is -1 at a connection. ``power_limit_w`` is IT load everywhere (at a connection the limit at the meter
+    divided by the PUE). ``node_from_day`` is the first day (ISO, as ``yyyymmdd``) that a node can be placed on; 99991231 when never.
+    """
+
+    sites: tuple[Site, ...]
+    hardware: tuple[HardwareType, ...]
+    node_ids: list[NodeId]
+    node_index: dict[NodeId, int]
+    node_site: I16
+    node_hardware: I16
+    node_leaf: I32
+    node_from_day: I32
+    power_ids: list[PowerNodeId]
+    power_index: dict[PowerNodeId, int]
+    power_parent: I32
+    power_site: I16
+    power_limit_w: I64
+    power_kind: list[str]
+    site_index: dict[SiteId, int] = field(default_factory=dict)
+
+    def path(self, leaf: int) -> list[int]:
+        """Power elements from ``leaf`` up to its connection, both included."""
+        out = []
+        while leaf >= 0:
+            out.append(leaf)
+            leaf = int(self.power_parent[leaf])
+        return out
+
+
+NEVER_DAY = 99991231
+
+
+def day_number(day: str) -> int:
+    """An ISO day as ``yyyymmdd``; ``NEVER_DAY`` for an empty one."""
+    return int(day.replace("-", "")) if day else NEVER_DAY
+
+
+class _Builder:
+    def __init__(self, hardware: dict[str, HardwareType]) -> None:
+        self.catalogue = CATALOGUE | hardware
+        self.hardware: dict[str, int] = {}
+        self.node_ids: list[NodeId] = []
+        self.node_columns: list[tuple[int, int, int, int]] = []
+        self.power_ids: list[PowerNodeId] = []
+        self.power_index: dict[PowerNodeId, int] = {}
+        self.power_columns: list[tuple[int, int, int]] = []
+        self.power_kind: list[str] = []
+
+    def power(self, ident: str, parent: int, site: int, limit_w: int, kind: str) -> int:
+        index = len(self.power_ids)
+        self.power_ids.append(PowerNodeId(ident))
+        self.power_index[PowerNodeId(ident)] = index
+        self.power_columns.append((parent, site, limit_w))
+        self.power_kind.append(kind)
+        return index
+
+    def site(self, number: int, site: Site) -> None:
+        # facility(it) <= limit exactly when it <= floor(limit / PUE): so every limit of the tree is one of IT load.
+        it_limit_w = site.connection.total_w * PERMILLE // site.pue_permille
+        root = self.power(site.id, -1, number, it_limit_w, "connection")
+        placed: dict[str, int] = {"": root}
+        waiting = list(site.power)
+        while waiting:
+            ready = [element for element in waiting if element.fed_by in placed]
+            if not ready:
+                names = ", ".join(element.id for element in waiting)
+                raise ValueError(f"site {site.id}: the power tree has a cycle or an unknown feeder among {names}")
+            for element in ready:
+                ident = f"{site.id}/{element.id}"
+                placed[element.id] = self.power(
+                    ident, placed[element.fed_by], number, element.rating_w, element.kind
+                )
+            waiting = [element for element in waiting if element.id not in placed]
+        for block in site.blocks:
+            self.block(number, site, block, placed[block.fed_by])
+
+    def block(self, number: int, site: Site, block: Block, parent: int) -> None:
+        # A rating of 0 means "not stated": the sum of what hangs below can't exceed a limit that no one gave.
+        ident = f"{site.id}/{block.id}"
+        here = self.power(ident, parent, number, block.rating_w or _UNLIMITED_W, "block")
+        day = day_number(block.commissioned) if site.country else NEVER_DAY
+        for group in block.groups:
+            self.group(number, ident, group, here, day)
+
+    def group(self, number: int, block: str, group: NodeGroup, parent: int, day: int) -> None:
+        hardware = self.hardware.setdefault(group.hardware, len(self.hardware))
+        nameplate_w = self.catalogue[group.hardware].nameplate_w
+        rating_w = group.rack_rating_w or nameplate_w * group.nodes_per_rack
+        left = group.node_count
+        for rack in range(group.racks):
+            ident = f"{block}/{group.id}-{rack}"
+            leaf = self.power(ident, parent, number, rating_w, "rack")
+            for node in range(min(left, group.nodes_per_rack)):
+                self.node_ids.append(NodeId(f"{ident}-{node}"))
+                self.node_columns.append((number, hardware, leaf, day))
+            left -= min(left, group.nodes_per_rack)
+
+
+_UNLIMITED_W = 1 << 50
+
+
+def compile_fleet(estate: Estate | None) -> Fleet:
+    """Compile an estate into columns (empty ones for None).
+
+    Raises ValueError for a power tree with a cycle (the edge reports it earlier).
+    """
+    build = _Builder(estate.hardware if estate else {})
+    sites = estate.sites if estate else ()
+    for number, site in enumerate(sites):
+        build.site(number, site)
+    nodes = np.array(build.node_columns or np.zeros((0, 4)), dtype=np.int64).reshape(-1, 4)
+    power = np.array(build.power_columns or np.zeros((0, 3)), dtype=np.int64).reshape(-1, 3)
+    return Fleet(
+        sites=sites,
+        hardware=tuple(build.catalogue[name] for name in build.hardware),
+        node_ids=build.node_ids,
+        node_index={ident: index for index, ident in enumerate(build.node_ids)},
+        node_site=nodes[:, 0].astype(np.int16),
+        node_hardware=nodes[:, 1].astype(np.int16),
+        node_leaf=nodes[:, 2].astype(np.int32),
+        node_from_day=nodes[:, 3].astype(np.int32),
+        power_ids=build.power_ids,
+        power_index=build.power_index,
+        power_parent=power[:, 0].astype(np.int32),
+        power_site=power[:, 1].astype(np.int16),
+        power_limit_w=power[:, 2],
+        power_kind=build.power_kind,
+        site_index={site.id: number for number, site in enumerate(sites)},
+    )

@@ -1,0 +1,53 @@
+"""What engines report: data that the core decides on."""
+
+from dataclasses import dataclass, field
+from enum import StrEnum
+
+from .ids import Epoch, NodeId, PlacementId
+
+
+class RankState(StrEnum):
+    """What a runner says of its rank. ``LOST``: nothing runs and no end was recorded (reboot, killed runner)."""
+
+    STARTING = "starting"
+    RUNNING = "running"
+    PAUSED = "paused"
+    EXITED = "exited"
+    LOST = "lost"
+
+
+@dataclass(frozen=True, slots=True)
+class RankReport:
+    """What is known of one rank. Durations are by the host's boot-time clock and cumulative.
+
+    ``exit_code`` is 128 + n after signal n, None while it runs or when the end was not seen (``LOST``). ``reason`` is empty, or
+    ``max_duration`` or ``start_failed`` with ``detail``. ``estimated`` when the last heartbeat stands for the end.
+    """
+
+    rank: int
+    state: RankState
+    running_ms: int = 0
+    paused_ms: int = 0
+    exit_code: int | None = None
+    reason: str = ""
+    detail: str = ""
+    estimated: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class PlacementReport:
+    """What an engine knows of one placement: always a report for every rank, in order of rank."""
+
+    placement: PlacementId
+    epoch: Epoch
+    ranks: tuple[RankReport, ...]
+    endpoints: dict[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class NodeReport:
+    """Health of one node as the engine sees it."""
+
+    node: NodeId
+    up: bool
+    reason: str = ""

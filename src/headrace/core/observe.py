@@ -1,0 +1,143 @@
+"""What the engines report, decided: starts, ends, pauses, failures of a gang, usage, health of nodes."""
+
+from collections.abc import Generator, Sequence
+
+from . import commands as c
+from . import events as ev
+from .apply import backoff_ms
+from .observation import NodeReport, PlacementReport, RankReport, RankState
+from .workload import EndReason, Placement, State, Workload
+from .world import World
+
+Deciding = Generator[ev.Event, None, None]
+
+_OVER = frozenset({RankState.EXITED, RankState.LOST})
+_UNKNOWN_CODE = -1
+
+
+def observe(world: World, command: c.Observe, now_ms: int) -> Generator[ev.Event, None, c.Reply]:
+    """Events of everything that changed; reports of unknown placements are the loop's to deal with."""
+    for node in command.nodes:
+        yield from _node(world, node)
+    for report in command.reports:
+        placement = world.state.placements.get(report.placement)
+        if placement is not None and len(report.ranks) == len(placement.ranks):
+            yield from _placement(world, placement, report, command, now_ms)
+    for ident, detail in command.failed:
+        placement = world.state.placements.get(ident)
+        if placement is not None and not placement.started_ms:
+            yield from _end_unseen(world, placement, EndReason.START_FAILED, detail, now_ms)
+    for ident in command.missing:
+        placement = world.state.placements.get(ident)
+        if placement is not None:
+            reason = placement.stop_reason or EndReason.NODE_LOST
+            yield from _end_unseen(world, placement, reason, "its engine does not know it any more", now_ms)
+    return None
+
+
+def _node(world: World, report: NodeReport) -> Deciding:
+    known, reason = world.state.nodes.get(report.node, ("ready", ""))
+    if report.node not in world.fleet.node_index:
+        return
+    if not report.up and known != "down":
+        yield ev.NodeStateChanged(report.node, "down", report.reason or "its engine reports it down")
+    elif report.up and known == "down":
+        yield ev.NodeStateChanged(report.node, "ready", f"back up after: {reason}")
+
+
+def _placement(
+    world: World, placement: Placement, report: PlacementReport, command: c.Observe, now_ms: int
+) -> Deciding:
+    ranks = report.ranks
+    if all(rank.state in _OVER for rank in ranks):
+        yield from _end(world, placement, ranks, now_ms)
+        return
+    if not placement.started_ms and all(rank.state is not RankState.STARTING for rank in ranks):
+        yield ev.PlacementStarted(placement.id, dict(report.endpoints), command.isolation)
+    if placement.stop_reason is None:
+        yield from _gang(placement, ranks)
+    if placement.started_ms and placement.stop_reason is None:
+        live = [rank.state for rank in ranks if rank.state not in _OVER]
+        paused = all(state is RankState.PAUSED for state in live)
+        running = all(state is RankState.RUNNING for state in live)
+        if (paused and not placement.paused) or (running and placement.paused):
+            yield ev.PauseObserved(placement.id, paused)
+    due = command.meter_ms is not None and now_ms - placement.metered_ms >= command.meter_ms
+    if due and placement.started_ms:
+        usage = _usage(placement, ranks)
+        if usage != placement.metered:
+            yield ev.UsageMetered(placement.id, usage)
+
+
+def _gang(placement: Placement, ranks: Sequence[RankReport]) -> Deciding:
+    """A gang never half runs: one rank that ended badly takes the others with it."""
+    for rank in ranks:
+        if rank.state is RankState.LOST:
+            yield ev.EvictionRequested(placement.id, EndReason.NODE_LOST, f"rank {rank.rank} was lost with its node")
+            return
+        if rank.state is RankState.EXITED and rank.exit_code != 0:
+            detail = f"rank {rank.rank} ended with exit code {rank.exit_code}{_because(rank)}"
+            yield ev.EvictionRequested(placement.id, EndReason.RANK_FAILED, detail)
+            return
+
+
+def _because(rank: RankReport) -> str:
+    return f" ({rank.reason}{': ' + rank.detail if rank.detail else ''})" if rank.reason else ""
+
+
+def _usage(placement: Placement, ranks: Sequence[RankReport]) -> tuple[tuple[int, int], ...]:
+    """Cumulative usage by rank, never below what was metered: a record that lost its tail takes nothing back."""
+    before = placement.metered or ((0, 0),) * len(ranks)
+    return tuple(
+        (max(rank.running_ms, old[0]), max(rank.paused_ms, old[1])) for rank, old in zip(ranks, before, strict=True)
+    )
+
+
+def _reason(placement: Placement, ranks: Sequence[RankReport]) -> tuple[EndReason, str]:
+    if all(rank.exit_code == 0 for rank in ranks):
+        return EndReason.EXITED, "ended by itself"
+    for rank in ranks:
+        if rank.reason == EndReason.START_FAILED:
+            return placement.stop_reason or EndReason.START_FAILED, f"rank {rank.rank} did not start: {rank.detail}"
+        if rank.reason == EndReason.MAX_DURATION and placement.stop_reason is None:
+            return EndReason.MAX_DURATION, "reached its max_duration"
+    if placement.stop_reason is not None:
+        return placement.stop_reason, ""
+    lost = [rank.rank for rank in ranks if rank.state is RankState.LOST]
+    if lost:
+        return EndReason.NODE_LOST, f"rank {lost[0]} was lost"
+    bad = next(rank for rank in ranks if rank.exit_code != 0)
+    return EndReason.EXITED, f"rank {bad.rank} ended with exit code {bad.exit_code}"
+
+
+def _end(world: World, placement: Placement, ranks: Sequence[RankReport], now_ms: int) -> Deciding:
+    reason, detail = _reason(placement, ranks)
+    work = world.state.workloads[placement.workload]
+    codes = tuple(_UNKNOWN_CODE if rank.exit_code is None else rank.exit_code for rank in ranks)
+    yield ev.PlacementEnded(
+        placement=placement.id,
+        reason=reason,
+        exit_codes=codes,
+        ranks=_usage(placement, ranks),
+        estimated=any(rank.estimated for rank in ranks),
+        detail=detail or work.reason,
+    )
+    yield from _requeue(work, reason, now_ms)
+
+
+def _end_unseen(world: World, placement: Placement, reason: EndReason, detail: str, now_ms: int) -> Deciding:
+    """End a placement that no engine can say more of: what was metered stands, and the end is marked estimated."""
+    ranks = placement.metered or ((0, 0),) * len(placement.ranks)
+    codes = (_UNKNOWN_CODE,) * len(ranks)
+    yield ev.PlacementEnded(placement.id, reason, codes, ranks, estimated=bool(placement.started_ms), detail=detail)
+    yield from _requeue(world.state.workloads[placement.workload], reason, now_ms)
+
+
+def _requeue(work: Workload, reason: EndReason, now_ms: int) -> Deciding:
+    if work.state is not State.QUEUED:
+        return
+    gently = reason in (EndReason.PREEMPTED, EndReason.DRAINED, EndReason.NODE_LOST)
+    not_before_ms = 0 if gently else now_ms + backoff_ms(work.attempt)
+    yield ev.WorkloadRequeued(work.id, work.reason, not_before_ms)
+
+

@@ -1,0 +1,271 @@
+"""The writer's own judgement: may this placement be made in the world as it is, and could this spec ever be placed.
+
+:func:`admit` reads only what a proposal touches and trusts nothing in it. :func:`can_ever_fit` asks the empty
+estate.
+"""
+
+from dataclasses import dataclass
+from datetime import UTC, datetime
+
+import numpy as np
+
+from headrace.core.contracts import Contract
+from headrace.core.fleet import NEVER_DAY
+from headrace.core.ids import NodeId, PowerNodeId, TenantId
+from headrace.core.scheduling.proposal import ProposedPlacement
+from headrace.core.scheduling.rank import (
+    Ask,
+    Columns,
+    Scratch,
+    ask_of,
+    carried,
+    choose,
+    columns_of,
+    empty_scratch,
+    increments_w,
+    site_refusal,
+    suits,
+)
+from headrace.core.scheduling.refuse import Refusal
+from headrace.core.scheduling.snapshot import Snapshot
+from headrace.core.units import MS_PER_SECOND, format_watts
+from headrace.core.workload import RankPlace, State, WorkloadSpec
+
+
+def admit(snapshot: Snapshot, proposal: ProposedPlacement) -> Refusal | None:
+    """Why ``proposal`` can't be carried out in the world that ``snapshot`` shows now; None when it can.
+
+    A workload that is not queued (any more) is refused as TIME, a proposal that no planner makes as HARDWARE.
+    Takes time proportional to the ranks; never raises.
+    """
+    workload = snapshot.workloads.get(proposal.workload)
+    if workload is None or workload.state is not State.QUEUED or workload.not_before_ms > snapshot.now_ms:
+        return Refusal.TIME
+    spec, site = workload.spec, snapshot.fleet.site_index.get(proposal.site)
+    if site is None or (spec.site is not None and spec.site != proposal.site):
+        return Refusal.HARDWARE
+    refusal, contract = site_refusal(snapshot, workload.tenant, spec, site)
+    if contract is None:
+        return refusal
+    asked = sum(rank.accelerators for rank in proposal.ranks)
+    held = snapshot.contract_held.get(contract.id, 0)
+    if contract.kind == "reserved" and held + asked > contract.accelerators:
+        return Refusal.CONTRACT
+    nodes = _distinct_nodes(snapshot, proposal, site)
+    if nodes is None or len(nodes) != spec.nodes:
+        return Refusal.HARDWARE
+    ask = ask_of(spec)
+    reasons = [
+        _rank_refusal(snapshot, ask, node, rank) for node, rank in zip(nodes, proposal.ranks, strict=True)
+    ]
+    found = [reason for reason in reasons if reason is not None]
+    return min(found) if found else _power_refusal(snapshot, nodes, proposal.ranks)
+
+
+def _distinct_nodes(snapshot: Snapshot, proposal: ProposedPlacement, site: int) -> list[int] | None:
+    nodes: dict[int, None] = {}
+    for rank in proposal.ranks:
+        node = snapshot.fleet.node_index.get(NodeId(rank.node))
+        if node is None or node in nodes or snapshot.fleet.node_site[node] != site:
+            return None
+        nodes[node] = None
+    return list(nodes)
+
+
+def _rank_refusal(snapshot: Snapshot, ask: Ask, node: int, rank: RankPlace) -> Refusal | None:
+    """Whether a node can give a rank exactly what its workload asks for."""
+    fleet = snapshot.fleet
+    hardware = fleet.hardware[fleet.node_hardware[node]]
+    count, cpu_milli, memory_mb = ask.on(hardware)
+    if min(count, cpu_milli, memory_mb) < 0 or (ask.model and ask.model != hardware.accelerator):
+        return Refusal.HARDWARE
+    enough = ask.accelerators <= hardware.accelerators and ask.cpu_milli <= hardware.cpu_milli
+    if not enough or ask.memory_mb > hardware.memory_mb:
+        return Refusal.HARDWARE
+    # A negative mask has all the bits beyond the node's accelerators.
+    if rank.mask & ~hardware.accelerator_mask() or rank.accelerators != count:
+        return Refusal.HARDWARE
+    if (rank.cpu_milli, rank.memory_mb) != (cpu_milli, memory_mb):
+        return Refusal.HARDWARE
+    if not snapshot.node_open[node]:
+        return Refusal.NODE_STATE
+    busy = snapshot.node_ranks[node] != 0
+    full = (
+        (ask.whole and busy)
+        or rank.mask & int(snapshot.node_mask[node])
+        or int(snapshot.node_cpu_milli[node]) + cpu_milli > hardware.cpu_milli
+        or int(snapshot.node_memory_mb[node]) + memory_mb > hardware.memory_mb
+    )
+    return Refusal.CAPACITY if full else None
+
+
+def _power_refusal(snapshot: Snapshot, nodes: list[int], ranks: tuple[RankPlace, ...]) -> Refusal | None:
+    fleet = snapshot.fleet
+    need_w: dict[int, int] = {}
+    for node, rank in zip(nodes, ranks, strict=True):
+        hardware = fleet.hardware[fleet.node_hardware[node]]
+        used = int(snapshot.node_mask[node]).bit_count()
+        before_w = hardware.node_watts(used, bool(snapshot.node_ranks[node]))
+        more_w = hardware.node_watts(used + rank.accelerators, True) - before_w
+        for element in fleet.path(int(fleet.node_leaf[node])):
+            need_w[element] = need_w.get(element, 0) + more_w
+    for element, more_w in need_w.items():
+        if int(snapshot.power_w[element]) + more_w > int(snapshot.power_limit_w[element]):
+            return Refusal.POWER
+    return None
+
+
+def can_ever_fit(snapshot: Snapshot, spec: WorkloadSpec, tenant: TenantId) -> tuple[Refusal, str] | None:
+    """Why ``spec`` can never be placed, and what could be; None when it could on the empty estate.
+
+    Empty means without use, node states and grid instructions, with every block that has a day of
+    commissioning, within the ratings of the power tree. A contract that does not exist yet may come: only one
+    that is too small refuses.
+    """
+    fleet = snapshot.fleet
+    pinned = [
+        site for site in range(len(fleet.sites)) if spec.site is None or fleet.sites[site].id == spec.site
+    ]
+    reasons = {site: site_refusal(snapshot, tenant, spec, site) for site in pinned}
+    lawful = [site for site in pinned if reasons[site][0] is not Refusal.JURISDICTION]
+    open_to = [site for site in lawful if reasons[site][0] is not Refusal.DEDICATED]
+    if not lawful:
+        return Refusal.JURISDICTION, _law_sentence(snapshot, spec, tenant, pinned)
+    if not open_to:
+        return (
+            Refusal.DEDICATED,
+            f"{_names(snapshot, lawful)}: dedicated to another tenant; ask for another site",
+        )
+    columns = columns_of(fleet)
+    day = datetime.fromtimestamp(snapshot.now_ms / MS_PER_SECOND, UTC)
+    state = empty_scratch(columns, day.year * 10_000 + day.month * 100 + day.day)
+    try_it = _Empty(snapshot, columns, state, spec, ask_of(spec), open_to)
+    if not try_it.fits():
+        return try_it.refusal()
+    return _contract_too_small(spec, [reasons[site][1] for site in open_to])
+
+
+def _names(snapshot: Snapshot, sites: list[int]) -> str:
+    return ", ".join(snapshot.fleet.sites[site].id for site in sites)
+
+
+def _law_sentence(snapshot: Snapshot, spec: WorkloadSpec, tenant: TenantId, sites: list[int]) -> str:
+    if not sites:
+        return f"no site {spec.site}; known: {_names(snapshot, list(range(len(snapshot.fleet.sites))))}"
+    countries = sorted({snapshot.fleet.sites[site].country or "an unknown country" for site in sites})
+    where = "sites are" if len(sites) > 1 else f"site {snapshot.fleet.sites[sites[0]].id} is"
+    if spec.policy.countries:
+        return f"policy countries {', '.join(spec.policy.countries)}; {where} in {', '.join(countries)}"
+    if spec.policy.profile:
+        return f"policy {spec.policy.profile}; {where} in {', '.join(countries)}"
+    return "; ".join(snapshot.place_verdict(tenant, spec.policy, sites[0]).reasons)
+
+
+def _contract_too_small(spec: WorkloadSpec, contracts: list[Contract | None]) -> tuple[Refusal, str] | None:
+    asked = spec.nodes * spec.resources.accelerators
+    largest = 0
+    for contract in contracts:
+        if contract is None or contract.kind != "reserved" or contract.accelerators >= asked:
+            return None
+        largest = max(largest, contract.accelerators)
+    text = f"asks {asked} accelerators in all; its contract reserves {largest}: ask for at most {largest}"
+    return Refusal.CONTRACT, text
+
+
+@dataclass(frozen=True, slots=True)
+class _Empty:
+    """A spec before the empty estate."""
+
+    snapshot: Snapshot
+    columns: Columns
+    state: Scratch
+    spec: WorkloadSpec
+    ask: Ask
+    sites: list[int]
+
+    def fits(self) -> bool:
+        asked = min(self.ask.nodes, self.ask.accelerators + 1, self.ask.cpu_milli + 1, self.ask.memory_mb + 1)
+        return asked > 0 and any(
+            choose(self.columns, self.state, self.ask, site) is not None for site in self.sites
+        )
+
+    @property
+    def model(self) -> str:
+        return self.ask.model or "any"
+
+    def refusal(self) -> tuple[Refusal, str]:
+        """The stage that leaves too little at every site: the node, then the number of nodes, then power."""
+        ask, hardware = self.ask, self.reachable_hardware()
+        if ask.model and not any(name == ask.model for name, *_ in hardware):
+            known = sorted({f"{name} ({count} per node)" for name, count, *_ in hardware if name})
+            return (
+                Refusal.HARDWARE,
+                f"no node has {ask.model} accelerators; there are: {', '.join(known) or 'none'}",
+            )
+        fitting = [row for row in hardware if not ask.model or row[0] == ask.model]
+        for part, what, unit in (
+            (1, f"{self.model} accelerators", ""),
+            (2, "cpu", "m"),
+            (3, "memory", " MB"),
+        ):
+            asked = (ask.accelerators, ask.cpu_milli, ask.memory_mb)[part - 1]
+            most = max((int(row[part]) for row in fitting), default=0)
+            if asked > most:
+                return Refusal.HARDWARE, self.too_large(asked, most, what, unit)
+        counts = {site: self.count(site) for site in self.sites}
+        most = max(counts.values(), default=0)
+        if most < ask.nodes:
+            return Refusal.HARDWARE, (
+                f"asks {ask.nodes} nodes {self.each()}; the largest site that it may use has {most} such: "
+                f"ask for at most {most}" + ("" if most else ", or for less on each")
+            )
+        return self.power_refusal([site for site in self.sites if counts[site] >= ask.nodes])
+
+    def reachable_hardware(self) -> list[tuple[str, int, int, int]]:
+        """Accelerator model, accelerators, cpu and memory of each type of node that there is at the sites."""
+        fleet, kinds = self.snapshot.fleet, set[int]()
+        for site in self.sites:
+            span = self.columns.spans[site]
+            there = fleet.node_from_day[span] < NEVER_DAY
+            kinds.update(np.unique(fleet.node_hardware[span][there]).tolist())
+        rows = (fleet.hardware[kind] for kind in sorted(kinds))
+        return [(row.accelerator, row.accelerators, row.cpu_milli, row.memory_mb) for row in rows]
+
+    def too_large(self, asked: int, most: int, what: str, unit: str) -> str:
+        text = f"asks {asked}{unit} {what} per node; the largest node has {most}{unit}: "
+        text += f"ask for at most {most}{unit} per node"
+        spread = -(-asked * self.ask.nodes // most) if most and not unit else 0
+        other = Ask(spread, self.ask.model, most, self.ask.cpu_milli, self.ask.memory_mb, self.ask.whole)
+        if spread and any(choose(self.columns, self.state, other, site) is not None for site in self.sites):
+            text += f", or {spread} nodes of {most}"
+        return text
+
+    def each(self) -> str:
+        ask = self.ask
+        parts = [f"{ask.accelerators} {self.model} accelerators"] if ask.accelerators else []
+        parts += [f"{ask.cpu_milli}m cpu"] if ask.cpu_milli else []
+        parts += [f"{ask.memory_mb} MB memory"] if ask.memory_mb else []
+        return f"with {', '.join(parts)}" if parts else "of its kind"
+
+    def count(self, site: int) -> int:
+        return int((suits(self.columns, self.ask, site) & self.state.open[self.columns.spans[site]]).sum())
+
+    def power_refusal(self, sites: list[int]) -> tuple[Refusal, str]:
+        columns, state, most, where = self.columns, self.state, -1, sites[0]
+        for site in sites:
+            span = columns.spans[site]
+            nodes = np.flatnonzero(suits(columns, self.ask, site) & state.open[span]) + span.start
+            added = increments_w(columns, state, self.ask, nodes)
+            order = np.argsort(added, kind="stable")
+            count = len(carried(columns, state, nodes, added, order, self.ask.nodes))
+            if count > most:
+                most, where = count, site
+        site_id = self.snapshot.fleet.sites[where].id
+        limit_w = int(
+            self.snapshot.fleet.power_limit_w[self.snapshot.fleet.power_index[PowerNodeId(site_id)]]
+        )
+        return Refusal.POWER, (
+            f"asks {self.ask.nodes} nodes {self.each()}; the power at {site_id} (connection {format_watts(limit_w)} "
+            f"of IT load, less in parts) carries at most {most}: ask for at most {most}"
+            + ("" if most else ", or for less on each")
+        )

@@ -1,0 +1,288 @@
+"""What will leave and when: whom to evict for a waiting workload, and the nodes where it will run soonest.
+
+Holders of capacity are put in the order in which they may be expected to leave. A workload's horizon is the
+shortest beginning of that order after which it fits; what it doesn't need of that is put back. Since nothing
+of lower rank starts on what the horizon holds, the horizon of a waiting workload only ever comes nearer.
+"""
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from itertools import combinations
+
+import numpy as np
+
+from headrace.core.fleet import I64
+from headrace.core.ids import ContractId, PlacementId
+from headrace.core.scheduling.rank import Ask, Columns, Scratch, Use, has_room, shift, suits, use_of
+from headrace.core.scheduling.snapshot import Snapshot
+from headrace.core.workload import HOLDING, Flex, Placement, Workload, WorkloadType
+
+_PRUNE_AT_MOST = 512
+_COMBINATIONS_AT_MOST = 256
+
+
+@dataclass(frozen=True, slots=True)
+class Holder:
+    """A live placement with what it holds. ``contract`` is the reserved one that it counts against, if any."""
+
+    placement: Placement
+    workload: Workload
+    site: int
+    use: Use
+    contract: ContractId | None
+
+    @property
+    def kind(self) -> WorkloadType:
+        """The type of its workload."""
+        return self.workload.spec.type
+
+    @property
+    def priority(self) -> int:
+        """The priority of its workload."""
+        return self.workload.spec.priority
+
+    @property
+    def accelerators(self) -> int:
+        """Accelerators that it holds."""
+        return sum(rank.accelerators for rank in self.placement.ranks)
+
+    @property
+    def wish(self) -> tuple[int, int, int]:
+        """The order of eviction: least priority, fillers before others, youngest first."""
+        return self.priority, self.kind is not WorkloadType.FILLER, -self.placement.made_seq
+
+    def may_be_evicted_for(self, waiting: Workload) -> bool:
+        """A filler for all that ranks no lower, preemptible work for a higher priority."""
+        if self.kind is WorkloadType.FILLER:
+            return self.priority <= waiting.spec.priority
+        return self.workload.spec.flex is Flex.PREEMPTIBLE and self.priority < waiting.spec.priority
+
+    @property
+    def end(self) -> tuple[int, int] | None:
+        """When it ends by itself: (1, ms) when known, (2, order of age) for a job without a limit, None for never."""
+        limit_ms = self.workload.spec.max_duration_ms
+        if limit_ms:
+            return 1, (self.placement.started_ms or self.placement.made_ms) + limit_ms
+        if self.kind in (WorkloadType.SERVICE, WorkloadType.CLUSTER):
+            return None
+        return 2, self.placement.made_seq
+
+
+def holder_of(snapshot: Snapshot, placement: Placement) -> Holder | None:
+    """The holder that a placement is; None when it is no longer its workload's."""
+    workload = snapshot.workloads.get(placement.workload)
+    site = snapshot.fleet.site_index.get(placement.site)
+    if workload is None or site is None:
+        return None
+    if workload.placement != placement.id or workload.state not in HOLDING:
+        return None
+    spec = workload.spec
+    contract = snapshot.contract_for(workload.tenant, site, spec.resources.accelerator, spec.contract)
+    reserved = contract.id if contract is not None and contract.kind == "reserved" else None
+    return Holder(placement, workload, site, use_of(snapshot.fleet, placement.ranks), reserved)
+
+
+def release(columns: Columns, state: Scratch, holders: Sequence[Holder], sign: int = 1) -> None:
+    """Give back what ``holders`` hold (or take it again with ``sign`` -1)."""
+    if not holders:
+        return
+    uses = [holder.use for holder in holders]
+    if len(uses) == 1:
+        together = uses[0]
+    else:
+        together = Use(
+            np.concatenate([use.nodes for use in uses]),
+            np.concatenate([use.bits for use in uses]),
+            np.concatenate([use.cpu_milli for use in uses]),
+            np.concatenate([use.memory_mb for use in uses]),
+        )
+    shift(columns, state, together, sign)
+    for holder in holders:
+        if holder.contract is not None:
+            state.held[holder.contract] = state.held.get(holder.contract, 0) - sign * holder.accelerators
+
+
+Fit = Callable[[Scratch], I64 | None]
+"""The nodes where the waiting workload would run in a state, or None."""
+
+
+@dataclass(frozen=True, slots=True)
+class Horizon:
+    """The holders that must leave, in order, and the nodes where the waiting workload will then run."""
+
+    holders: tuple[Holder, ...]
+    nodes: I64
+
+    @property
+    def cost(self) -> tuple[int, int, int]:
+        """How many leave, their priorities, and their age (younger is less)."""
+        priorities = sum(holder.priority for holder in self.holders)
+        return len(self.holders), priorities, -sum(holder.placement.made_seq for holder in self.holders)
+
+
+class Departures:
+    """Lets holders leave a state and come back; the state is as it was found once :meth:`reset` was called."""
+
+    def __init__(self, columns: Columns, state: Scratch, fit: Fit) -> None:
+        self.columns, self.state, self.fit = columns, state, fit
+        self.gone: dict[PlacementId, Holder] = {}
+
+    def leave(self, holders: Sequence[Holder]) -> None:
+        """Exactly ``holders`` are gone."""
+        wanted = {holder.placement.id: holder for holder in holders}
+        back = [holder for ident, holder in self.gone.items() if ident not in wanted]
+        away = [holder for ident, holder in wanted.items() if ident not in self.gone]
+        release(self.columns, self.state, back, -1)
+        release(self.columns, self.state, away)
+        self.gone = wanted
+
+    def fits_without(self, holders: Sequence[Holder]) -> I64 | None:
+        """Where the waiting workload would run with exactly ``holders`` gone."""
+        self.leave(holders)
+        return self.fit(self.state)
+
+    def reset(self) -> None:
+        """Everybody is back."""
+        self.leave(())
+
+    def shortest(self, order: Sequence[Holder]) -> Horizon | None:
+        """The shortest beginning of ``order`` after which it fits, without those of them that it doesn't need."""
+        if self.fits_without(order) is None:
+            return None
+        low, high = 0, len(order)
+        while low < high:
+            middle = (low + high) // 2
+            if self.fits_without(order[:middle]) is None:
+                low = middle + 1
+            else:
+                high = middle
+        nodes = self.fits_without(order[:low])
+        return None if nodes is None else self._near(list(order[:low]), nodes)
+
+    def _near(self, holders: list[Holder], nodes: I64) -> Horizon:
+        """Only those on the chosen nodes, when that is enough."""
+        here = [holder for holder in holders if np.isin(holder.use.nodes, nodes).any()]
+        found = self.fits_without(here) if len(here) < len(holders) else None
+        return Horizon(tuple(holders), nodes) if found is None else Horizon(tuple(here), found)
+
+    def pruned(self, horizon: Horizon, keep_first: Callable[[Holder], object]) -> Horizon:
+        """The horizon without anybody who need not leave; who may stay is tried by ``keep_first``, greatest first."""
+        holders, nodes = list(horizon.holders), horizon.nodes
+        if len(holders) > _PRUNE_AT_MOST:
+            return horizon
+        for holder in sorted(holders, key=keep_first, reverse=True):  # type: ignore[arg-type]
+            others = [other for other in holders if other is not holder]
+            found = self.fits_without(others)
+            if found is not None:
+                holders, nodes = others, found
+        return Horizon(tuple(holders), nodes)
+
+
+def fewest(departures: Departures, ask: Ask, site: int, victims: Sequence[Holder]) -> Horizon | None:
+    """The fewest of ``victims`` to evict so that it fits: least priority and youngest first among equal numbers.
+
+    Exact for small numbers; beyond ``_COMBINATIONS_AT_MOST`` trials the best of three greedy choices, from
+    which nobody can be left out.
+    """
+    order = sorted(victims, key=lambda holder: holder.wish)
+    first = departures.shortest(order)
+    if first is None or not first.holders:
+        return first
+    found = [departures.pruned(first, _wish)]
+    large = departures.shortest(sorted(order, key=lambda holder: (-holder.accelerators, holder.wish)))
+    if large is not None:
+        found.append(departures.pruned(large, _wish))
+    by_node = list(_by_node(departures, ask, site, order))
+    nodes = departures.fits_without(by_node)
+    if nodes is not None:
+        found.append(departures.pruned(Horizon(tuple(by_node), nodes), _wish))
+    best = min(found, key=lambda horizon: horizon.cost)
+    return _fewer(departures, order, len(best.holders)) or best
+
+
+def _wish(holder: Holder) -> tuple[int, int, int]:
+    return holder.wish
+
+
+def _fewer(departures: Departures, order: Sequence[Holder], count: int) -> Horizon | None:
+    trials = 0
+    for size in range(1, count):
+        for some in combinations(order, size):
+            trials += 1
+            if trials > _COMBINATIONS_AT_MOST:
+                return None
+            nodes = departures.fits_without(some)
+            if nodes is not None:
+                return Horizon(some, nodes)
+    return None
+
+
+def _by_node(departures: Departures, ask: Ask, site: int, order: Sequence[Holder]) -> Iterator[Holder]:
+    """The victims on those nodes that need the fewest of them gone, as if power were no object."""
+    columns, state = departures.columns, departures.state
+    departures.reset()
+    start = columns.spans[site].start
+    usable = suits(columns, ask, site) & state.open[columns.spans[site]]
+    costs = [
+        (0, node) for node in (np.flatnonzero(usable & has_room(columns, state, ask, site)) + start).tolist()
+    ]
+    if len(costs) < ask.nodes:
+        on_node: dict[int, list[int]] = {}
+        for position, holder in enumerate(order):
+            for node in holder.use.nodes.tolist():
+                if usable[node - start]:
+                    on_node.setdefault(node, []).append(position)
+        free = {node for _, node in costs}
+        chosen: dict[int, tuple[int, ...]] = {}
+        for node, positions in on_node.items():
+            some = None if node in free else _least_on(columns, state, ask, node, order, positions)
+            if some is not None:
+                chosen[node] = some
+        ranked = sorted(chosen, key=lambda node: (len(chosen[node]), chosen[node], node))
+        picked = {position for node in ranked[: ask.nodes - len(costs)] for position in chosen[node]}
+        yield from (order[position] for position in sorted(picked))
+
+
+def _least_on(
+    columns: Columns, state: Scratch, ask: Ask, node: int, order: Sequence[Holder], positions: Sequence[int]
+) -> tuple[int, ...] | None:
+    """The fewest holders on a node whose leaving gives a rank its room there, the first in order among equals."""
+    gives = {}
+    for position in positions:
+        use = order[position].use
+        row = int(np.flatnonzero(use.nodes == node)[0])
+        gives[position] = (int(use.bits[row]).bit_count(), int(use.cpu_milli[row]), int(use.memory_mb[row]))
+    hardware = columns.fleet.hardware[columns.fleet.node_hardware[node]]
+    want = ask.on(hardware)
+    left = int(state.free[node]), int(state.cpu_milli[node]), int(state.memory_mb[node])
+    if ask.whole:
+        return tuple(positions) if state.ranks[node] == len(positions) else None
+    for size in range(1, len(positions) + 1):
+        # A node with many small holders: beyond this the greedy choices have to do.
+        for trial, some in enumerate(combinations(positions, size)):
+            if trial > _COMBINATIONS_AT_MOST:
+                return None
+            room = (left[part] + sum(gives[position][part] for position in some) for part in range(3))
+            if all(have >= need for have, need in zip(room, want, strict=True)):
+                return some
+    return None
+
+
+def horizon_of(departures: Departures, waiting: Workload, holders: Sequence[Holder]) -> Horizon | None:
+    """Where, and after whose leaving, a starving workload runs soonest; None if it could not after all who ever leave.
+
+    Order: what it may evict, then what ends at a known time, then jobs without a limit, oldest first. What
+    never ends by itself stays, since waiting for it would keep nodes empty for nothing.
+    """
+    keyed: list[tuple[tuple[int, ...], Holder]] = []
+    for holder in holders:
+        if holder.may_be_evicted_for(waiting):
+            keyed.append(((0, *holder.wish), holder))
+        elif holder.end is not None:
+            keyed.append((holder.end, holder))
+    keyed.sort(key=lambda pair: (pair[0], pair[1].placement.made_seq, pair[1].placement.id))
+    found = departures.shortest([holder for _, holder in keyed])
+    if found is None:
+        return None
+    rank = {holder.placement.id: (key[0] == 0, key) for key, holder in keyed}
+    return departures.pruned(found, lambda holder: rank[holder.placement.id])

@@ -1,0 +1,315 @@
+"""The planner: one pass over the queue, from a snapshot to a plan. Pure and deterministic.
+
+Workloads are taken by priority, then arrival; fillers after the others of their priority, since they would be
+evicted for them again. Each is placed if it fits. If not, and what is leaving (or fillers that it may evict)
+would make it fit, it waits for that on chosen nodes, and nothing of lower rank starts there or uses the power
+that it will need. One that has waited for too long gets such nodes even if others must end first.
+
+During a pass resources only shrink, so what did not fit once does not fit later: equal workloads share one
+:class:`Shape`, and a pass costs about the number of shapes and what is placed, not the length of the queue.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from headrace.core.contracts import Contract
+from headrace.core.fleet import I64
+from headrace.core.ids import ContractId, SiteId, TenantId
+from headrace.core.scheduling.leaving import (
+    Departures,
+    Fit,
+    Holder,
+    Horizon,
+    fewest,
+    holder_of,
+    horizon_of,
+    release,
+)
+from headrace.core.scheduling.proposal import Eviction, Plan, ProposedPlacement
+from headrace.core.scheduling.rank import (
+    Ask,
+    Columns,
+    Scratch,
+    ask_of,
+    choose,
+    columns_of,
+    increments_w,
+    path_need_w,
+    scratch_of,
+    shift,
+    site_order,
+    site_refusal,
+    take,
+    use_of,
+)
+from headrace.core.scheduling.snapshot import Snapshot
+from headrace.core.units import MS_PER_MINUTE
+from headrace.core.workload import PolicyRef, Workload, WorkloadType
+
+ShapeKey = tuple[Ask, WorkloadType, PolicyRef, SiteId | None, TenantId, ContractId | None]
+
+
+@dataclass(frozen=True, slots=True)
+class PlanLimits:
+    """Bounds of one pass.
+
+    At most ``max_placements`` are placed, at most ``max_reservations`` workloads wait for what leaves or is
+    evicted. A workload that has waited for ``starve_after_ms`` holds nodes against lower ranks until it fits
+    there; at most ``max_barriers`` do.
+    """
+
+    max_placements: int = 10_000
+    max_reservations: int = 256
+    starve_after_ms: int = 10 * MS_PER_MINUTE
+    max_barriers: int = 4
+
+
+DEFAULT_LIMITS = PlanLimits()
+
+
+@dataclass(slots=True)
+class Shape:
+    """What equal workloads have in common, and what is known of them in this pass.
+
+    ``sites`` are those where it may still fit, in order of preference; ``allowed`` all where law and contract
+    let it. ``hopeless``: not even what leaves or could be evicted would do. ``barred``: it has had its try at
+    a barrier.
+    """
+
+    ask: Ask
+    kind: WorkloadType
+    allowed: dict[int, Contract]
+    sites: list[int] = field(default_factory=list)
+    hopeless: bool = False
+    barred: bool = False
+
+
+def queue_order(snapshot: Snapshot) -> list[Workload]:
+    """Queued workloads by rank: priority descending, fillers after others, then order of arrival."""
+    queue = list(snapshot.queue)
+    filler = WorkloadType.FILLER
+    priority = np.array([workload.spec.priority for workload in queue], dtype=np.int64)
+    late = np.array([workload.spec.type is filler for workload in queue], dtype=np.bool_)
+    seq = np.array([workload.submitted_seq for workload in queue], dtype=np.int64)
+    return [queue[index] for index in np.lexsort((seq, late, -priority)).tolist()]
+
+
+def plan(snapshot: Snapshot, limits: PlanLimits = DEFAULT_LIMITS) -> Plan:
+    """What to place and what to evict now, given ``snapshot``, which is not changed."""
+    return _Pass(snapshot, limits).run()
+
+
+class _Pass:
+    def __init__(self, snapshot: Snapshot, limits: PlanLimits) -> None:
+        self.snapshot, self.limits = snapshot, limits
+        self.columns: Columns = columns_of(snapshot.fleet)
+        self.order = site_order(snapshot.fleet)
+        self.now: Scratch = scratch_of(snapshot, self.columns)
+        self.soon: Scratch | None = None
+        self.shapes: dict[tuple[object, ...], Shape] = {}
+        self.holders: list[Holder] | None = None
+        self.fillers: dict[int, list[Holder]] = {}
+        self.leaving: set[int] = set()
+        self.evicted: dict[str, Holder] = {}
+        self.placements: list[ProposedPlacement] = []
+        self.evictions: list[Eviction] = []
+        self.reservations = 0
+        self.barriers = 0
+
+    def run(self) -> Plan:
+        now_ms = self.snapshot.now_ms
+        for workload in queue_order(self.snapshot):
+            if workload.not_before_ms > now_ms:
+                continue
+            if len(self.placements) >= self.limits.max_placements:
+                break
+            shape = self.shape(workload)
+            if shape.sites and self.start(workload, shape):
+                continue
+            if shape.kind is not WorkloadType.FILLER and shape.allowed:
+                self.wait(workload, shape)
+        return Plan(self.snapshot.version, tuple(self.placements), tuple(self.evictions))
+
+    def shape(self, workload: Workload) -> Shape:
+        spec = workload.spec
+        need, policy = spec.resources, spec.policy
+        # Plain fields: hashing the nested values themselves takes three times as long, a hundred thousand
+        # times.
+        key = (
+            *(spec.type, spec.nodes, need.accelerator, need.accelerators, need.cpu_milli, need.memory_mb),
+            *(policy.profile, policy.countries, spec.site, spec.contract, workload.tenant),
+        )
+        shape = self.shapes.get(key)
+        if shape is None:
+            allowed = {}
+            for site in self.order:
+                if spec.site is None or self.snapshot.fleet.sites[site].id == spec.site:
+                    _, contract = site_refusal(self.snapshot, workload.tenant, spec, site)
+                    if contract is not None:
+                        allowed[site] = contract
+            shape = Shape(ask_of(spec), spec.type, allowed, list(allowed) if spec.nodes > 0 else [])
+            self.shapes[key] = shape
+        return shape
+
+    def fit(self, shape: Shape, site: int) -> Fit:
+        """Where a shape fits at a site, by nodes, power and contract."""
+        contract, ask, columns = shape.allowed[site], shape.ask, self.columns
+
+        def nodes_in(state: Scratch) -> I64 | None:
+            nodes = choose(columns, state, ask, site)
+            if nodes is None or contract.kind != "reserved":
+                return nodes
+            held = state.held.get(contract.id, 0) + self.accelerators(ask, nodes)
+            return nodes if held <= contract.accelerators else None
+
+        return nodes_in
+
+    def accelerators(self, ask: Ask, nodes: I64) -> int:
+        return int(self.columns.total[nodes].sum()) if ask.whole else ask.accelerators * len(nodes)
+
+    def start(self, workload: Workload, shape: Shape) -> bool:
+        """Place it at the first site where it fits; sites where it doesn't are not asked again in this pass."""
+        while shape.sites:
+            site = shape.sites[0]
+            nodes = self.fit(shape, site)(self.now)
+            if nodes is None:
+                shape.sites.pop(0)
+                continue
+            ranks = take(self.columns, self.now, shape.ask, nodes)
+            self.hold_contract(shape, site, nodes, self.now)
+            if self.soon is not None:
+                shift(self.columns, self.soon, use_of(self.snapshot.fleet, ranks), -1)
+                self.hold_contract(shape, site, nodes, self.soon)
+            ident = self.snapshot.fleet.sites[site].id
+            self.placements.append(ProposedPlacement(workload.id, ident, ranks))
+            return True
+        return False
+
+    def hold_contract(self, shape: Shape, site: int, nodes: I64, state: Scratch) -> None:
+        contract = shape.allowed[site].id
+        state.held[contract] = state.held.get(contract, 0) + self.accelerators(shape.ask, nodes)
+
+    def wait(self, workload: Workload, shape: Shape) -> None:
+        """Let it wait for what leaves, for fillers that it evicts, or, if it starves, behind a barrier."""
+        if not shape.hopeless and self.reservations < self.limits.max_reservations:
+            found = self.find_soon(workload, shape)
+            if found is not None:
+                self.reserve(workload, shape, *found)
+                self.reservations += 1
+                return
+            shape.hopeless = True
+        waited_ms = self.snapshot.now_ms - max(
+            workload.submitted_ms, workload.since_ms, workload.not_before_ms
+        )
+        if (
+            shape.barred
+            or waited_ms <= self.limits.starve_after_ms
+            or self.barriers >= self.limits.max_barriers
+        ):
+            return
+        shape.barred = True
+        found = self.find_later(workload, shape)
+        if found is not None:
+            self.reserve(workload, shape, *found)
+            self.barriers += 1
+
+    def soon_state(self) -> Scratch:
+        """The present, with everything that is already being stopped gone, and what waits for it in its place."""
+        if self.soon is None:
+            self.soon = self.now.copy()
+            gone = []
+            for placement in self.snapshot.placements.values():
+                workload = self.snapshot.workloads.get(placement.workload)
+                filler = workload is not None and workload.spec.type is WorkloadType.FILLER
+                if placement.stop_reason is None and not filler:
+                    continue
+                holder = holder_of(self.snapshot, placement)
+                if holder is None:
+                    continue
+                if placement.stop_reason is not None:
+                    gone.append(holder)
+                    self.leaving.add(holder.site)
+                else:
+                    self.fillers.setdefault(holder.site, []).append(holder)
+            release(self.columns, self.soon, gone)
+        return self.soon
+
+    def find_soon(self, workload: Workload, shape: Shape) -> tuple[int, Horizon] | None:
+        """The site where what is leaving suffices, or else that where the fewest fillers need be evicted."""
+        state = self.soon_state()
+        best: tuple[int, Horizon] | None = None
+        for site in shape.allowed:
+            nodes = self.fit(shape, site)(state) if self.leaving or self.evicted else None
+            if nodes is not None:
+                return site, Horizon((), nodes)
+        for site in shape.allowed:
+            victims = [
+                holder
+                for holder in self.fillers.get(site, ())
+                if holder.placement.id not in self.evicted and holder.may_be_evicted_for(workload)
+            ]
+            if not victims:
+                continue
+            departures = Departures(self.columns, state, self.fit(shape, site))
+            found = fewest(departures, shape.ask, site, victims)
+            departures.reset()
+            if found is not None and (best is None or found.cost < best[1].cost):
+                best = site, found
+        return best
+
+    def find_later(self, workload: Workload, shape: Shape) -> tuple[int, Horizon] | None:
+        """The site and the nodes where a starving workload can run soonest."""
+        state = self.soon_state()
+        best: tuple[int, Horizon] | None = None
+        best_key: tuple[object, ...] = ()
+        for site, contract in shape.allowed.items():
+            holders = [
+                holder
+                for holder in self.staying()
+                if holder.site == site or (contract.kind == "reserved" and holder.contract == contract.id)
+            ]
+            departures = Departures(self.columns, state, self.fit(shape, site))
+            found = horizon_of(departures, workload, holders)
+            departures.reset()
+            if found is None:
+                continue
+            evicted = [holder for holder in found.holders if holder.may_be_evicted_for(workload)]
+            ends = [
+                holder.end or (0, 0) for holder in found.holders if not holder.may_be_evicted_for(workload)
+            ]
+            key = (max(ends, default=(0, 0)), len(evicted))
+            if best is None or key < best_key:
+                best, best_key = (site, found), key
+        return best
+
+    def staying(self) -> Iterator[Holder]:
+        """Live placements that nobody has told to stop yet."""
+        if self.holders is None:
+            found = (holder_of(self.snapshot, placement) for placement in self.snapshot.placements.values())
+            self.holders = [
+                holder for holder in found if holder is not None and holder.placement.stop_reason is None
+            ]
+        return (holder for holder in self.holders if holder.placement.id not in self.evicted)
+
+    def reserve(self, workload: Workload, shape: Shape, site: int, horizon: Horizon) -> None:
+        """Keep the nodes of ``horizon``, and the power that they will need, from everything of lower rank."""
+        state, nodes = self.soon_state(), horizon.nodes
+        departures = Departures(self.columns, state, self.fit(shape, site))
+        departures.leave(horizon.holders)
+        added = increments_w(self.columns, state, shape.ask, nodes)
+        elements, need = path_need_w(self.columns, nodes, added)
+        slack = state.head_w[elements] - need
+        departures.reset()
+        victims = [holder for holder in horizon.holders if holder.may_be_evicted_for(workload)]
+        release(self.columns, state, victims)
+        for holder in victims:
+            self.evicted[holder.placement.id] = holder
+            self.evictions.append(Eviction(holder.placement.id, workload.id))
+        state.head_w[elements] -= need
+        # Lower ranks may use what is left beside it both now and once it runs.
+        self.now.head_w[elements] = np.minimum(self.now.head_w[elements], slack)
+        for scratch in (self.now, state):
+            scratch.open[nodes] = False
+            self.hold_contract(shape, site, nodes, scratch)

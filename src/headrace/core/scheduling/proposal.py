@@ -1,0 +1,32 @@
+"""What the planner proposes: data that the writer re-validates against the current world."""
+
+from dataclasses import dataclass
+
+from headrace.core.ids import PlacementId, SiteId, WorkloadId
+from headrace.core.workload import RankPlace
+
+
+@dataclass(frozen=True, slots=True)
+class ProposedPlacement:
+    """A workload on nodes of one site: one rank on each of as many different nodes as it asks for."""
+
+    workload: WorkloadId
+    site: SiteId
+    ranks: tuple[RankPlace, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Eviction:
+    """A preemptible placement to be ended so that ``waiting`` can be placed later."""
+
+    placement: PlacementId
+    waiting: WorkloadId
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """Placements and evictions, made from version ``base_version`` of the world (the number of events applied)."""
+
+    base_version: int
+    placements: tuple[ProposedPlacement, ...] = ()
+    evictions: tuple[Eviction, ...] = ()

@@ -1,0 +1,49 @@
+"""A versioned, read-only view of the world, for planning and explaining."""
+
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from headrace.core.authority import Verdict
+from headrace.core.contracts import Contract
+from headrace.core.fleet import I32, I64, Fleet
+from headrace.core.ids import ContractId, PlacementId, TenantId, WorkloadId
+from headrace.core.workload import Placement, PolicyRef, Workload
+
+U64 = npt.NDArray[np.uint64]
+
+
+@dataclass(frozen=True, slots=True)
+class Snapshot:
+    """What the planner sees. Columns are indexed as in :class:`~headrace.core.fleet.Fleet`; they are views: copy before changing.
+
+    - ``version``: events applied; ``now_ms``: journal time of planning.
+    - ``node_open[i]``: commissioned and ready, so it may be placed on.
+    - ``node_mask[i]``: bits of the accelerators in use; ``node_cpu_milli``, ``node_memory_mb``: in use; ``node_ranks``: ranks on it.
+    - ``power_w[p]``: the most that what is below can draw now, IT watts, idle nodes included; placements being started and
+      stopped count in full until their end is recorded. ``power_limit_w[p]``: the least of rating, contract, instruction.
+    - ``queue``: queued workloads in order of arrival.
+    - ``place_verdict(tenant, policy, site number)``: may it be placed there.
+    - ``contract_for(tenant, site number, accelerator model, named contract)``: what pays for it, or None.
+    - ``contract_held[contract]``: accelerators in use under a contract.
+    - ``engine_ports(site number)`` and such are not here: an engine that can't do a thing is refused at submission.
+    """
+
+    version: int
+    now_ms: int
+    fleet: Fleet
+    node_open: npt.NDArray[np.bool_]
+    node_mask: U64
+    node_cpu_milli: I64
+    node_memory_mb: I64
+    node_ranks: I32
+    power_w: I64
+    power_limit_w: I64
+    queue: Iterable[Workload]
+    workloads: Mapping[WorkloadId, Workload]
+    placements: Mapping[PlacementId, Placement]
+    place_verdict: Callable[[TenantId, PolicyRef, int], Verdict]
+    contract_for: Callable[[TenantId, int, str, ContractId | None], Contract | None]
+    contract_held: Mapping[ContractId, int]

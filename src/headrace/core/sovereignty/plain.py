@@ -1,0 +1,138 @@
+"""The plain policy engine: countries by list, rights by role; and ``decide``, which every caller asks.
+
+A profile is a :class:`~headrace.core.authority.Policy` with a name. More expressive engines stand behind the same port.
+"""
+
+from collections.abc import Mapping
+
+from headrace.core.authority import Policy, PolicyEngine, Request, Role, Subject, Target, Verdict, digest_of
+from headrace.core.estate import Site
+from headrace.core.ids import TenantId
+from headrace.core.workload import PolicyRef
+
+PROFILES: dict[str, Policy] = {
+    "public": Policy("public"),
+    "nordic-only": Policy("nordic-only", ("DK", "FI", "IS", "NO", "SE")),
+    "uk-only": Policy("uk-only", ("GB",)),
+    "eea-only": Policy(
+        "eea-only",
+        tuple("AT BE BG CY CZ DE DK EE ES FI FR GR HR HU IE IS IT LI LT LU LV MT NL NO PL PT RO SE SI SK".split()),
+    ),
+}
+
+OPERATOR_ONLY = "operator"
+TENANT_WRITE = "tenant-write"
+TENANT_READ = "tenant-read"
+
+ACTIONS: dict[str, str] = {
+    "document.apply": OPERATOR_ONLY,
+    "document.remove": OPERATOR_ONLY,
+    "document.read": TENANT_READ,
+    "estate.read": OPERATOR_ONLY,
+    "site.read": TENANT_READ,
+    "token.issue": TENANT_WRITE,
+    "token.revoke": TENANT_WRITE,
+    "token.read": TENANT_READ,
+    "whoami.read": TENANT_READ,
+    "workload.submit": TENANT_WRITE,
+    "workload.stop": TENANT_WRITE,
+    "workload.pause": TENANT_WRITE,
+    "workload.read": TENANT_READ,
+    "workload.explain": TENANT_READ,
+    "workload.logs": TENANT_READ,
+    "workload.key": TENANT_WRITE,
+    "node.read": OPERATOR_ONLY,
+    "node.drain": OPERATOR_ONLY,
+    "invoice.read": TENANT_READ,
+    "invoice.issue": OPERATOR_ONLY,
+    "invoice.credit": OPERATOR_ONLY,
+    "usage.meter": OPERATOR_ONLY,
+    "tenant.erase": OPERATOR_ONLY,
+    "journal.read": OPERATOR_ONLY,
+    "status.read": TENANT_READ,
+    "plan.adopt": "system",
+    "engine.observe": "system",
+    "control.start": "system",
+}
+"""Every action there is, and who may do it: the one table of rights."""
+
+RIGHTS: dict[str, frozenset[Role]] = {
+    OPERATOR_ONLY: frozenset({Role.OPERATOR_ADMIN, Role.SYSTEM}),
+    TENANT_WRITE: frozenset({Role.OPERATOR_ADMIN, Role.TENANT_ADMIN, Role.TENANT_MEMBER, Role.SYSTEM}),
+    TENANT_READ: frozenset({Role.OPERATOR_ADMIN, Role.TENANT_ADMIN, Role.TENANT_MEMBER, Role.SYSTEM}),
+    "system": frozenset({Role.SYSTEM}),
+}
+_TENANT_ADMIN_ONLY = frozenset({"token.issue", "token.revoke"})
+RIGHTS_POLICY = Policy("rights")
+_RIGHTS_DIGEST = digest_of([{action: ACTIONS[action] for action in sorted(ACTIONS)}, sorted(_TENANT_ADMIN_ONLY)])
+
+
+class PlainPolicies:
+    """The policy engine of the standard library: roles from ``ACTIONS``, countries from the policy."""
+
+    def evaluate(self, policy: Policy, request: Request) -> Verdict:
+        """Judge rights for every action but ``workload.place``, which is judged by country."""
+        if request.action == "workload.place":
+            return self._place(policy, request)
+        return self._right(request)
+
+    def _right(self, request: Request) -> Verdict:
+        subject, target = request.subject, request.target
+        allowed, reason = True, f"{subject.role} may {request.action}"
+        if request.action not in ACTIONS:
+            allowed, reason = False, f"there is no action {request.action}"
+        elif subject.role not in RIGHTS[ACTIONS[request.action]] or (
+            request.action in _TENANT_ADMIN_ONLY and subject.role is Role.TENANT_MEMBER
+        ):
+            allowed, reason = False, f"{subject.role} may not {request.action}"
+        elif subject.tenant is not None and target.tenant != subject.tenant:
+            allowed, reason = False, f"{subject.role} of {subject.tenant} has no right to what is not its own"
+        whose = "own" if subject.tenant == target.tenant else (target.tenant or "operator")
+        return Verdict(
+            subject=subject.klass,
+            action=request.action,
+            place=f"{target.kind}:{whose}",
+            allowed=allowed,
+            reasons=(reason,),
+            policy=_RIGHTS_DIGEST,
+            facts=digest_of([subject.role, subject.tenant, target.kind, target.tenant]),
+        )
+
+    def _place(self, policy: Policy, request: Request) -> Verdict:
+        country = str(request.facts["country"])
+        if not country:
+            allowed, reason = False, "the country of the site is not known: unknown is not allowed"
+        elif policy.countries and country not in policy.countries:
+            allowed, reason = False, f"policy {policy.name} allows {', '.join(policy.countries)}; the site is in {country}"
+        else:
+            allowed, reason = True, f"policy {policy.name} allows {country}"
+        return Verdict(
+            subject=request.subject.klass,
+            action=request.action,
+            place=f"site:{request.target.id}",
+            allowed=allowed,
+            reasons=(reason,),
+            policy=policy.digest,
+            facts=digest_of(dict(request.facts)),
+        )
+
+
+def decide(
+    engine: PolicyEngine, policy: Policy, subject: Subject, action: str, target: Target, facts: Mapping[str, str | int | bool]
+) -> Verdict:
+    """The one authority: may ``subject`` do ``action`` to ``target``, given ``facts``."""
+    return engine.evaluate(policy, Request(subject, action, target, dict(facts)))
+
+
+def resolve(ref: PolicyRef, profiles: Mapping[str, Policy] = PROFILES) -> Policy:
+    """The policy that a reference means; KeyError for a profile that nobody declared."""
+    if ref.countries:
+        return Policy(f"countries:{'+'.join(sorted(ref.countries))}", tuple(sorted(ref.countries)))
+    return profiles[ref.profile or "public"]
+
+
+def decide_place(engine: PolicyEngine, tenant: TenantId, ref: PolicyRef, site: Site) -> Verdict:
+    """May a workload of ``tenant`` under policy ``ref`` be placed at ``site``."""
+    subject = Subject("workload", "", Role.SYSTEM, tenant)
+    facts: dict[str, str | int | bool] = {"country": site.country, "energy_source": site.energy_source}
+    return decide(engine, resolve(ref), subject, "workload.place", Target("site", None, site.id), facts)

@@ -1,0 +1,186 @@
+"""Workloads: what they ask for, their states, and the transitions between them as a table."""
+
+from dataclasses import dataclass, field
+from enum import StrEnum
+
+from .ids import ContractId, PlacementId, ProjectId, SiteId, TenantId, WorkloadId
+
+
+class WorkloadType(StrEnum):
+    """What kind of work it is: a batch (gang), a model endpoint, nodes leased whole, or work made to be interrupted."""
+
+    JOB = "job"
+    SERVICE = "service"
+    CLUSTER = "cluster"
+    FILLER = "filler"
+
+
+class Flex(StrEnum):
+    """How a workload may be curtailed, from not at all to ended at any time."""
+
+    FIRM = "firm"
+    CAPPABLE = "cappable"
+    PAUSABLE = "pausable"
+    PREEMPTIBLE = "preemptible"
+
+
+class State(StrEnum):
+    """State of a workload. ``PLACED`` has nodes but no confirmed process; ``STOPPING`` waits for its processes to end."""
+
+    QUEUED = "queued"
+    PLACED = "placed"
+    RUNNING = "running"
+    PAUSED = "paused"
+    STOPPING = "stopping"
+    SUCCEEDED = "succeeded"
+    FAILED = "failed"
+    STOPPED = "stopped"
+    REFUSED = "refused"
+
+
+TERMINAL = frozenset({State.SUCCEEDED, State.FAILED, State.STOPPED, State.REFUSED})
+HOLDING = frozenset({State.PLACED, State.RUNNING, State.PAUSED, State.STOPPING})
+
+TRANSITIONS: dict[State, frozenset[State]] = {
+    State.QUEUED: frozenset({State.PLACED, State.STOPPED, State.REFUSED}),
+    State.PLACED: frozenset(
+        {State.RUNNING, State.STOPPING, State.QUEUED, State.FAILED, State.SUCCEEDED, State.STOPPED}
+    ),
+    State.RUNNING: frozenset(
+        {State.PAUSED, State.STOPPING, State.QUEUED, State.FAILED, State.SUCCEEDED, State.STOPPED}
+    ),
+    State.PAUSED: frozenset(
+        {State.RUNNING, State.STOPPING, State.QUEUED, State.FAILED, State.SUCCEEDED, State.STOPPED}
+    ),
+    State.STOPPING: frozenset({State.STOPPED, State.QUEUED, State.SUCCEEDED, State.FAILED}),
+    State.SUCCEEDED: frozenset(),
+    State.FAILED: frozenset(),
+    State.STOPPED: frozenset(),
+    State.REFUSED: frozenset(),
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Resources:
+    """What each node of a workload gives it: accelerators of one model ("" for none), processors, memory."""
+
+    accelerator: str = ""
+    accelerators: int = 0
+    cpu_milli: int = 0
+    memory_mb: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class PolicyRef:
+    """Which policy a workload is under: a profile's name, or the countries that it may run in; neither: anywhere."""
+
+    profile: str = ""
+    countries: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class WorkloadSpec:
+    """What a tenant asks for.
+
+    ``nodes`` processes (ranks), one on each node, all or nothing. ``commands`` run in one shell, stopping at the first that
+    fails. ``secrets`` maps a variable's name to a reference into the vault, never to a value. ``ports`` maps a name
+    to a number, or to 0 for one that the engine chooses. ``max_duration_ms`` 0 means no limit. ``counters`` names how a
+    replica's token counters are read ("" for none; "llamacpp" for its metrics page).
+    """
+
+    name: str
+    type: WorkloadType
+    project: ProjectId
+    resources: Resources
+    commands: tuple[str, ...]
+    nodes: int = 1
+    env: dict[str, str] = field(default_factory=dict)
+    secrets: dict[str, str] = field(default_factory=dict)
+    ports: dict[str, int] = field(default_factory=dict)
+    priority: int = 0
+    max_duration_ms: int = 0
+    grace_ms: int = 10_000
+    flex: Flex = Flex.FIRM
+    policy: PolicyRef = PolicyRef()
+    site: SiteId | None = None
+    contract: ContractId | None = None
+    counters: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class RankPlace:
+    """Where one rank is: its node and what it takes there. ``mask`` has a bit for each accelerator taken."""
+
+    node: str
+    mask: int
+    cpu_milli: int
+    memory_mb: int
+
+    @property
+    def accelerators(self) -> int:
+        """Accelerators taken."""
+        return self.mask.bit_count()
+
+
+class EndReason(StrEnum):
+    """Why a placement ended."""
+
+    EXITED = "exited"
+    STOPPED = "stopped"
+    PREEMPTED = "preempted"
+    MAX_DURATION = "max_duration"
+    RANK_FAILED = "rank_failed"
+    NODE_LOST = "node_lost"
+    START_FAILED = "start_failed"
+    DRAINED = "drained"
+
+
+@dataclass(slots=True)
+class Placement:
+    """A workload on nodes for an interval; owned and mutated by the world.
+
+    ``metered`` holds, for each rank, the running and paused milliseconds that usage was already recorded for; ``tokens`` the
+    input and output tokens, in ``token_batches`` batches.
+    """
+
+    id: PlacementId
+    workload: WorkloadId
+    tenant: TenantId
+    site: SiteId
+    ranks: tuple[RankPlace, ...]
+    made_ms: int
+    made_seq: int
+    verdict: str
+    project: ProjectId = ProjectId("")
+    contract: ContractId = ContractId("")
+    started_ms: int = 0
+    endpoints: dict[str, str] = field(default_factory=dict)
+    isolation: str = ""
+    stop_reason: EndReason | None = None
+    stop_since_ms: int = 0
+    paused: bool = False
+    metered: tuple[tuple[int, int], ...] = ()
+    metered_ms: int = 0
+    tokens: tuple[int, int] = (0, 0)
+    token_batches: int = 0
+
+
+@dataclass(slots=True)
+class Workload:
+    """A workload with its state; owned and mutated by the world. Times are journal time; 0 means not yet."""
+
+    id: WorkloadId
+    tenant: TenantId
+    spec: WorkloadSpec
+    submitted_ms: int
+    submitted_seq: int
+    state: State = State.QUEUED
+    since_ms: int = 0
+    attempt: int = 0
+    not_before_ms: int = 0
+    pause_wanted: bool = False
+    placement: PlacementId | None = None
+    site: SiteId | None = None
+    reason: str = ""
+    exit_codes: tuple[int, ...] = ()
+    verdict: str = ""

@@ -1,0 +1,343 @@
+"""The world: the state that events make, and the columns that decisions read. ``apply`` is the only thing that changes it.
+
+:class:`State` is canonical: it is what a checkpoint holds, and everything else is derived from it. The writer owns one
+world, the planner another that folds the same events.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from typing import Any
+
+import numpy as np
+
+from . import events as ev
+from .authority import PolicyEngine, Role, Verdict
+from .codec import from_normalised
+from .contracts import Contract, PricePlan, Tenant
+from .estate import Estate, Site
+from .fleet import I64, compile_fleet, day_number
+from .hardware import HardwareType
+from .ids import (
+    ContractId,
+    Epoch,
+    InvoiceNumber,
+    NodeId,
+    PlacementId,
+    PlanId,
+    SiteId,
+    TenantId,
+    TokenId,
+    WorkloadId,
+)
+from .ledger import Ledger, Transfer
+from .metering import CPU_MODEL, UsageRow, UsageTotals, contract_for, has_price, period_of
+from .scheduling.refuse import Refusal
+from .scheduling.snapshot import Snapshot
+from .sovereignty.plain import PlainPolicies, decide_place
+from .units import MS_PER_DAY, MS_PER_MINUTE
+from .workload import Placement, PolicyRef, Workload
+from .workload import State as WorkloadState
+
+REQUEST_RETENTION_MS = 2 * MS_PER_DAY
+"""How long an idempotency key is remembered."""
+ALARMS_KEPT = 1_000
+
+
+@dataclass(slots=True)
+class Token:
+    """An API token as the world knows it: never its value."""
+
+    id: TokenId
+    number: int
+    hash: str
+    role: Role
+    tenant: TenantId | None
+    holder: str
+    expires_ms: int
+    revoked: bool = False
+
+
+@dataclass(slots=True)
+class TenantRecord:
+    """What must outlive a tenant's document: its number (for a Unix user of its own, never reused) and its counter."""
+
+    number: int
+    next_workload: int = 1
+    erased: bool = False
+
+
+@dataclass(slots=True)
+class Done:
+    """What an idempotency key already did: the digest of what was asked, the first thing made, and how many."""
+
+    digest: str
+    first: str
+    count: int
+    at_ms: int
+
+
+@dataclass(slots=True)
+class State:
+    """The canonical state after ``version`` events."""
+
+    version: int = 0
+    last_ms: int = 0
+    journal: str = ""
+    epoch: Epoch = Epoch(0)
+    documents: dict[str, dict[str, Any]] = field(default_factory=dict)
+    tenants: dict[TenantId, TenantRecord] = field(default_factory=dict)
+    tokens: dict[str, Token] = field(default_factory=dict)
+    nodes: dict[NodeId, tuple[str, str]] = field(default_factory=dict)
+    workloads: dict[WorkloadId, Workload] = field(default_factory=dict)
+    placements: dict[PlacementId, Placement] = field(default_factory=dict)
+    verdicts: dict[str, Verdict] = field(default_factory=dict)
+    requests: dict[str, Done] = field(default_factory=dict)
+    usage: UsageTotals = field(default_factory=UsageTotals)
+    ledger: Ledger = field(default_factory=Ledger)
+    invoices: dict[InvoiceNumber, ev.InvoiceIssued] = field(default_factory=dict)
+    credits: dict[InvoiceNumber, ev.CreditNoteIssued] = field(default_factory=dict)
+    alarms: list[tuple[int, ev.AlarmRaised]] = field(default_factory=list)
+
+
+@dataclass(frozen=True, slots=True)
+class AuditRow:
+    """A decided action for the audit's projection: which token asked, what, under which verdict."""
+
+    seq: int
+    at_ms: int
+    actor: int
+    kind: str
+    subject: str
+    verdict: str
+
+
+Row = UsageRow | Transfer | AuditRow
+"""What apply returns for the projections."""
+
+class World:
+    """State, and what is derived from it: typed documents, the fleet's columns, the queue, what is unsettled."""
+
+    def __init__(self, state: State | None = None, policies: PolicyEngine | None = None) -> None:
+        self.state = state or State()
+        self.policies = policies or PlainPolicies()
+        self.estate: Estate | None = None
+        self.fleet = compile_fleet(None)
+        self.tenants: dict[TenantId, Tenant] = {}
+        self.plans: dict[PlanId, PricePlan] = {}
+        self.contracts: dict[ContractId, Contract] = {}
+        self.queue: dict[WorkloadId, Workload] = {}
+        self.unsettled: dict[PlacementId, None] = {}
+        self.contract_held: dict[ContractId, int] = {}
+        self.by_number: dict[int, Token] = {}
+        self.day = 0
+        self._places: dict[tuple[TenantId, PolicyRef, int], Verdict] = {}
+        self._paths: dict[int, list[int]] = {}
+        self._contracts_for: dict[tuple[TenantId, int, str, ContractId | None], Contract | None] = {}
+        self._quarter, self._period = -1, ""
+        self.admissions: dict[tuple[object, ...], tuple[Refusal, str] | None] = {}
+        """Of every class of workload submitted since the last document: can it ever be placed."""
+        for key, document in self.state.documents.items():
+            self.take_document(key.split("/", 1)[0], document)
+        self.rebuild()
+
+    # -- derived ---------------------------------------------------------------------------------------------------
+
+    def take_document(self, kind: str, document: dict[str, Any]) -> None:
+        """Take a document's typed form; after an estate, ``rebuild`` is due."""
+        value = from_normalised(kind, document)
+        if isinstance(value, Estate):
+            self.estate = value
+            self.fleet = compile_fleet(value)
+        elif isinstance(value, Tenant):
+            self.tenants[value.id] = value
+        elif isinstance(value, PricePlan):
+            self.plans[value.id] = value
+        elif isinstance(value, Contract):
+            self.contracts[value.id] = value
+        self._forget_classes()
+
+    def _forget_classes(self) -> None:
+        self._places.clear()
+        self._contracts_for.clear()
+        self.admissions.clear()
+        self._quarter = -1
+
+    def drop_document(self, kind: str, name: str) -> None:
+        """Forget a removed document's typed form."""
+        if kind == "tenant":
+            self.tenants.pop(TenantId(name), None)
+        elif kind == "price-plan":
+            self.plans.pop(PlanId(name), None)
+        elif kind == "contract":
+            self.contracts.pop(ContractId(name), None)
+        elif kind == "estate":
+            self.estate, self.fleet = None, compile_fleet(None)
+            self.rebuild()
+        self._forget_classes()
+
+    def rebuild(self) -> None:
+        """Columns, queue and counters from the canonical state."""
+        count, powers = len(self.fleet.node_ids), len(self.fleet.power_ids)
+        self._paths.clear()
+        self.node_mask = np.zeros(count, np.uint64)
+        self.node_cpu_milli = np.zeros(count, np.int64)
+        self.node_memory_mb = np.zeros(count, np.int64)
+        self.node_ranks = np.zeros(count, np.int32)
+        self.node_ready = np.ones(count, np.bool_)
+        self.power_w = np.zeros(powers, np.int64)
+        for node, (state, _) in self.state.nodes.items():
+            if node in self.fleet.node_index:
+                self.node_ready[self.fleet.node_index[node]] = state == "ready"
+        self.contract_held = {}
+        for placement in self.state.placements.values():
+            self.hold(placement, 1, power=False)
+        self._commission(self.state.last_ms)
+        # By arrival: a requeued workload keeps the place that it had.
+        waiting = [work for work in self.state.workloads.values() if work.state is WorkloadState.QUEUED]
+        self.queue = {work.id: work for work in sorted(waiting, key=lambda work: work.submitted_seq)}
+        self.unsettled = dict.fromkeys(
+            placement.id for placement in self.state.placements.values() if self._is_unsettled(placement)
+        )
+        self.by_number = {token.number: token for token in self.state.tokens.values()}
+
+    def _commission(self, now_ms: int) -> None:
+        """Which nodes are commissioned by now, and what every element of the power tree can draw at most; once a day."""
+        fleet = self.fleet
+        self.day = now_ms // MS_PER_DAY
+        today = day_number(datetime.fromtimestamp(self.day * 86_400, UTC).date().isoformat())
+        self.node_here = fleet.node_from_day <= today
+        self.power_w[:] = 0
+        if fleet.node_ids:
+            here = self.node_here
+            np.add.at(self.power_w, fleet.node_leaf[here], self._nodes_w()[here])
+        # Children come after their parents in the columns, so that one pass from the end sums every subtree.
+        parents = fleet.power_parent.tolist()
+        sums = self.power_w.tolist()
+        for index in range(len(sums) - 1, -1, -1):
+            if parents[index] >= 0:
+                sums[parents[index]] += sums[index]
+        self.power_w[:] = sums
+
+    def _nodes_w(self) -> I64:
+        """Most that each node can draw now, as ``HardwareType.node_watts`` has it."""
+        types = self.fleet.hardware
+
+        def column(of: Callable[[HardwareType], int]) -> I64:
+            return np.array([of(one) for one in types], np.int64)[self.fleet.node_hardware]
+
+        used = np.bitwise_count(self.node_mask).astype(np.int64)
+        count, accelerator_w = column(lambda one: one.accelerators), column(lambda one: one.accelerator_w)
+        busy_w = column(lambda one: one.nameplate_w) - count * accelerator_w + used * accelerator_w
+        busy_w += (count - used) * column(lambda one: one.accelerator_idle_w)
+        return np.where(self.node_ranks > 0, busy_w, column(lambda one: one.idle_w))
+
+    def at(self, now_ms: int) -> None:
+        """Let the day be that of ``now_ms``: nodes are commissioned, and contracts begin and end, on days."""
+        if now_ms // MS_PER_DAY != self.day:
+            self._forget_classes()
+            self._commission(now_ms)
+
+    def hold(self, placement: Placement, sign: int, *, power: bool = True) -> None:
+        """Take (1) or give back (-1) what a placement has: accelerators, processors, memory, and power up the tree."""
+        fleet = self.fleet
+        held = 0
+        for rank in placement.ranks:
+            node = fleet.node_index[NodeId(rank.node)]
+            hardware = fleet.hardware[fleet.node_hardware[node]]
+            mask = int(self.node_mask[node])
+            before_w = hardware.node_watts(mask.bit_count(), bool(self.node_ranks[node]))
+            mask ^= rank.mask
+            self.node_mask[node] = mask
+            self.node_cpu_milli[node] += sign * rank.cpu_milli
+            self.node_memory_mb[node] += sign * rank.memory_mb
+            self.node_ranks[node] += sign
+            held += rank.mask.bit_count()
+            if power:
+                delta_w = hardware.node_watts(mask.bit_count(), bool(self.node_ranks[node])) - before_w
+                for element in self._path(int(fleet.node_leaf[node])):
+                    self.power_w[element] += delta_w
+        if placement.contract:
+            self.contract_held[placement.contract] = self.contract_held.get(placement.contract, 0) + sign * held
+
+    def _path(self, leaf: int) -> list[int]:
+        path = self._paths.get(leaf)
+        if path is None:
+            path = self._paths[leaf] = self.fleet.path(leaf)
+        return path
+
+    def _is_unsettled(self, placement: Placement) -> bool:
+        if not placement.started_ms or placement.stop_reason is not None:
+            return True
+        return self.state.workloads[placement.workload].pause_wanted != placement.paused
+
+    def settle(self, placement: Placement) -> None:
+        """Remember whether what is wanted of a placement and what was seen of it differ."""
+        if self._is_unsettled(placement):
+            self.unsettled[placement.id] = None
+        else:
+            self.unsettled.pop(placement.id, None)
+
+    # -- questions -------------------------------------------------------------------------------------------------
+
+    @property
+    def zone(self) -> str:
+        """The operator's time zone: billing periods are months in it."""
+        return self.estate.operator.zone if self.estate else "UTC"
+
+    def period(self, at_ms: int) -> str:
+        """The billing period of an instant; remembered by quarter of an hour, since no zone's month begins within one."""
+        quarter = at_ms // (15 * MS_PER_MINUTE)
+        if quarter != self._quarter:
+            self._quarter, self._period = quarter, period_of(at_ms, self.zone)
+        return self._period
+
+    def site(self, site: SiteId) -> Site:
+        """A site's declaration; KeyError for an unknown one."""
+        return self.fleet.sites[self.fleet.site_index[site]]
+
+    def place_verdict(self, tenant: TenantId, ref: PolicyRef, site: int) -> Verdict:
+        """May a workload of ``tenant`` under ``ref`` be placed at site number ``site``; remembered by class."""
+        key = (tenant, ref, site)
+        verdict = self._places.get(key)
+        if verdict is None:
+            policy = ref
+            known = self.tenants.get(tenant)
+            if not ref.profile and not ref.countries and known is not None and known.policy:
+                policy = PolicyRef(profile=known.policy)
+            verdict = self._places[key] = decide_place(self.policies, tenant, policy, self.fleet.sites[site])
+        return verdict
+
+    def contract_for(self, tenant: TenantId, site: int, model: str, named: ContractId | None) -> Contract | None:
+        """The contract that pays for ``model`` at site number ``site`` today, or None."""
+        key = (tenant, site, model, named)
+        if key not in self._contracts_for:
+            where = self.fleet.sites[site].id
+            day = datetime.fromtimestamp(self.day * 86_400, UTC).date().isoformat()
+            found = contract_for(self.contracts.values(), tenant, where, model or CPU_MODEL, day, named)
+            if found is not None and found.plan in self.plans and not has_price(self.plans[found.plan], model or CPU_MODEL):
+                found = None
+            self._contracts_for[key] = found
+        return self._contracts_for[key]
+
+    def snapshot(self, now_ms: int) -> Snapshot:
+        """A view of now, for planning and explaining; valid until the next event is applied."""
+        self.at(now_ms)
+        return Snapshot(
+            version=self.state.version,
+            now_ms=now_ms,
+            fleet=self.fleet,
+            node_open=self.node_here & self.node_ready,
+            node_mask=self.node_mask,
+            node_cpu_milli=self.node_cpu_milli,
+            node_memory_mb=self.node_memory_mb,
+            node_ranks=self.node_ranks,
+            power_w=self.power_w,
+            power_limit_w=self.fleet.power_limit_w,
+            queue=self.queue.values(),
+            workloads=self.state.workloads,
+            placements=self.state.placements,
+            place_verdict=self.place_verdict,
+            contract_for=self.contract_for,
+            contract_held=self.contract_held,
+        )

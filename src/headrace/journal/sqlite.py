@@ -1,0 +1,173 @@
+"""The store on SQLite: commit groups, the vault and the projections, in one file and one transaction.
+
+WAL with ``synchronous=FULL``: a commit returns after the log is synced, so that what was acknowledged survives the
+loss of power. Readers (the planner, ``journal verify``) never wait for the writer.
+"""
+
+import sqlite3
+from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
+
+from headrace.core.errors import HeadraceError, Problem, ProblemCode
+
+from .codec import FORMAT, Group, Head
+from .projections import TABLES, ProjectionRow
+from .vault import VaultEntry, VaultKey, erased
+
+_SCHEMA = """
+create table if not exists meta (key text primary key, value text not null) without rowid;
+create table if not exists groups (
+  first integer primary key, count integer not null, at_ms integer not null,
+  headers blob not null, bodies blob not null, root blob not null, signature blob not null);
+create table if not exists vault_keys (
+  tenant text not null, subject text not null, wrapped blob not null, primary key (tenant, subject)) without rowid;
+create table if not exists vault (
+  ref text primary key, tenant text not null, subject text not null, sealed blob not null) without rowid;
+create table if not exists checkpoints (
+  size integer primary key, digest blob not null, signature blob not null, state blob not null);
+"""
+_PAGES = ("pragma journal_mode=wal", "pragma synchronous=full", "pragma busy_timeout=5000")
+
+
+class JournalUnavailable(HeadraceError):
+    """The store could not take a commit: nothing of it was acknowledged."""
+
+    def __init__(self, why: str) -> None:
+        step = "Free space or repair the disk under the state directory; nothing unacknowledged was kept."
+        super().__init__(Problem(ProblemCode.JOURNAL_UNAVAILABLE, f"the journal can't be written: {why}.", step))
+
+
+class SqliteStore:
+    """One state file. One writer at a time holds it (the state directory's lock sees to that)."""
+
+    def __init__(self, path: Path, *, readonly: bool = False) -> None:
+        self.path = path
+        try:
+            if readonly:
+                self._db = sqlite3.connect(f"file:{path}?mode=ro", uri=True, isolation_level=None, check_same_thread=False)
+            else:
+                self._db = sqlite3.connect(path, isolation_level=None, check_same_thread=False)
+                for pragma in _PAGES:
+                    self._db.execute(pragma)
+                self._db.executescript(_SCHEMA + "".join(table.schema for table in TABLES.values()))
+                self._db.execute("insert or ignore into meta values ('format', ?)", (str(FORMAT),))
+            found = self._db.execute("select value from meta where key = 'format'").fetchone()
+        except sqlite3.Error as error:
+            raise JournalUnavailable(f"{path.name}: {error}") from error
+        if found is None or int(found[0]) > FORMAT:
+            step = "Use the version of headrace that wrote it, or a newer one."
+            raise HeadraceError(
+                Problem(ProblemCode.BROKEN, f"{path.name} has format {found and found[0]}, this reads {FORMAT}.", step)
+            )
+
+    def append(
+        self,
+        group: Group | None,
+        rows: Sequence[ProjectionRow] = (),
+        keys: Sequence[VaultKey] = (),
+        entries: Sequence[VaultEntry] = (),
+        erase: Sequence[str] = (),
+    ) -> None:
+        """Commit a group with its projections and vault entries durably, or nothing; ``erase`` names tenants whose keys go.
+
+        Raises JournalUnavailable when the store refuses (disk full, read-only).
+        """
+        db = self._db
+        try:
+            db.execute("begin immediate")
+            if group is not None:
+                head = group.head
+                values = (group.first, group.count, head.at_ms, group.headers, group.bodies, head.root, head.signature)
+                db.execute("insert into groups values (?,?,?,?,?,?,?)", values)
+            self._insert_rows(rows)
+            db.executemany(
+                "insert or replace into vault_keys values (?,?,?)", [(k.tenant, k.subject, k.wrapped) for k in keys]
+            )
+            db.executemany(
+                "insert or replace into vault values (?,?,?,?)", [(e.ref, e.tenant, e.subject, e.sealed) for e in entries]
+            )
+            for tenant in erase:
+                db.execute("delete from vault_keys where tenant = ?", (tenant,))
+                db.execute("delete from vault where tenant = ?", (tenant,))
+            db.execute("commit")
+        except sqlite3.Error as error:
+            self._rollback()
+            raise JournalUnavailable(str(error)) from error
+
+    def _rollback(self) -> None:
+        if self._db.in_transaction:
+            self._db.execute("rollback")
+
+    def _insert_rows(self, rows: Sequence[ProjectionRow]) -> None:
+        by_table: dict[str, list[tuple[object, ...]]] = {}
+        for row in rows:
+            by_table.setdefault(row.table, []).append(row.values)
+        for name, values in by_table.items():
+            self._db.executemany(TABLES[name].insert, values)
+
+    def groups(self, first: int = 0) -> Iterator[Group]:
+        """Commit groups from the one that holds event ``first`` on, in order."""
+        found = self._db.execute("select max(first) from groups where first <= ?", (first,)).fetchone()
+        query = "select first, count, at_ms, headers, bodies, root, signature from groups where first >= ? order by first"
+        for number, count, at_ms, headers, bodies, root, signature in self._db.execute(query, (found[0] or 0,)):
+            yield Group(number, count, headers, bodies, Head(number + count, at_ms, root, signature))
+
+    def size(self) -> int:
+        """Events in the store."""
+        found = self._db.execute("select first + count from groups order by first desc limit 1").fetchone()
+        return int(found[0]) if found else 0
+
+    def vault_keys(self) -> list[VaultKey]:
+        """Every wrapped data key."""
+        return [VaultKey(*row) for row in self._db.execute("select tenant, subject, wrapped from vault_keys")]
+
+    def vault_entry(self, ref: str) -> VaultEntry:
+        """The encrypted value of a reference; raises HeadraceError when it was erased."""
+        row = self._db.execute("select ref, tenant, subject, sealed from vault where ref = ?", (ref,)).fetchone()
+        if row is None:
+            raise erased(ref)
+        return VaultEntry(*row)
+
+    def save_checkpoint(self, size: int, digest: bytes, signature: bytes, state: bytes, keep: int = 2) -> None:
+        """Keep a checkpoint of the world after ``size`` events, and the ``keep`` newest ones."""
+        try:
+            self._db.execute("begin immediate")
+            self._db.execute("insert or replace into checkpoints values (?,?,?,?)", (size, digest, signature, state))
+            self._db.execute(
+                "delete from checkpoints where size not in (select size from checkpoints order by size desc limit ?)", (keep,)
+            )
+            self._db.execute("commit")
+        except sqlite3.Error as error:
+            self._rollback()
+            raise JournalUnavailable(str(error)) from error
+
+    def checkpoints(self) -> Iterator[tuple[int, bytes, bytes, bytes]]:
+        """(size, digest, signature, state) of the checkpoints, newest first."""
+        query = "select size, digest, signature, state from checkpoints order by size desc"
+        yield from self._db.execute(query).fetchall()
+
+    def rebuild(self, rows: Iterable[ProjectionRow], batch: int = 10_000) -> None:
+        """Drop every projection and fill it from ``rows`` (a replay), in one transaction."""
+        self._db.execute("begin immediate")
+        try:
+            for name in TABLES:
+                self._db.execute(f"delete from {name}")
+            pending: list[ProjectionRow] = []
+            for row in rows:
+                pending.append(row)
+                if len(pending) >= batch:
+                    self._insert_rows(pending)
+                    pending.clear()
+            self._insert_rows(pending)
+            self._db.execute("commit")
+        except BaseException:
+            self._rollback()
+            raise
+
+    def query(self, sql: str, values: Sequence[object] = ()) -> list[tuple[object, ...]]:
+        """Rows of a projection."""
+        return self._db.execute(sql, tuple(values)).fetchall()
+
+    def close(self) -> None:
+        """Close the file."""
+        self._db.close()

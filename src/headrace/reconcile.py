@@ -1,0 +1,218 @@
+"""Reconcile: what the world wants of the engines, and what the engines say, brought together.
+
+Level-triggered: every round compares the durable world with what the engines report, so that a start that was lost, a
+reply that never came or a crash between commit and action needs no special case. Nothing is asked of an engine before the
+event that wants it is durable.
+"""
+
+import hashlib
+import hmac
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+
+from headrace.control import SYSTEM, Control
+from headrace.core import commands as c
+from headrace.core.errors import HeadraceError, unknown
+from headrace.core.ids import NodeId, PlacementId, SiteId
+from headrace.core.observation import PlacementReport, RankState
+from headrace.core.units import MS_PER_HOUR
+from headrace.core.workload import Placement, Workload
+from headrace.ports import Engine, EngineError, StartOrder
+
+ASK_AGAIN_MS = 2_000
+"""An engine that was asked and shows no effect is asked again after this long; every call is idempotent."""
+MISSING_MS = 30_000
+"""A placement that its engine does not report for this long is taken as lost."""
+START_TRIES = 5
+"""So many refused starts end the placement, and its workload goes back to the queue."""
+
+
+@dataclass(slots=True)
+class _Asked:
+    what: str
+    at_ms: int
+    tries: int = 0
+    why: str = ""
+
+
+@dataclass(slots=True)
+class _Round:
+    """What one look at the engines found."""
+
+    changed: list[PlacementReport] = field(default_factory=list)
+    missing: list[PlacementId] = field(default_factory=list)
+
+
+class Reconciler:
+    """Joins a control loop to its engines (by name); several sites may share an engine."""
+
+    def __init__(self, control: Control, engines: Mapping[str, Engine], meter_every_ms: int = MS_PER_HOUR) -> None:
+        self.control = control
+        self.engines = engines
+        self.meter_every_ms = meter_every_ms
+        self.asked: dict[PlacementId, _Asked] = {}
+        self._seen: dict[PlacementId, PlacementReport] = {}
+        self._missing_since: dict[PlacementId, int] = {}
+        self._last_meter_ms = 0
+
+    def fence(self) -> None:
+        """Tell every engine this control plane's epoch; the first thing after its start is durable."""
+        for engine in self.engines.values():
+            engine.fence(self.control.world.state.epoch)
+
+    def engine_of(self, site: SiteId) -> Engine:
+        """The engine of a site; raises HeadraceError when it is not configured here."""
+        name = self.control.world.site(site).engine
+        if name not in self.engines:
+            raise HeadraceError(unknown(f"engine for site {site}", name, self.engines))
+        return self.engines[name]
+
+    # -- what the engines say --------------------------------------------------------------------------------------
+
+    def observe(self, *, meter_all: bool = False) -> None:
+        """Look at every engine and decide on what changed; commit afterwards, then ``act``."""
+        now_ms = self.control.now_ms()
+        failed = [
+            (ident, asked.why)
+            for ident, asked in self.asked.items()
+            if asked.what == "start" and asked.tries >= START_TRIES
+        ]
+        for name, engine in self.engines.items():
+            self._observe_engine(name, engine, now_ms, failed, meter_all=meter_all)
+            failed = []
+        if meter_all or self._is_meter_time(now_ms):
+            self._last_meter_ms = now_ms
+
+    def _is_meter_time(self, now_ms: int) -> bool:
+        return now_ms // self.meter_every_ms != self._last_meter_ms // self.meter_every_ms
+
+    def _observe_engine(
+        self, name: str, engine: Engine, now_ms: int, failed: list[tuple[PlacementId, str]], *, meter_all: bool
+    ) -> None:
+        try:
+            reports, nodes = engine.observe(), engine.nodes()
+        except EngineError:
+            return  # It is asked again next round; silence is no evidence that anything ended.
+        meter = meter_all or self._is_meter_time(now_ms)
+        found = self._sort(name, engine, reports, now_ms, everything=meter)
+        if found.changed or found.missing or failed or nodes:
+            command = c.Observe(
+                reports=found.changed,
+                nodes=nodes,
+                failed=failed,
+                missing=found.missing,
+                isolation=engine.capabilities.isolation,
+                meter_ms=0 if meter_all else self.meter_every_ms // 2 if meter else None,
+            )
+            self.control.execute(SYSTEM, command)
+            self._seen.update((report.placement, report) for report in found.changed)
+
+    def _sort(
+        self, name: str, engine: Engine, reports: Iterable[PlacementReport], now_ms: int, *, everything: bool
+    ) -> _Round:
+        """Tell changed reports from known ones, and end what should not run."""
+        placements = self.control.world.state.placements
+        found, present = _Round(), set()
+        for report in reports:
+            if report.placement not in placements:
+                self._end_orphan(engine, report)
+                continue
+            present.add(report.placement)
+            if everything or self._seen.get(report.placement) != report:
+                found.changed.append(report)
+        for ident, placement in placements.items():
+            if ident in present or self.control.world.site(placement.site).engine != name:
+                self._missing_since.pop(ident, None)
+            elif placement.started_ms or ident in self.asked:
+                since = self._missing_since.setdefault(ident, now_ms)
+                if now_ms - since >= MISSING_MS and (placement.started_ms or placement.stop_reason is not None):
+                    found.missing.append(ident)
+        return found
+
+    def _end_orphan(self, engine: Engine, report: PlacementReport) -> None:
+        """A placement whose end is in the journal may be forgotten; one that still runs must not."""
+        self._seen.pop(report.placement, None)
+        self._missing_since.pop(report.placement, None)
+        self.asked.pop(report.placement, None)
+        try:
+            if all(rank.state in (RankState.EXITED, RankState.LOST) for rank in report.ranks):
+                engine.forget(report.placement)
+            else:
+                engine.stop(report.placement, 0)
+        except EngineError:
+            return
+
+    # -- what the world wants --------------------------------------------------------------------------------------
+
+    def act(self) -> None:
+        """Ask the engines for what is wanted and not yet seen. Only with everything durable."""
+        if self.control.has_pending:
+            raise RuntimeError("actions come after the commit of what wants them")
+        world, now_ms = self.control.world, self.control.now_ms()
+        for ident in list(world.unsettled):
+            placement = world.state.placements[ident]
+            work = world.state.workloads[placement.workload]
+            wanted = _wanted(placement, work)
+            asked = self.asked.get(ident)
+            if asked is not None and asked.what == wanted and now_ms - asked.at_ms < ASK_AGAIN_MS:
+                continue
+            tries = asked.tries if asked is not None and asked.what == wanted else 0
+            self.asked[ident] = _Asked(wanted, now_ms, tries)
+            try:
+                self._ask(wanted, placement, work)
+            except HeadraceError as error:
+                self.asked[ident] = _Asked(wanted, now_ms, tries + 1, error.problem.line())
+        if len(self.asked) > len(world.unsettled):
+            self.asked = {ident: asked for ident, asked in self.asked.items() if ident in world.unsettled}
+
+    def _ask(self, wanted: str, placement: Placement, work: Workload) -> None:
+        engine = self.engine_of(placement.site)
+        if wanted == "start":
+            engine.start(self.order(placement, work))
+        elif wanted == "stop":
+            engine.stop(placement.id, work.spec.grace_ms)
+        elif wanted == "pause":
+            engine.pause(placement.id)
+        else:
+            engine.resume(placement.id)
+
+    def order(self, placement: Placement, work: Workload) -> StartOrder:
+        """The order to start a placement, with its secrets opened; raises HeadraceError when they were erased."""
+        world, spec = self.control.world, work.spec
+        fleet = world.fleet
+        nodes = [fleet.node_index[NodeId(rank.node)] for rank in placement.ranks]
+        hardware = [fleet.hardware[fleet.node_hardware[node]] for node in nodes]
+        env = dict(spec.env)
+        for name, ref in spec.secrets.items():
+            value = self.control.reveal(ref)
+            env[name] = replica_key(value, placement.id) if name == "HEADRACE_API_KEY" and spec.counters else value
+        return StartOrder(
+            placement=placement.id,
+            workload=work.id,
+            tenant=work.tenant,
+            tenant_uid=world.state.tenants[work.tenant].number,
+            site=placement.site,
+            epoch=world.state.epoch,
+            commands=spec.commands,
+            env=env,
+            ranks=placement.ranks,
+            node_accelerators=tuple(one.accelerators for one in hardware),
+            node_cpu_milli=tuple(one.cpu_milli for one in hardware),
+            accelerator=spec.resources.accelerator,
+            ports=dict(spec.ports),
+            grace_ms=spec.grace_ms,
+            max_duration_ms=spec.max_duration_ms,
+        )
+
+
+def _wanted(placement: Placement, work: Workload) -> str:
+    if placement.stop_reason is not None:
+        return "stop"
+    if not placement.started_ms:
+        return "start"
+    return "pause" if work.pause_wanted else "resume"
+
+
+def replica_key(root: str, placement: PlacementId) -> str:
+    """The API key of one replica: derived, so that no two replicas share one and none has to be stored."""
+    return hmac.new(root.encode(), placement.encode(), hashlib.sha256).hexdigest()[:48]
