@@ -10,6 +10,7 @@ import secrets
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from hashlib import sha256
+from pathlib import Path
 
 from headrace.core import commands as c
 from headrace.core.apply import apply, streams
@@ -20,7 +21,7 @@ from headrace.core.events import Committed
 from headrace.core.ids import TenantId
 from headrace.core.workload import WorkloadSpec
 from headrace.core.world import Row, World
-from headrace.journal.checkpoint import load, save
+from headrace.journal.checkpoint import encode_checkpoint, load, save
 from headrace.journal.codec import SALT_BYTES, Draft, Group, Head
 from headrace.journal.keys import Keys
 from headrace.journal.projections import project
@@ -91,6 +92,7 @@ class Control:
         self._random = random
         self.vault = Vault(keys.master, random)
         self.broken: HeadraceError | None = None
+        self.generation = 0
         self.recover()
 
     def recover(self) -> None:
@@ -105,6 +107,7 @@ class Control:
         self._pending = _Pending()
         self.durable = self.world.state.version
         self.broken = None
+        self.generation += 1
 
     def now_ms(self) -> int:
         """Journal time: never before the last event, whatever the clock says."""
@@ -243,5 +246,15 @@ class Control:
         return batch
 
     def checkpoint(self) -> int:
-        """Write a checkpoint of the durable world; only with nothing pending."""
-        return save(self.store, self.keys, self.world.state, self.chain)
+        """Write a checkpoint of the world, which must be durable; returns how many events it covers."""
+        if self.has_pending:
+            raise RuntimeError("a checkpoint is of what is durable: commit first")
+        save(self.store, self.keys, self.chain.size, encode_checkpoint(self.world.state, self.chain))
+        return self.chain.size
+
+    def adopt_checkpoint(self, path: Path, size: int) -> None:
+        """Sign and keep a checkpoint that the planner wrote to ``path``. Touches no state, so that it may run in a thread."""
+        try:
+            save(self.store, self.keys, size, path.read_bytes())
+        finally:
+            path.unlink(missing_ok=True)

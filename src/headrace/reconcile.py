@@ -7,7 +7,7 @@ event that wants it is durable.
 
 import hashlib
 import hmac
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 
 from headrace.control import SYSTEM, Control
@@ -23,6 +23,8 @@ ASK_AGAIN_MS = 2_000
 """An engine that was asked and shows no effect is asked again after this long; every call is idempotent."""
 MISSING_MS = 30_000
 """A placement that its engine does not report for this long is taken as lost."""
+MISSING_STOP_MS = 5_000
+"""The same for one that was to stop: it may never have been started."""
 START_TRIES = 5
 """So many refused starts end the placement, and its workload goes back to the queue."""
 
@@ -53,7 +55,11 @@ class Reconciler:
         self.asked: dict[PlacementId, _Asked] = {}
         self._seen: dict[PlacementId, PlacementReport] = {}
         self._missing_since: dict[PlacementId, int] = {}
+        self._ended: dict[PlacementId, int] = {}
+        self._generation = control.generation
         self._last_meter_ms = 0
+        self.may_stop: Callable[[Placement], bool] = lambda _: True
+        """Asked before a placement is stopped: a meter may want a last look at it first."""
 
     def fence(self) -> None:
         """Tell every engine this control plane's epoch; the first thing after its start is durable."""
@@ -72,6 +78,7 @@ class Reconciler:
     def observe(self, *, meter_all: bool = False) -> None:
         """Look at every engine and decide on what changed; commit afterwards, then ``act``."""
         now_ms = self.control.now_ms()
+        self._follow_recovery()
         failed = [
             (ident, asked.why)
             for ident, asked in self.asked.items()
@@ -82,6 +89,14 @@ class Reconciler:
             failed = []
         if meter_all or self._is_meter_time(now_ms):
             self._last_meter_ms = now_ms
+
+    def _follow_recovery(self) -> None:
+        """A recovered world may lack what was seen since: everything the engines report is news again."""
+        if self.control.generation != self._generation:
+            self._generation = self.control.generation
+            self._seen.clear()
+            self._ended.clear()
+            self.asked.clear()
 
     def _is_meter_time(self, now_ms: int) -> bool:
         return now_ms // self.meter_every_ms != self._last_meter_ms // self.meter_every_ms
@@ -105,7 +120,11 @@ class Reconciler:
                 meter_ms=0 if meter_all else self.meter_every_ms // 2 if meter else None,
             )
             self.control.execute(SYSTEM, command)
-            self._seen.update((report.placement, report) for report in found.changed)
+            state = self.control.world.state
+            for report in found.changed:
+                self._seen[report.placement] = report
+                if report.placement not in state.placements:
+                    self._ended[report.placement] = state.version
 
     def _sort(
         self, name: str, engine: Engine, reports: Iterable[PlacementReport], now_ms: int, *, everything: bool
@@ -125,12 +144,17 @@ class Reconciler:
                 self._missing_since.pop(ident, None)
             elif placement.started_ms or ident in self.asked:
                 since = self._missing_since.setdefault(ident, now_ms)
-                if now_ms - since >= MISSING_MS and (placement.started_ms or placement.stop_reason is not None):
+                patience_ms = MISSING_MS if placement.stop_reason is None else MISSING_STOP_MS
+                gone = placement.started_ms or placement.stop_reason is not None
+                if gone and now_ms - since >= patience_ms:
                     found.missing.append(ident)
         return found
 
     def _end_orphan(self, engine: Engine, report: PlacementReport) -> None:
-        """A placement whose end is in the journal may be forgotten; one that still runs must not."""
+        """A placement whose end is durable may be forgotten; one that still runs has no business to."""
+        if self._ended.get(report.placement, 0) > self.control.durable:
+            return
+        self._ended.pop(report.placement, None)
         self._seen.pop(report.placement, None)
         self._missing_since.pop(report.placement, None)
         self.asked.pop(report.placement, None)
@@ -145,14 +169,16 @@ class Reconciler:
     # -- what the world wants --------------------------------------------------------------------------------------
 
     def act(self) -> None:
-        """Ask the engines for what is wanted and not yet seen. Only with everything durable."""
-        if self.control.has_pending:
-            raise RuntimeError("actions come after the commit of what wants them")
+        """Ask the engines for what is wanted, durably so, and not yet seen."""
         world, now_ms = self.control.world, self.control.now_ms()
         for ident in list(world.unsettled):
             placement = world.state.placements[ident]
+            if placement.wanted_seq >= self.control.durable:
+                continue  # Actions come after the commit of what wants them.
             work = world.state.workloads[placement.workload]
             wanted = _wanted(placement, work)
+            if wanted == "stop" and not self.may_stop(placement):
+                continue
             asked = self.asked.get(ident)
             if asked is not None and asked.what == wanted and now_ms - asked.at_ms < ASK_AGAIN_MS:
                 continue

@@ -161,6 +161,7 @@ def _made(world: World, committed: ev.Committed, event: ev.PlacementMade) -> lis
         verdict=event.verdict,
         project=work.spec.project,
         contract=event.contract,
+        wanted_seq=committed.seq,
     )
     world.state.placements[placement.id] = placement
     world.queue.pop(work.id, None)
@@ -241,14 +242,15 @@ def _stop(world: World, committed: ev.Committed, event: ev.StopRequested) -> lis
         world.queue.pop(work.id, None)
         _enter(world, work, WorkloadState.STOPPED, committed.at_ms, "stopped while it waited")
     else:
-        _leave(world, committed.at_ms, placement, EndReason.STOPPED, "stop requested")
+        _leave(world, committed, placement, EndReason.STOPPED, "stop requested")
     return _audit(committed, work.id, event.verdict)
 
 
-def _leave(world: World, at_ms: int, placement: Placement, reason: EndReason, detail: str) -> None:
+def _leave(world: World, committed: ev.Committed, placement: Placement, reason: EndReason, detail: str) -> None:
     placement.stop_reason = reason
-    placement.stop_since_ms = placement.stop_since_ms or at_ms
-    _enter(world, world.state.workloads[placement.workload], WorkloadState.STOPPING, at_ms, detail)
+    placement.wanted_seq = committed.seq
+    placement.stop_since_ms = placement.stop_since_ms or committed.at_ms
+    _enter(world, world.state.workloads[placement.workload], WorkloadState.STOPPING, committed.at_ms, detail)
     world.settle(placement)
 
 
@@ -256,7 +258,9 @@ def _pause(world: World, committed: ev.Committed, event: ev.PauseRequested) -> l
     work = world.state.workloads[event.workload]
     work.pause_wanted = event.pause
     if work.placement:
-        world.settle(world.state.placements[work.placement])
+        placement = world.state.placements[work.placement]
+        placement.wanted_seq = committed.seq
+        world.settle(placement)
     return _audit(committed, work.id, event.verdict)
 
 
@@ -271,7 +275,7 @@ def _pause_observed(world: World, committed: ev.Committed, event: ev.PauseObserv
 
 
 def _evicted(world: World, committed: ev.Committed, event: ev.EvictionRequested) -> list[Row]:
-    _leave(world, committed.at_ms, world.state.placements[event.placement], event.reason, event.detail)
+    _leave(world, committed, world.state.placements[event.placement], event.reason, event.detail)
     return []
 
 

@@ -1,7 +1,7 @@
 """What physics and arithmetic say to what is claimed of an estate.
 
-Watts are nameplate: the most that the nodes draw. At the meter they are multiplied by the site's PUE. A finding shows its
-arithmetic, so that whoever reads it can redo it.
+Watts are nameplate: the most that the nodes draw. At the meter they are multiplied by the site's PUE. A finding shows
+its arithmetic, so that whoever reads it can redo it.
 """
 
 from collections.abc import Iterator, Mapping
@@ -14,7 +14,7 @@ from headrace.core.units import PERMILLE, ceil_div, facility_watts, format_watts
 
 Verdict = Literal["holds", "contradicted", "unknown"]
 REFERENCE = ("gb200-nvl72", "gb300-nvl72")
-"""Types that a claim without hardware is judged by: the smallest and the largest draw of those that claims are made of."""
+"""Types that a claim without hardware is judged by: the least and the most that the claimed generation draws."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,7 +62,9 @@ class Milestone:
 def figures(estate: Estate, site: Site, by: str | None = None) -> Figures:
     """What all blocks of a site add up to; with ``by`` (an ISO day) only those commissioned by then."""
     known = CATALOGUE | estate.hardware
-    blocks = [block for block in site.blocks if by is None or (block.commissioned and block.commissioned <= by)]
+    blocks = [
+        block for block in site.blocks if by is None or (block.commissioned and block.commissioned <= by)
+    ]
     models: dict[str, int] = {}
     racks = nodes = it_w = 0
     for block in blocks:
@@ -129,11 +131,19 @@ def _all_at_nameplate(site: Site, total: Figures) -> Finding:
         return Finding(site.id, claim, f"{need}; the connection is not known", "unknown")
     if total.headroom_w >= 0:
         return Finding(
-            site.id, claim, f"{need} of {format_watts(limit_w)}: {format_watts(total.headroom_w)} left", "holds"
+            site.id,
+            claim,
+            f"{need} of {format_watts(limit_w)}: {format_watts(total.headroom_w)} left",
+            "holds",
         )
     highest = limit_w * PERMILLE // total.it_w
-    remedy = f"it would hold up to a PUE of {highest / PERMILLE:.3f}" if highest >= PERMILLE else "no PUE mends that"
-    lacking = f"{need} of {format_watts(limit_w)}: {format_watts(-total.headroom_w)} too much, so that some of them wait; {remedy}"
+    remedy = (
+        f"it would hold up to a PUE of {highest / PERMILLE:.3f}"
+        if highest >= PERMILLE
+        else "no PUE mends that"
+    )
+    short = f"{format_watts(-total.headroom_w)} too much, so that some of them wait"
+    lacking = f"{need} of {format_watts(limit_w)}: {short}; {remedy}"
     return Finding(site.id, claim, lacking, "contradicted")
 
 
@@ -165,7 +175,9 @@ def _watts_each(estate: Estate, site: Site) -> Iterator[Finding]:
         each = f"{available_w:,} W for each at the meter; needed: {needed}"
         yield Finding(site.id, claim, each, verdict)
     if not given:
-        it_w = site.claimed_accelerators * max(_each_it_w(hardware) for hardware in _hardware_of(estate, site))
+        it_w = site.claimed_accelerators * max(
+            _each_it_w(hardware) for hardware in _hardware_of(estate, site)
+        )
         need = f"they need {format_watts(facility_watts(it_w, site.pue_permille))} at the meter at PUE {_pue(site)}"
         claim = f"power for {site.claimed_accelerators:,} accelerators"
         yield Finding(site.id, claim, f"{need}; the connection is not known", "unknown")
@@ -216,12 +228,15 @@ def _estate_claim(estate: Estate, claim: Claim) -> Finding:
     scope = (f" in {claim.country}" if claim.country else "") + (f" by {claim.by}" if claim.by else "")
     if not claim.accelerators:
         return _claimed_power(claim, sites, scope)
-    total = sum(figures(estate, site, by=claim.by or None).accelerator_count for site in sites)
+    built = [(site, figures(estate, site, by=claim.by or None)) for site in sites]
+    total = sum(there.accelerator_count for _, there in built)
     said = f"{claim.id}: {claim.accelerators:,} accelerators{scope}"
     commissioned = "commissioned by then" if claim.by else "in all blocks"
     if total < claim.accelerators:
-        return Finding("", said, f"{total:,} {commissioned}: {claim.accelerators - total:,} fewer", "contradicted")
-    unpowered = [site.id for site in sites if figures(estate, site, by=claim.by or None).nodes and not site.connection.total_w]
+        return Finding(
+            "", said, f"{total:,} {commissioned}: {claim.accelerators - total:,} fewer", "contradicted"
+        )
+    unpowered = [site.id for site, there in built if there.nodes and not site.connection.total_w]
     if unpowered:
         note = f"{total:,} {commissioned}, but the connection of {', '.join(unpowered)} is not known"
         return Finding("", said, note, "unknown")

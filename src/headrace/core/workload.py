@@ -140,7 +140,8 @@ class Placement:
     """A workload on nodes for an interval; owned and mutated by the world.
 
     ``metered`` holds, for each rank, the running and paused milliseconds that usage was already recorded for; ``tokens`` the
-    input and output tokens, in ``token_batches`` batches.
+    input and output tokens, in ``token_batches`` batches. ``wanted_seq`` is the event that last changed what is wanted of it: no
+    engine is asked before that is durable.
     """
 
     id: PlacementId
@@ -153,6 +154,7 @@ class Placement:
     verdict: str
     project: ProjectId = ProjectId("")
     contract: ContractId = ContractId("")
+    wanted_seq: int = 0
     started_ms: int = 0
     endpoints: dict[str, str] = field(default_factory=dict)
     isolation: str = ""

@@ -49,39 +49,54 @@ def encode_checkpoint(state: State, chain: Chain) -> bytes:
     return _encode(Checkpoint(CHECKPOINT_FORMAT, frontier.size, frontier.peaks, chain.streams, state))
 
 
-def save(store: SqliteStore, keys: Keys, state: State, chain: Chain) -> int:
-    """Write a checkpoint; returns the number of events that it covers."""
-    data = encode_checkpoint(state, chain)
+def save(store: SqliteStore, keys: Keys, size: int, data: bytes) -> None:
+    """Sign and keep a checkpoint of ``size`` events."""
     digest = sha256(data).digest()
-    store.save_checkpoint(chain.size, digest, keys.sign_checkpoint(digest), data)
-    return chain.size
+    store.save_checkpoint(size, digest, keys.sign_checkpoint(digest), data)
 
 
-def load(store: SqliteStore, keys: Keys, policies: PolicyEngine | None = None) -> Loaded:
-    """The world from the newest checkpoint that this operator signed, plus the tail, verified; from genesis without one."""
-    for size, digest, signature, data in store.checkpoints():
-        if size <= store.size() and sha256(data).digest() == digest and keys.is_checkpoint(digest, signature):
-            try:
-                found = _decode(data)
-            except msgspec.MsgspecError:
-                continue  # Written by another version: the tail from an older one, or all of it, gives the same world.
-            if found.format == CHECKPOINT_FORMAT and found.size == size:
-                chain = Chain(Frontier(found.size, found.peaks), found.streams)
-                return follow(store, keys.public, World(found.state, policies), chain)
-    return follow(store, keys.public, World(None, policies), Chain())
+def load(store: SqliteStore, keys: Keys | None, policies: PolicyEngine | None = None) -> Loaded:
+    """The world from the newest checkpoint that this operator signed, plus the tail, verified; from genesis without one.
 
-
-def follow(store: SqliteStore, public: bytes, world: World, chain: Chain) -> Loaded:
-    """Bring a world up to the store's end: verify each group, its signature too, and apply its events."""
-    head, before = None, world.state.version
-    for group in store.groups(chain.size):
-        if group.first < chain.size:
-            continue
-        chain.verify(group)
-        head = group.head
-        for committed in decode(group):
-            apply(world, committed)
-    if head is not None and not is_signed(public, head.signed_bytes(), head.signature):
+    Without ``keys`` no signature is checked: so does a follower, whose proposals are validated anyway.
+    """
+    world, chain = World(None, policies), Chain()
+    found = _newest(store, keys)
+    if found is not None:
+        world = World(found.state, policies)
+        chain = Chain(Frontier(found.size, found.peaks), found.streams)
+    before = world.state.version
+    head = follow(store, world, chain)
+    if head is not None and keys is not None and not is_signed(keys.public, head.signed_bytes(), head.signature):
         step = "Put the operator's own keys back, or restore a backup."
         raise HeadraceError(Problem(ProblemCode.BROKEN, f"the head of {head.size} events is not signed by this key.", step))
     return Loaded(world, chain, head, world.state.version - before)
+
+
+def follow(store: SqliteStore, world: World, chain: Chain) -> Head | None:
+    """Bring a world up to the store's end: verify each group's leaves and links, apply its events. The newest head, if any."""
+    head = None
+    for group in store.groups(chain.size):
+        head = group.head
+        if group.first < chain.size:
+            continue
+        chain.verify(group)
+        for committed in decode(group):
+            apply(world, committed)
+    return head
+
+
+def _newest(store: SqliteStore, keys: Keys | None) -> Checkpoint | None:
+    """The newest checkpoint whose digest holds (and whose signature does, given keys); None to start from genesis."""
+    for size, digest, signature, data in store.checkpoints():
+        if size > store.size() or sha256(data).digest() != digest:
+            continue
+        if keys is not None and not keys.is_checkpoint(digest, signature):
+            continue
+        try:
+            found = _decode(data)
+        except msgspec.MsgspecError:
+            continue  # Another version wrote it: an older one, or the whole journal, gives the same world.
+        if found.format == CHECKPOINT_FORMAT and found.size == size:
+            return found
+    return None

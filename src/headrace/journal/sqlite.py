@@ -4,6 +4,7 @@ WAL with ``synchronous=FULL``: a commit returns after the log is synced, so that
 loss of power. Readers (the planner, ``journal verify``) never wait for the writer.
 """
 
+import os
 import sqlite3
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
@@ -23,10 +24,12 @@ create table if not exists vault_keys (
   tenant text not null, subject text not null, wrapped blob not null, primary key (tenant, subject)) without rowid;
 create table if not exists vault (
   ref text primary key, tenant text not null, subject text not null, sealed blob not null) without rowid;
-create table if not exists checkpoints (
-  size integer primary key, digest blob not null, signature blob not null, state blob not null);
 """
 _PAGES = ("pragma journal_mode=wal", "pragma synchronous=full", "pragma busy_timeout=5000")
+
+
+def _private(path: str, flags: int) -> int:
+    return os.open(path, flags, 0o600)
 
 
 class JournalUnavailable(HeadraceError):
@@ -128,23 +131,33 @@ class SqliteStore:
             raise erased(ref)
         return VaultEntry(*row)
 
+    @property
+    def checkpoint_folder(self) -> Path:
+        """Where checkpoints lie: files beside the store, since each is a cache that its own process can make again."""
+        return self.path.parent / "checkpoints"
+
     def save_checkpoint(self, size: int, digest: bytes, signature: bytes, state: bytes, keep: int = 2) -> None:
         """Keep a checkpoint of the world after ``size`` events, and the ``keep`` newest ones."""
+        folder = self.checkpoint_folder
         try:
-            self._db.execute("begin immediate")
-            self._db.execute("insert or replace into checkpoints values (?,?,?,?)", (size, digest, signature, state))
-            self._db.execute(
-                "delete from checkpoints where size not in (select size from checkpoints order by size desc limit ?)", (keep,)
-            )
-            self._db.execute("commit")
-        except sqlite3.Error as error:
-            self._rollback()
-            raise JournalUnavailable(str(error)) from error
+            folder.mkdir(mode=0o700, exist_ok=True)
+            temporary = folder / f".{size}"
+            with open(temporary, "wb", opener=_private) as file:
+                file.write(digest + signature)
+                file.write(state)
+                file.flush()
+                os.fsync(file.fileno())
+            temporary.rename(folder / f"{size:020d}")
+        except OSError as error:
+            raise JournalUnavailable(f"checkpoint {size}: {error}") from error
+        for old in sorted(folder.glob("[0-9]*"))[:-keep]:
+            old.unlink()
 
     def checkpoints(self) -> Iterator[tuple[int, bytes, bytes, bytes]]:
         """(size, digest, signature, state) of the checkpoints, newest first."""
-        query = "select size, digest, signature, state from checkpoints order by size desc"
-        yield from self._db.execute(query).fetchall()
+        for path in sorted(self.checkpoint_folder.glob("[0-9]*"), reverse=True):
+            data = path.read_bytes()
+            yield int(path.name), data[:32], data[32:96], data[96:]
 
     def rebuild(self, rows: Iterable[ProjectionRow], batch: int = 10_000) -> None:
         """Drop every projection and fill it from ``rows`` (a replay), in one transaction."""

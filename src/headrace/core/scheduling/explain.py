@@ -245,7 +245,8 @@ class _Waiting:
     def not_ready(self, site: int, found: Candidates) -> _Finding:
         missing = self.ask.nodes - len(found.ready)
         closed = len(found.suit) - len(found.ready)
-        text = f"needs {self.each()}, {closed} of the {len(found.suit)} that would do are draining, down or not commissioned"
+        text = f"needs {self.each()}, {closed} of the {len(found.suit)} that would do are draining, down "
+        text += "or not commissioned"
         return _Finding(site, Refusal.NODE_STATE, text, f"would need {missing} more of them to be ready")
 
     def in_use(self, site: int, found: Candidates) -> _Finding:
@@ -267,7 +268,8 @@ class _Waiting:
         element, more_w = int(elements[at]), int(need[at])
         limit_w, left_w = int(snapshot.power_limit_w[element]), int(self.state.head_w[element])
         name = f"{snapshot.fleet.power_kind[element]} {snapshot.fleet.power_ids[element]}"
-        text = f"needs {format_watts(more_w)}, {name} has {format_watts(max(left_w, 0))} of {format_watts(limit_w)} left"
+        left = f"{format_watts(max(left_w, 0))} of {format_watts(limit_w)} left"
+        text = f"needs {format_watts(more_w)}, {name} has {left}"
         if left_w < 0:
             text += f" (it is {format_watts(-left_w)} over)"
         return _Finding(
@@ -277,7 +279,10 @@ class _Waiting:
     def behind(self, site: int) -> Explanation:
         """It would fit by itself: say who goes first."""
         mine = _rank(self.workload)
-        ahead = [other for other in self.snapshot.queue if _rank(other) < mine]
+        now_ms = self.snapshot.now_ms
+        ahead = [
+            other for other in self.snapshot.queue if _rank(other) < mine and other.not_before_ms <= now_ms
+        ]
         place = f"site {self.id_of(site)}"
         if not ahead:
             return self.answer(

@@ -16,7 +16,6 @@ import numpy as np
 
 from headrace.core.contracts import Contract
 from headrace.core.fleet import I64
-from headrace.core.ids import ContractId, SiteId, TenantId
 from headrace.core.scheduling.leaving import (
     Departures,
     Fit,
@@ -31,6 +30,7 @@ from headrace.core.scheduling.proposal import Eviction, Plan, ProposedPlacement
 from headrace.core.scheduling.rank import (
     Ask,
     Columns,
+    Mask,
     Scratch,
     ask_of,
     choose,
@@ -41,14 +41,13 @@ from headrace.core.scheduling.rank import (
     shift,
     site_order,
     site_refusal,
+    suits,
     take,
     use_of,
 )
 from headrace.core.scheduling.snapshot import Snapshot
 from headrace.core.units import MS_PER_MINUTE
-from headrace.core.workload import PolicyRef, Workload, WorkloadType
-
-ShapeKey = tuple[Ask, WorkloadType, PolicyRef, SiteId | None, TenantId, ContractId | None]
+from headrace.core.workload import Workload, WorkloadType
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,6 +80,7 @@ class Shape:
     ask: Ask
     kind: WorkloadType
     allowed: dict[int, Contract]
+    full: set[int]
     sites: list[int] = field(default_factory=list)
     hopeless: bool = False
     barred: bool = False
@@ -109,6 +109,9 @@ class _Pass:
         self.now: Scratch = scratch_of(snapshot, self.columns)
         self.soon: Scratch | None = None
         self.shapes: dict[tuple[object, ...], Shape] = {}
+        self.allowed: dict[tuple[object, ...], dict[int, Contract]] = {}
+        self.full: dict[Ask, set[int]] = {}
+        self.suit: dict[tuple[Ask, int], Mask] = {}
         self.holders: list[Holder] | None = None
         self.fillers: dict[int, list[Holder]] = {}
         self.leaving: set[int] = set()
@@ -143,28 +146,48 @@ class _Pass:
         )
         shape = self.shapes.get(key)
         if shape is None:
-            allowed = {}
-            for site in self.order:
-                if spec.site is None or self.snapshot.fleet.sites[site].id == spec.site:
-                    _, contract = site_refusal(self.snapshot, workload.tenant, spec, site)
-                    if contract is not None:
-                        allowed[site] = contract
-            shape = Shape(ask_of(spec), spec.type, allowed, list(allowed) if spec.nodes > 0 else [])
+            ask = ask_of(spec)
+            allowed = self.allowed_sites(workload)
+            full = self.full.setdefault(ask, set())
+            shape = Shape(ask, spec.type, allowed, full, list(allowed) if spec.nodes > 0 else [])
             self.shapes[key] = shape
         return shape
 
+    def allowed_sites(self, workload: Workload) -> dict[int, Contract]:
+        """Sites where law and contract let a workload, in order of preference, with what pays for it there."""
+        spec, tenant = workload.spec, workload.tenant
+        key = (tenant, spec.policy, spec.site, spec.contract, spec.resources.accelerator)
+        allowed = self.allowed.get(key)
+        if allowed is None:
+            allowed = self.allowed[key] = {}
+            for site in self.order:
+                if spec.site is None or self.snapshot.fleet.sites[site].id == spec.site:
+                    _, contract = site_refusal(self.snapshot, tenant, spec, site)
+                    if contract is not None:
+                        allowed[site] = contract
+        return allowed
+
+    def choose(self, ask: Ask, site: int, state: Scratch) -> I64 | None:
+        suit = self.suit.get((ask, site))
+        if suit is None:
+            suit = self.suit[ask, site] = suits(self.columns, ask, site)
+        return choose(self.columns, state, ask, site, suit)
+
     def fit(self, shape: Shape, site: int) -> Fit:
         """Where a shape fits at a site, by nodes, power and contract."""
-        contract, ask, columns = shape.allowed[site], shape.ask, self.columns
 
         def nodes_in(state: Scratch) -> I64 | None:
-            nodes = choose(columns, state, ask, site)
-            if nodes is None or contract.kind != "reserved":
-                return nodes
-            held = state.held.get(contract.id, 0) + self.accelerators(ask, nodes)
-            return nodes if held <= contract.accelerators else None
+            nodes = self.choose(shape.ask, site, state)
+            return nodes if nodes is not None and self.covers(shape, site, nodes, state) else None
 
         return nodes_in
+
+    def covers(self, shape: Shape, site: int, nodes: I64, state: Scratch) -> bool:
+        """Whether what its contract reserves is enough for it, beside what is held of it."""
+        contract = shape.allowed[site]
+        if contract.kind != "reserved":
+            return True
+        return state.held.get(contract.id, 0) + self.accelerators(shape.ask, nodes) <= contract.accelerators
 
     def accelerators(self, ask: Ask, nodes: I64) -> int:
         return int(self.columns.total[nodes].sum()) if ask.whole else ask.accelerators * len(nodes)
@@ -173,8 +196,10 @@ class _Pass:
         """Place it at the first site where it fits; sites where it doesn't are not asked again in this pass."""
         while shape.sites:
             site = shape.sites[0]
-            nodes = self.fit(shape, site)(self.now)
+            nodes = None if site in shape.full else self.choose(shape.ask, site, self.now)
             if nodes is None:
+                shape.full.add(site)
+            if nodes is None or not self.covers(shape, site, nodes, self.now):
                 shape.sites.pop(0)
                 continue
             ranks = take(self.columns, self.now, shape.ask, nodes)

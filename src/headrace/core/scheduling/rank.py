@@ -277,15 +277,16 @@ def candidates(columns: Columns, state: Scratch, ask: Ask, site: int) -> Candida
     return Candidates(np.flatnonzero(suit) + start, np.flatnonzero(ready) + start, roomy, roomy[carried])
 
 
-def choose(columns: Columns, state: Scratch, ask: Ask, site: int) -> I64 | None:
+def choose(columns: Columns, state: Scratch, ask: Ask, site: int, suit: Mask | None = None) -> I64 | None:
     """The nodes of a site that a workload should get, ascending; None exactly when no choice of nodes would do.
 
-    Best fit: nodes with the fewest free accelerators, whole racks together for a gang, ties by index.
+    Best fit: nodes with the fewest free accelerators, whole racks together for a gang, ties by index. ``suit`` saves
+    asking :func:`suits` again.
     """
     span = columns.spans[site]
-    mask = suits(columns, ask, site)
+    mask = has_room(columns, state, ask, site)
     mask &= state.open[span]
-    mask &= has_room(columns, state, ask, site)
+    mask &= suits(columns, ask, site) if suit is None else suit
     if ask.nodes == 1:
         return _choose_one(columns, state, ask, span, mask)
     nodes = np.flatnonzero(mask) + span.start
@@ -332,7 +333,11 @@ def _carries(columns: Columns, state: Scratch, nodes: I64, added: I64) -> bool:
 
 
 def path_need_w(columns: Columns, nodes: I64, added: I64) -> tuple[I64, I64]:
-    """Power elements over ``nodes`` (ascending), and the watts that ``added`` on them needs of each."""
+    """Power elements over ``nodes``, and the watts that ``added`` on them needs of each."""
+    if len(nodes) == 1:
+        path = columns.paths[:, nodes[0]].astype(np.int64)
+        path = path[path < len(columns.fleet.power_ids)]
+        return path, np.full(len(path), added[0])
     elements, where = np.unique(columns.paths[:, nodes], return_inverse=True)
     need = np.zeros(len(elements), dtype=np.int64)
     np.add.at(need, where.ravel(), np.tile(added, len(columns.paths)))

@@ -1,0 +1,174 @@
+"""What is wrong with a document beyond its single fields: names twice, cycles, days that run backwards."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from headrace.core.errors import did_you_mean
+from headrace.core.hardware import CATALOGUE
+from headrace.documents import schema
+from headrace.documents.convert import check_workload, default_flex
+from headrace.documents.source import Place
+
+MAX_NODES = 1_000_000
+"""Nodes of one estate: above it the columns of the fleet would not fit the memory that is promised."""
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """Something wrong at a place of a document."""
+
+    place: Place
+    message: str
+    next_step: str
+
+
+def check(model: schema.Model) -> Iterator[Found]:
+    """Everything that is wrong with a document beyond its single fields."""
+    match model:
+        case schema.EstateModel():
+            yield from _estate(model)
+        case schema.PricePlanModel():
+            if not (model.prices.model_fields_set or model.energy == "pass-through"):
+                yield Found((), "a price plan without prices.", "Add prices, or energy: pass-through.")
+        case schema.ContractModel():
+            yield from _contract(model)
+        case schema.WorkloadModel():
+            yield from _workload(model)
+        case schema.BatchModel():
+            for number, workload in enumerate(model.workloads):
+                for found in _workload(workload):
+                    yield Found(("workloads", number, *found.place), found.message, found.next_step)
+
+
+def _workload(model: schema.WorkloadModel) -> Iterator[Found]:
+    flex = model.flex or default_flex(model.type)
+    wrong = check_workload(model.type, flex, len(model.commands), model.counters, model.ports)
+    if wrong:
+        yield Found((wrong[0],), wrong[1].message, wrong[1].next_step)
+    for name in sorted(set(model.env) & set(model.secrets)):
+        yield Found(("secrets", name), f"{name} is in env too.", "Keep one of them.")
+
+
+def _contract(model: schema.ContractModel) -> Iterator[Found]:
+    if model.type == "reserved" and model.gpu is None:
+        yield Found((), "a reserved contract without accelerators.", "Add gpu, like H100:64.")
+    if model.type == "dedicated" and model.site is None:
+        yield Found((), "a dedicated contract without a site.", "Add site.")
+    if model.starts and model.ends and model.ends <= model.starts:
+        yield Found(
+            ("ends",),
+            f"it ends {model.ends}, but starts {model.starts}.",
+            "The end is exclusive: write a later day.",
+        )
+
+
+def _estate(model: schema.EstateModel) -> Iterator[Found]:
+    yield from _repeated(("hardware",), model.hardware, "types of hardware are")
+    yield from _repeated(("sites",), model.sites, "sites are")
+    yield from _repeated(("claims",), model.claims, "claims are")
+    for number, hardware in enumerate(model.hardware):
+        yield from _hardware(("hardware", number), hardware)
+    hardware_names = set(CATALOGUE) | {hardware.name for hardware in model.hardware}
+    nodes = 0
+    for number, site in enumerate(model.sites):
+        yield from _site(("sites", number), site, hardware_names)
+        nodes += sum(_nodes(group) for block in site.blocks for group in block.groups)
+    if nodes > MAX_NODES:
+        yield Found(("sites",), f"{nodes:,} nodes are too many for one estate.", f"At most {MAX_NODES:,}.")
+
+
+def _nodes(group: schema.NodeGroupModel) -> int:
+    return group.nodes or (group.racks or 1) * group.nodes_per_rack
+
+
+def _repeated(place: Place, things: Sequence[Any], what: str) -> Iterator[Found]:
+    first: dict[str, int] = {}
+    for number, thing in enumerate(things):
+        if thing.name in first:
+            message = (
+                f"two {what} called {thing.name!r}; the first is number {first[thing.name] + 1} of the list."
+            )
+            yield Found((*place, number, "name"), message, "Rename one of them.")
+        first.setdefault(thing.name, number)
+
+
+def _hardware(place: Place, model: schema.HardwareModel) -> Iterator[Found]:
+    if model.idle > model.nameplate:
+        yield Found((*place, "idle"), "it draws more when idle than at nameplate.", "Write less.")
+    if model.accelerators * model.accelerator_power > model.nameplate:
+        message = "its accelerators together draw more than its nameplate."
+        yield Found(
+            (*place, "accelerator_power"), message, "Nameplate is the most that the whole node draws."
+        )
+    if max(model.accelerator_idle, model.accelerator_cap) > model.accelerator_power:
+        yield Found(
+            place,
+            "an accelerator's idle or capped draw is above its most.",
+            "Write less than accelerator_power.",
+        )
+
+
+def _site(place: Place, site: schema.SiteModel, hardware: set[str]) -> Iterator[Found]:
+    yield from _names_of_site(place, site)
+    yield from _power_tree(place, site)
+    for number, block in enumerate(site.blocks):
+        here = (*place, "blocks", number)
+        yield from _repeated((*here, "groups"), block.groups, f"groups of block {block.name} are")
+        if block.delivered and block.commissioned and block.commissioned < block.delivered:
+            message = f"commissioned {block.commissioned}, before it is delivered ({block.delivered})."
+            yield Found((*here, "commissioned"), message, "Write the day of delivery or a later one.")
+        for index, group in enumerate(block.groups):
+            yield from _group((*here, "groups", index), group, hardware)
+
+
+def _group(place: Place, group: schema.NodeGroupModel, hardware: set[str]) -> Iterator[Found]:
+    if group.hardware not in hardware:
+        yield Found(
+            (*place, "hardware"), f"no hardware {group.hardware!r};", did_you_mean(group.hardware, hardware)
+        )
+    room = (group.racks or group.nodes or 1) * group.nodes_per_rack
+    if group.nodes and group.nodes > room:
+        message = f"{group.nodes} nodes don't fit {group.racks} racks of {group.nodes_per_rack}."
+        yield Found((*place, "nodes"), message, "Add racks, or leave racks out.")
+
+
+def _names_of_site(place: Place, site: schema.SiteModel) -> Iterator[Found]:
+    yield from _repeated((*place, "power"), site.power, f"power elements of site {site.name} are")
+    yield from _repeated((*place, "blocks"), site.blocks, f"blocks of site {site.name} are")
+    elements = {element.name for element in site.power}
+    for number, block in enumerate(site.blocks):
+        if block.name in elements:
+            message = f"block {block.name!r} is called like a power element of its site."
+            yield Found((*place, "blocks", number, "name"), message, "Rename one of them.")
+
+
+def _power_tree(place: Place, site: schema.SiteModel) -> Iterator[Found]:
+    feeders = {element.name: element.fed_by for element in site.power}
+    fed = [(("power", number), element.fed_by) for number, element in enumerate(site.power)]
+    fed += [(("blocks", number), block.fed_by) for number, block in enumerate(site.blocks)]
+    for inside, feeder in fed:
+        if feeder and feeder not in feeders:
+            step = did_you_mean(feeder, feeders) + " Leave fed_by out for the connection itself."
+            yield Found(
+                (*place, *inside, "fed_by"), f"no power element {feeder!r} at site {site.name};", step
+            )
+    numbers = {element.name: number for number, element in enumerate(site.power)}
+    for cycle in _cycles(feeders):
+        message = f"the power tree has a cycle: {' -> '.join((*cycle, cycle[0]))}."
+        step = "Let one of them be fed by the connection: leave its fed_by out."
+        yield Found((*place, "power", numbers[cycle[0]], "fed_by"), message, step)
+
+
+def _cycles(feeders: Mapping[str, str | None]) -> Iterator[list[str]]:
+    """Each cycle once, from its first element in the order of the file, following what feeds what."""
+    done: set[str] = set()
+    for start in feeders:
+        path: list[str] = []
+        here: str | None = start
+        while here and here in feeders and here not in done and here not in path:
+            path.append(here)
+            here = feeders[here]
+        if here in path:
+            yield path[path.index(here) :]
+        done.update(path)

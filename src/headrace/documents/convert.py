@@ -1,0 +1,246 @@
+"""From a validated document to the core's object, with the checks that need more than one field.
+
+Lists of named things are sorted by name (``block-2`` before ``block-10``), since their order has no meaning: two files
+that say the same give the same normalised form.
+"""
+
+import re
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import TypeVar
+
+from headrace.core.codec import Core
+from headrace.core.contracts import Contract, ContractKind, PricePlan, Tenant
+from headrace.core.estate import (
+    Block,
+    Claim,
+    Connection,
+    EnergySource,
+    Estate,
+    NodeGroup,
+    Operator,
+    PowerElement,
+    PowerKind,
+    Site,
+)
+from headrace.core.hardware import HardwareType
+from headrace.core.ids import ContractId, OperatorId, PlanId, ProjectId, SiteId, TenantId
+from headrace.core.units import ceil_div
+from headrace.core.workload import Flex, PolicyRef, Resources, WorkloadSpec, WorkloadType
+from headrace.documents import schema
+from headrace.documents.values import Bad
+
+T = TypeVar("T")
+_DIGITS = re.compile(r"([0-9]+)")
+
+
+@dataclass(frozen=True, slots=True)
+class Converted:
+    """A core object, and what of its document must not get into a payload: secrets, and what is about persons."""
+
+    value: Core
+    private: dict[str, str]
+
+
+def to_core(model: schema.Model) -> Converted:
+    """The core object of a document whose checks (:mod:`headrace.documents.checks`) found nothing."""
+    match model:
+        case schema.EstateModel():
+            return Converted(_estate(model), {})
+        case schema.TenantModel():
+            return Converted(_tenant(model), {"contact": model.contact} if model.contact else {})
+        case schema.PricePlanModel():
+            return Converted(_price_plan(model), {})
+        case schema.ContractModel():
+            return Converted(_contract(model), {})
+        case schema.WorkloadModel():
+            return Converted(workload_spec(model), dict(model.secrets))
+    raise TypeError(f"no document: {type(model).__name__}")
+
+
+def natural(name: str) -> list[tuple[int, str]]:
+    """A key that sorts names as people do: numbers in them by their value."""
+    return [(int(part), "") if part.isdigit() else (-1, part) for part in _DIGITS.split(name)]
+
+
+def _sorted(things: Iterable[T], name: str = "id") -> tuple[T, ...]:
+    return tuple(sorted(things, key=lambda thing: natural(getattr(thing, name))))
+
+
+def _estate(model: schema.EstateModel) -> Estate:
+    operator = model.operator
+    hardware = _sorted(_hardware(item) for item in model.hardware)
+    return Estate(
+        operator=Operator(
+            OperatorId(operator.name), operator.title, operator.country, operator.zone, operator.currency
+        ),
+        sites=_sorted(_site(site) for site in model.sites),
+        hardware={item.id: item for item in hardware},
+        claims=_sorted(
+            Claim(
+                claim.name,
+                claim.country or "",
+                claim.accelerators,
+                claim.power or 0,
+                claim.by or "",
+                claim.note,
+            )
+            for claim in model.claims
+        ),
+    )
+
+
+def _hardware(model: schema.HardwareModel) -> HardwareType:
+    return HardwareType(
+        id=model.name,
+        accelerator=model.accelerator,
+        accelerators=model.accelerators,
+        nameplate_w=model.nameplate,
+        idle_w=model.idle,
+        accelerator_w=model.accelerator_power,
+        accelerator_idle_w=model.accelerator_idle,
+        cpu_milli=model.cpu,
+        memory_mb=model.memory,
+        accelerator_memory_mb=model.accelerator_memory or 0,
+        cap_min_w=model.accelerator_cap,
+        domain_nodes=model.domain_nodes,
+        source=model.source,
+    )
+
+
+def _site(model: schema.SiteModel) -> Site:
+    source: EnergySource = model.energy.source  # type: ignore[assignment]  # the schema allows no other word
+    claims = model.claims or schema.SiteClaimsModel()
+    return Site(
+        id=SiteId(model.name),
+        country=model.country,
+        zone=model.zone,
+        connection=Connection(model.connection.firm, model.connection.flexible),
+        pue_permille=model.pue,
+        carbon_g_per_kwh=model.energy.carbon,
+        energy_price_micros_per_kwh=model.energy.price,
+        currency=model.energy.currency,
+        engine=model.engine,
+        name=model.title,
+        grid_zone=model.grid_zone,
+        latitude=model.coordinates.latitude if model.coordinates else None,
+        longitude=model.coordinates.longitude if model.coordinates else None,
+        energy_source=source,
+        dedicated_to=TenantId(model.dedicated_to) if model.dedicated_to else None,
+        power=_sorted(_element(element) for element in model.power),
+        blocks=_sorted(_block(block) for block in model.blocks),
+        claimed_accelerators=claims.accelerators,
+        claimed_w=claims.power or 0,
+        note="; ".join(note for note in (model.note, claims.note) if note),
+    )
+
+
+def _element(model: schema.PowerElementModel) -> PowerElement:
+    kind: PowerKind = model.kind  # type: ignore[assignment]  # the schema allows no other word
+    return PowerElement(model.name, kind, model.rating, model.fed_by or "")
+
+
+def _block(model: schema.BlockModel) -> Block:
+    return Block(
+        id=model.name,
+        groups=_sorted(_group(group) for group in model.groups),
+        fed_by=model.fed_by or "",
+        rating_w=model.rating or 0,
+        delivered=model.delivered or "",
+        commissioned=model.commissioned or "",
+    )
+
+
+def _group(model: schema.NodeGroupModel) -> NodeGroup:
+    racks = model.racks or ceil_div(model.nodes or 1, model.nodes_per_rack)
+    nodes = model.nodes or 0
+    whole = nodes == racks * model.nodes_per_rack
+    return NodeGroup(
+        model.name, model.hardware, racks, model.nodes_per_rack, model.rack_rating or 0, 0 if whole else nodes
+    )
+
+
+def _tenant(model: schema.TenantModel) -> Tenant:
+    projects = sorted(set(model.projects), key=natural)
+    return Tenant(
+        TenantId(model.name),
+        tuple(ProjectId(project) for project in projects),
+        model.country or "",
+        policy=model.policy or "",
+    )
+
+
+def _price_plan(model: schema.PricePlanModel) -> PricePlan:
+    return PricePlan(
+        id=PlanId(model.name),
+        currency=model.currency,
+        accelerator_micros_per_hour=dict(sorted(model.prices.accelerator_per_hour.items())),
+        reserved_micros_per_month=dict(sorted(model.prices.reserved_per_month.items())),
+        token_micros_per_million=dict(sorted(model.prices.tokens_per_million.items())),
+        energy_pass_through=model.energy == "pass-through",
+        tax_name=model.tax.name if model.tax else "",
+        tax_permille=model.tax.percent if model.tax else None,
+    )
+
+
+def _contract(model: schema.ContractModel) -> Contract:
+    kind: ContractKind = model.type  # type: ignore[assignment]  # the schema allows no other word
+    accelerator, accelerators = model.gpu or ("", 0)
+    return Contract(
+        id=ContractId(model.name),
+        tenant=TenantId(model.tenant),
+        plan=PlanId(model.plan),
+        kind=kind,
+        site=SiteId(model.site) if model.site else None,
+        model=accelerator,
+        accelerators=accelerators,
+        starts=model.starts or "",
+        ends=model.ends or "",
+    )
+
+
+def default_flex(kind: str) -> str:
+    """How a workload that doesn't say may be curtailed: a filler exists to be interrupted, all else is firm."""
+    return "preemptible" if kind == "filler" else "firm"
+
+
+def check_workload(
+    kind: str, flex: str, commands: int, counters: str, ports: Iterable[str]
+) -> tuple[str, Bad] | None:
+    """What the fields of a workload say about each other that can't be: the field, and why."""
+    if not commands and kind != "cluster":
+        return "commands", Bad(f"a {kind} without commands does nothing.", "Write at least one.")
+    if kind == "filler" and flex not in ("preemptible", "pausable"):
+        return "flex", Bad(
+            f"a filler can't be {flex}: it exists to be interrupted.", "Write preemptible or pausable."
+        )
+    if counters and "http" not in ports:
+        return "counters", Bad("token counters are read from the port http.", "Add ports: {http: auto}.")
+    return None
+
+
+def workload_spec(model: schema.WorkloadModel) -> WorkloadSpec:
+    """The spec of a workload; its secrets stay outside until they are in the vault."""
+    accelerator, accelerators = model.resources.gpu or ("", 0)
+    policy = PolicyRef()
+    if model.policy:
+        policy = PolicyRef(model.policy.profile or "", tuple(sorted(set(model.policy.countries or []))))
+    return WorkloadSpec(
+        name=model.name,
+        type=WorkloadType(model.type),
+        project=ProjectId(model.project),
+        resources=Resources(accelerator, accelerators, model.resources.cpu, model.resources.memory),
+        commands=tuple(model.commands),
+        nodes=model.nodes,
+        env=dict(sorted(model.env.items())),
+        secrets={},
+        ports=dict(sorted(model.ports.items())),
+        priority=model.priority,
+        max_duration_ms=model.max_duration or 0,
+        grace_ms=model.grace,
+        flex=Flex(model.flex or default_flex(model.type)),
+        policy=policy,
+        site=SiteId(model.site) if model.site else None,
+        contract=ContractId(model.contract) if model.contract else None,
+        counters=model.counters,
+    )

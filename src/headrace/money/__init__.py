@@ -1,0 +1,1 @@
+"""How money is shown: invoices as a table, as JSON and as CSV."""

@@ -1,0 +1,227 @@
+"""The planner as a process of its own: it follows the journal, folds the same events into its own world, and proposes.
+
+The control plane tells it that something was committed; it answers with plans, which the writer re-validates. When it
+dies, nothing is lost: it is started again and reads the journal. Messages are length-prefixed JSON over a socket pair.
+Beside the hot path it runs the independent ``check`` on what it proposes and reports what that finds.
+"""
+
+import os
+import select
+import socket
+import struct
+import subprocess
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import msgspec
+
+from headrace.core.scheduling.check import check
+from headrace.core.scheduling.plan import PlanLimits, plan
+from headrace.core.scheduling.proposal import Plan
+from headrace.core.world import World
+from headrace.journal.checkpoint import encode_checkpoint, follow, load
+from headrace.journal.sqlite import SqliteStore
+from headrace.ports import Clock
+
+_LENGTH = struct.Struct(">I")
+IDLE_S = 1.0
+"""Without news the planner looks again this often: back-offs end, days begin."""
+CHECKPOINT_EVERY = 50_000
+"""Events between two checkpoints: a restart replays at most so many, in about a second."""
+CHECK_AT_MOST = 2_000
+"""Plans above so many placements are checked by ``headrace check``, not here."""
+
+
+@dataclass(frozen=True, slots=True)
+class ToPlanner:
+    """The journal holds ``size`` events; it is ``now_ms`` by journal time."""
+
+    size: int
+    now_ms: int
+
+
+@dataclass(frozen=True, slots=True)
+class FromPlanner:
+    """A plan, findings of the independent check as (promise, subject, detail), or a checkpoint's path and size to sign."""
+
+    plan: Plan | None = None
+    checkpoint: tuple[str, int] | None = None
+    alarms: tuple[tuple[int, str, str], ...] = ()
+
+
+_encode = msgspec.json.Encoder().encode
+_decode_to = msgspec.json.Decoder(ToPlanner).decode
+_decode_from = msgspec.json.Decoder(FromPlanner).decode
+
+
+class Follower:
+    """A world that follows a store: the same events, verified and folded again. It never writes to the store."""
+
+    def __init__(self, store: SqliteStore) -> None:
+        self.store = store
+        loaded = load(store, None)
+        self.world, self.chain = loaded.world, loaded.chain
+        self.checkpointed = self.chain.size - loaded.replayed
+
+    def catch_up(self, size: int) -> None:
+        """Apply what was committed since."""
+        if size > self.chain.size:
+            follow(self.store, self.world, self.chain)
+
+    def write_checkpoint(self) -> tuple[str, int]:
+        """Write a checkpoint for the control plane to sign; its path and how many events it covers."""
+        self.checkpointed = self.chain.size
+        folder = self.store.checkpoint_folder
+        folder.mkdir(mode=0o700, exist_ok=True)
+        path = folder / f"unsigned-{self.chain.size}"
+        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
+        with os.fdopen(descriptor, "wb") as file:
+            file.write(encode_checkpoint(self.world.state, self.chain))
+        return str(path), self.chain.size
+
+
+def serve(path: Path, link: socket.socket, limits: PlanLimits) -> None:
+    """Plan until the control plane closes the link."""
+    follower = Follower(SqliteStore(path, readonly=True))
+    reader = _Reader(link)
+    planned, now_ms = -1, 0
+    while True:
+        news = reader.newest(IDLE_S)
+        if reader.closed:
+            return
+        if news is not None:
+            now_ms = news.now_ms
+            follower.catch_up(news.size)
+        elif planned < 0:
+            continue
+        else:
+            now_ms += int(IDLE_S * 1000)
+        if news is not None and news.size == planned:
+            continue
+        planned = follower.chain.size
+        _propose(follower.world, now_ms, link, limits)
+        if follower.chain.size - follower.checkpointed >= CHECKPOINT_EVERY:
+            send(link, _encode(FromPlanner(checkpoint=follower.write_checkpoint())))
+
+
+def _propose(world: World, now_ms: int, link: socket.socket, limits: PlanLimits) -> None:
+    if not world.queue:
+        return
+    snapshot = world.snapshot(max(now_ms, world.state.last_ms))
+    proposed = plan(snapshot, limits)
+    if not proposed.placements and not proposed.evictions:
+        return
+    send(link, _encode(FromPlanner(plan=proposed)))
+    if len(proposed.placements) <= CHECK_AT_MOST:
+        found = tuple((one.promise, one.subject, one.detail) for one in check(snapshot, proposed))
+        if found:
+            send(link, _encode(FromPlanner(alarms=found)))
+
+
+class _Reader:
+    """Reads messages and keeps the newest: a planner that was busy skips to now."""
+
+    def __init__(self, link: socket.socket) -> None:
+        self.link = link
+        self.closed = False
+        self._buffer = b""
+
+    def newest(self, timeout_s: float) -> ToPlanner | None:
+        found = None
+        while True:
+            ready, _, _ = select.select([self.link], [], [], 0 if found else timeout_s)
+            if not ready:
+                return found
+            data = self.link.recv(1 << 16)
+            if not data:
+                self.closed = True
+                return None
+            self._buffer += data
+            for message in self._messages():
+                found = _decode_to(message)
+
+    def _messages(self) -> Iterator[bytes]:
+        while len(self._buffer) >= _LENGTH.size:
+            (length,) = _LENGTH.unpack_from(self._buffer)
+            if len(self._buffer) < _LENGTH.size + length:
+                return
+            yield self._buffer[_LENGTH.size : _LENGTH.size + length]
+            self._buffer = self._buffer[_LENGTH.size + length :]
+
+
+def send(link: socket.socket, message: bytes) -> None:
+    """Send one message."""
+    link.sendall(_LENGTH.pack(len(message)) + message)
+
+
+class PlannerProcess:
+    """The control plane's end: starts the process, tells it of commits, hands out its messages, starts it again."""
+
+    def __init__(self, path: Path, clock: Clock) -> None:
+        self.path = path
+        self.clock = clock
+        self.restarts = -1
+        self._buffer = b""
+        self.start()
+
+    def start(self) -> None:
+        """Start the process; after a death, again."""
+        self.restarts += 1
+        self._buffer = b""
+        self.link, theirs = socket.socketpair()
+        with theirs:
+            command = [sys.executable, "-m", "headrace.planner", str(self.path), str(theirs.fileno())]
+            self.process = subprocess.Popen(command, pass_fds=[theirs.fileno()], stdin=subprocess.DEVNULL)
+        self.link.setblocking(False)
+
+    @property
+    def alive(self) -> bool:
+        """Whether the process runs."""
+        return self.process.poll() is None
+
+    def tell(self, size: int, now_ms: int) -> None:
+        """Something was committed. A planner that is behind misses nothing: the next message says it all."""
+        message = _encode(ToPlanner(size, now_ms))
+        try:
+            self.link.send(_LENGTH.pack(len(message)) + message)
+        except (BlockingIOError, BrokenPipeError, ConnectionResetError):
+            return
+
+    def messages(self) -> list[FromPlanner]:
+        """What the planner said since the last call."""
+        try:
+            while data := self.link.recv(1 << 20):
+                self._buffer += data
+        except (BlockingIOError, ConnectionResetError):
+            pass
+        found = []
+        while len(self._buffer) >= _LENGTH.size:
+            (length,) = _LENGTH.unpack_from(self._buffer)
+            if len(self._buffer) < _LENGTH.size + length:
+                break
+            found.append(_decode_from(self._buffer[_LENGTH.size : _LENGTH.size + length]))
+            self._buffer = self._buffer[_LENGTH.size + length :]
+        return found
+
+    def stop(self) -> None:
+        """End the process."""
+        self.link.close()
+        try:
+            self.process.wait(5)
+        except subprocess.TimeoutExpired:
+            self.process.kill()
+            self.process.wait()
+
+
+def main() -> None:
+    """Entry of the process: the store's path and the link's descriptor."""
+    path, descriptor = Path(sys.argv[1]), int(sys.argv[2])
+    # The control plane keeps the other processor: planning is the work that can wait.
+    os.nice(5)
+    serve(path, socket.socket(fileno=descriptor), PlanLimits())
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,189 @@
+"""A live control plane: opens the state, starts the engines and the planner, serves the API, runs the loop."""
+
+import asyncio
+import contextlib
+import secrets
+import signal
+import socket
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass
+from hashlib import sha256
+from pathlib import Path
+
+import uvicorn
+
+import headrace
+from headrace.api.app import build_app
+from headrace.clock import WallClock
+from headrace.control import SYSTEM, Batch, Control
+from headrace.core import commands as c
+from headrace.core.authority import Role
+from headrace.core.errors import HeadraceError, Problem, ProblemCode
+from headrace.engines.local import LocalEngine
+from headrace.engines.runner import boot_id
+from headrace.journal.keys import Keys
+from headrace.journal.sqlite import SqliteStore
+from headrace.meters import TokenMeter
+from headrace.planner import PlannerProcess
+from headrace.reconcile import Reconciler
+from headrace.service import Service
+from headrace.state import ClientFile, StateDirectory
+
+TOKEN_PREFIX = "hr_"
+TICK_S = 0.1
+"""How often the loop looks at its engines."""
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """How to run: ``port`` 0 takes a free one; ``isolate`` false lets tenants share this process's Unix user."""
+
+    state: Path
+    host: str = "127.0.0.1"
+    port: int = 7400
+    isolate: bool = True
+    meter_every_ms: int = 3_600_000
+
+
+class Server:
+    """One control plane. ``open`` before ``serve``; ``close`` leaves what runs running."""
+
+    def __init__(self, settings: Settings) -> None:
+        self.settings = settings
+        self.directory = StateDirectory(settings.state)
+        self.lock = self.directory.hold()
+        self.control = Control(
+            SqliteStore(self.directory.journal), Keys.open(self.directory.keys), WallClock()
+        )
+        self.control.execute(SYSTEM, c.StartControl(secrets.token_hex(8), headrace.__version__, boot_id()))
+        source = Path(headrace.__file__).parent.parent
+        engine = LocalEngine(self.directory.engine, sys.executable, [source], isolate=settings.isolate)
+        self.reconciler = Reconciler(self.control, {"local": engine}, settings.meter_every_ms)
+        self.admin_token = self._admin_token()
+        self.control.commit()
+        self.reconciler.fence()
+        self.planner = PlannerProcess(self.directory.journal, self.control.clock)
+        self.service = Service(self.control, self.reconciler)
+        self.service.on_durable.append(self._tell_planner)
+        self.meter = TokenMeter(self.control, self.service)
+        self.reconciler.may_stop = self.meter.may_stop
+        self.socket = _listen(settings.host, settings.port)
+        self.url = f"http://{settings.host}:{self.socket.getsockname()[1]}"
+        self._remember_client()
+
+    def _admin_token(self) -> str | None:
+        """The first admin token of a new journal, shown once; None when there is one."""
+        if any(token.role is Role.OPERATOR_ADMIN for token in self.control.world.state.tokens.values()):
+            return None
+        value = TOKEN_PREFIX + secrets.token_urlsafe(32)
+        self.control.execute(
+            SYSTEM, c.IssueToken(sha256(value.encode()).hexdigest(), Role.OPERATOR_ADMIN, None)
+        )
+        return value
+
+    def _remember_client(self) -> None:
+        known = self.directory.read_client()
+        token = self.admin_token or (known.token if known else "")
+        self.directory.write_client(ClientFile(self.url, token))
+
+    def _tell_planner(self, batch: Batch) -> None:
+        if batch.group is not None:
+            self.planner.tell(batch.group.head.size, self.control.now_ms())
+
+    # -- the loop --------------------------------------------------------------------------------------------------
+
+    async def serve(self, ready: Callable[[], None] = lambda: None) -> None:
+        """Serve until SIGTERM or SIGINT."""
+        config = uvicorn.Config(
+            build_app(self.service),
+            log_level="warning",
+            access_log=False,
+            loop="uvloop",
+            http="httptools",
+            lifespan="off",
+            timeout_graceful_shutdown=2,
+        )
+        web = _Web(config)
+        stop = asyncio.Event()
+        loop = asyncio.get_running_loop()
+        for number in (signal.SIGTERM, signal.SIGINT):
+            loop.add_signal_handler(number, stop.set)
+        self.service.start()
+        self._tell(self.control.durable)
+        serving = asyncio.create_task(web.serve(sockets=[self.socket]))
+        ticking = asyncio.create_task(self._tick_forever())
+        metering = asyncio.create_task(self.meter.run())
+        ready()
+        await stop.wait()
+        web.should_exit = True
+        await serving
+        for task in (ticking, metering):
+            task.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await task
+        await self.service.close()
+
+    def _tell(self, size: int) -> None:
+        self.planner.tell(size, self.control.now_ms())
+
+    async def _tick_forever(self) -> None:
+        loop = asyncio.get_running_loop()
+        loop.add_reader(self.planner.link, self._hear_planner)
+        while True:
+            if not self.planner.alive:
+                loop.remove_reader(self.planner.link)
+                self.planner.start()
+                loop.add_reader(self.planner.link, self._hear_planner)
+                self._tell(self.control.durable)
+            with contextlib.suppress(HeadraceError):
+                await self.tick()
+            await asyncio.sleep(TICK_S)
+
+    async def tick(self) -> None:
+        """One round: what the engines say becomes durable, then what the world wants is asked of them."""
+        if self.control.broken is not None:
+            return
+        self.reconciler.observe()
+        await self.service.settled()
+        self.reconciler.act()
+
+    def _hear_planner(self) -> None:
+        for message in self.planner.messages():
+            try:
+                if message.plan is not None:
+                    self.control.execute(SYSTEM, c.AdoptPlan(message.plan))
+                for promise, subject, detail in message.alarms:
+                    self.control.execute(SYSTEM, c.RaiseAlarm(promise, subject, detail))
+                if message.checkpoint is not None:
+                    path, size = message.checkpoint
+                    asyncio.get_running_loop().run_in_executor(None, self.control.adopt_checkpoint, Path(path), size)
+            except HeadraceError:
+                continue  # The journal is unavailable: the planner proposes again when it is back.
+        self.service.wake()
+
+    def close(self) -> None:
+        """Stop planning and close the store; a checkpoint makes the next start short."""
+        self.planner.stop()
+        if self.control.broken is None and not self.control.has_pending:
+            with contextlib.suppress(HeadraceError):
+                self.control.checkpoint()
+        self.control.store.close()
+
+
+class _Web(uvicorn.Server):
+    """uvicorn without its own signal handlers: the loop decides when to stop."""
+
+    @contextlib.contextmanager
+    def capture_signals(self):  # type: ignore[no-untyped-def,override]
+        yield
+
+
+def _listen(host: str, port: int) -> socket.socket:
+    try:
+        found = socket.create_server((host, port), backlog=1024)
+    except OSError as error:
+        step = "Choose another with --port (0 takes a free one)."
+        raise HeadraceError(Problem(ProblemCode.CONFLICT, f"can't listen on {host}:{port}: {error.strerror}.", step)) from None
+    found.set_inheritable(False)
+    return found

@@ -1,0 +1,130 @@
+"""Promise 7, explanation: what waits or is refused says why, in one line; and at rest, what it says is true."""
+
+import re
+from collections.abc import Iterable, Mapping
+
+from headrace.core.estate import Site
+from headrace.core.events import Committed, WorkloadRefused
+from headrace.core.scheduling.refuse import SENTENCES, Refusal
+from headrace.sim.checkers.base import Checker, Handler
+from headrace.sim.checkers.occupancy import Occupancy, Regard, Waiting
+from headrace.sim.checkers.papers import Papers
+
+
+def claims(line: str) -> tuple[Refusal, ...]:
+    """The reasons that a line gives: by their sentence or their name in capitals, else by their name as a word."""
+    exact = [
+        reason for reason in Refusal if SENTENCES[reason] in line or re.search(rf"\b{reason.name}\b", line)
+    ]
+    if not exact:
+        words = {word.replace("-", "_") for word in re.findall(r"[a-z_-]+", line.lower())}
+        exact = [reason for reason in Refusal if reason.name.lower() in words]
+    return tuple(exact)
+
+
+class ExplanationChecker(Checker):
+    """Reads the lines of ``explain`` and judges their claims by brute force."""
+
+    promise = 7
+
+    def __init__(self, papers: Papers | None = None, occupancy: Occupancy | None = None) -> None:
+        papers = Papers() if papers is None and occupancy is None else papers
+        self._alone = occupancy is None
+        self.occupancy = occupancy or Occupancy(papers)
+        super().__init__(papers)
+        self._keeps_papers = self._alone
+
+    def handlers(self) -> Iterable[tuple[type, Handler]]:
+        """Refusals, and those of the model when no other has it."""
+        if self._alone:
+            yield from self.occupancy.handlers()
+        yield WorkloadRefused, self._refused
+
+    def _refused(self, _committed: Committed, event: WorkloadRefused) -> None:
+        reason = Refusal.__members__.get(event.refusal.upper())
+        if reason is None:
+            self.found("no-reason", event.workload, f"refused for {event.refusal!r}, which is no reason")
+        if not event.detail.strip() or "\n" in event.detail:
+            self.found("not-a-line", event.workload, f"refused with {event.detail!r}: one line is promised")
+        waiting = self.occupancy.known.get(event.workload)
+        if waiting is None or reason in (Refusal.CONTRACT, Refusal.ENGINE, None):
+            return
+        for site in self.occupancy.permitted(waiting):
+            if self._ever(waiting, site):
+                what = f"refused for good as {event.refusal}; {site.id} could carry it when empty"
+                self.found("refused-wrongly", event.workload, what)
+                return
+
+    def _ever(self, waiting: Waiting, site: Site) -> bool:
+        """Whether an estate with nothing on it, all of it commissioned, has the power."""
+        empty = Occupancy(self.occupancy.papers)
+        return empty.fits(waiting.spec, site, _FAR_MS, Regard(taken=False, state=False))
+
+    def explained(self, workload: str, line: str) -> None:
+        """``explain`` said ``line`` of a workload that waits or was refused, now (after the last event observed)."""
+        if not line.strip() or "\n" in line.strip():
+            self.found("not-a-line", workload, f"explained as {line!r}: one line is promised")
+        elif not claims(line) and self.occupancy.placeable(workload, self.occupancy.now_ms) is None:
+            # Only one that the next plan will place waits for nothing.
+            self.found("no-reason", workload, f"explained without a reason: {line}")
+
+    def at_rest(self, now_ms: int, lines: Mapping[str, str]) -> None:
+        """Judge what is said of each workload that still waits: ``lines`` by workload."""
+        for name, waiting in self.occupancy.queued.items():
+            line = lines.get(name, "")
+            self.explained(name, line)
+            reasons = claims(line)
+            site = self.occupancy.placeable(name, now_ms)
+            if reasons and site is not None:
+                self.found("claim-false", name, f"it says {reasons[0].name}, and {site.id} could carry it")
+            elif not all(self.is_true(reason, waiting, now_ms) for reason in reasons):
+                said = ", ".join(reason.name for reason in reasons)
+                self.found("claim-false", name, f"it says {said}, which is not what keeps it waiting")
+
+    def is_true(self, reason: Refusal, waiting: Waiting, now_ms: int) -> bool:
+        """Whether some site is out of question for just that reason."""
+        model = self.occupancy
+        match reason:
+            case Refusal.JURISDICTION:
+                sites = model.papers.candidates(waiting.spec.site)
+                return any(not model.lawful(waiting, site) for site in sites)
+            case Refusal.DEDICATED:
+                sites = model.papers.candidates(waiting.spec.site)
+                return any(not model.welcome(waiting, site) for site in sites)
+            case Refusal.TIME:
+                return waiting.not_before_ms > now_ms
+            case Refusal.ENGINE:
+                return True
+            case Refusal.CONTRACT:
+                return any(not model.covered(waiting, site, now_ms) for site in model.permitted(waiting))
+            case _:
+                return any(self._at(reason, waiting, site, now_ms) for site in model.permitted(waiting))
+
+    def _at(self, reason: Refusal, waiting: Waiting, site: Site, now_ms: int) -> bool:
+        def fits(*, taken: bool, power: bool, state: bool) -> bool:
+            return self.occupancy.fits(waiting.spec, site, now_ms, Regard(taken, power, state))
+
+        empty = fits(taken=False, power=False, state=False)
+        match reason:
+            case Refusal.HARDWARE:
+                return not empty
+            case Refusal.NODE_STATE:
+                whole = empty and not fits(taken=False, power=False, state=True)
+                now = fits(taken=True, power=False, state=False) and not fits(
+                    taken=True, power=False, state=True
+                )
+                return whole or now
+            case Refusal.CAPACITY:
+                return fits(taken=False, power=False, state=True) and not fits(
+                    taken=True, power=False, state=True
+                )
+            case _:
+                free = fits(taken=True, power=False, state=True) and not fits(
+                    taken=True, power=True, state=True
+                )
+                ready = fits(taken=False, power=False, state=True)
+                return free or (ready and not fits(taken=False, power=True, state=True))
+
+
+_FAR_MS = 253_000_000_000_000
+"""In the year 9987: whatever has a date has it behind it."""
