@@ -147,7 +147,12 @@ class Control:
         return reply
 
     def submit(
-        self, caller: Caller, tenant: TenantId, items: Sequence[tuple[WorkloadSpec, Mapping[str, str]]], key: str, digest: str
+        self,
+        caller: Caller,
+        tenant: TenantId,
+        items: Sequence[tuple[WorkloadSpec, Mapping[str, str]]],
+        key: str,
+        digest: str,
     ) -> c.Submitted:
         """Submit workloads whose declared secrets still have their values: these go into the vault first."""
         entries: list[VaultEntry] = []

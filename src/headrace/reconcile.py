@@ -48,7 +48,9 @@ class _Round:
 class Reconciler:
     """Joins a control loop to its engines (by name); several sites may share an engine."""
 
-    def __init__(self, control: Control, engines: Mapping[str, Engine], meter_every_ms: int = MS_PER_HOUR) -> None:
+    def __init__(
+        self, control: Control, engines: Mapping[str, Engine], meter_every_ms: int = MS_PER_HOUR
+    ) -> None:
         self.control = control
         self.engines = engines
         self.meter_every_ms = meter_every_ms
@@ -102,7 +104,13 @@ class Reconciler:
         return now_ms // self.meter_every_ms != self._last_meter_ms // self.meter_every_ms
 
     def _observe_engine(
-        self, name: str, engine: Engine, now_ms: int, failed: list[tuple[PlacementId, str]], *, meter_all: bool
+        self,
+        name: str,
+        engine: Engine,
+        now_ms: int,
+        failed: list[tuple[PlacementId, str]],
+        *,
+        meter_all: bool,
     ) -> None:
         try:
             reports, nodes = engine.observe(), engine.nodes()
@@ -211,7 +219,9 @@ class Reconciler:
         env = dict(spec.env)
         for name, ref in spec.secrets.items():
             value = self.control.reveal(ref)
-            env[name] = replica_key(value, placement.id) if name == "HEADRACE_API_KEY" and spec.counters else value
+            env[name] = (
+                replica_key(value, placement.id) if name == "HEADRACE_API_KEY" and spec.counters else value
+            )
         return StartOrder(
             placement=placement.id,
             workload=work.id,

@@ -30,7 +30,7 @@ from headrace.reconcile import Reconciler
 from headrace.service import Service
 from headrace.state import ClientFile, StateDirectory
 
-TOKEN_PREFIX = "hr_"
+TOKEN_PREFIX = "hr_"  # noqa: S105 - what a token begins with, so that a leaked one is found
 TICK_S = 0.1
 """How often the loop looks at its engines."""
 
@@ -157,7 +157,9 @@ class Server:
                     self.control.execute(SYSTEM, c.RaiseAlarm(promise, subject, detail))
                 if message.checkpoint is not None:
                     path, size = message.checkpoint
-                    asyncio.get_running_loop().run_in_executor(None, self.control.adopt_checkpoint, Path(path), size)
+                    asyncio.get_running_loop().run_in_executor(
+                        None, self.control.adopt_checkpoint, Path(path), size
+                    )
             except HeadraceError:
                 continue  # The journal is unavailable: the planner proposes again when it is back.
         self.service.wake()
@@ -184,6 +186,8 @@ def _listen(host: str, port: int) -> socket.socket:
         found = socket.create_server((host, port), backlog=1024)
     except OSError as error:
         step = "Choose another with --port (0 takes a free one)."
-        raise HeadraceError(Problem(ProblemCode.CONFLICT, f"can't listen on {host}:{port}: {error.strerror}.", step)) from None
+        raise HeadraceError(
+            Problem(ProblemCode.CONFLICT, f"can't listen on {host}:{port}: {error.strerror}.", step)
+        ) from None
     found.set_inheritable(False)
     return found

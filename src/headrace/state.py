@@ -53,7 +53,9 @@ class StateDirectory:
             descriptor = os.open(self.path / "lock", os.O_RDWR | os.O_CREAT, 0o600)
         except OSError as error:
             step = "Name a directory that you may write with --state."
-            raise HeadraceError(Problem(ProblemCode.BAD_INPUT, f"no state can be kept in {self.path}: {error}.", step)) from None
+            raise HeadraceError(
+                Problem(ProblemCode.BAD_INPUT, f"no state can be kept in {self.path}: {error}.", step)
+            ) from None
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:

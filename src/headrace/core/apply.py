@@ -6,15 +6,24 @@ To add an event: its class and number in ``events.py``, its function here, and w
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from . import events as ev
-from .errors import Problem
-from .ids import Epoch, EventSeq, NodeId, SiteId
-from .ledger import Transfer, transfers_for_credit_note, transfers_for_invoice
-from .metering import token_row, usage_row
-from .units import MS_PER_MINUTE
-from .workload import EndReason, Placement, Workload, WorkloadType
-from .workload import State as WorkloadState
-from .world import ALARMS_KEPT, REQUEST_RETENTION_MS, AuditRow, Done, Row, TenantRecord, Token, World
+from headrace.core import events as ev
+from headrace.core.errors import Problem
+from headrace.core.ids import Epoch, EventSeq, NodeId, SiteId
+from headrace.core.ledger import Transfer, transfers_for_credit_note, transfers_for_invoice
+from headrace.core.metering import token_row, usage_row
+from headrace.core.units import MS_PER_MINUTE
+from headrace.core.workload import EndReason, Placement, Workload, WorkloadType
+from headrace.core.workload import State as WorkloadState
+from headrace.core.world import (
+    ALARMS_KEPT,
+    REQUEST_RETENTION_MS,
+    AuditRow,
+    Done,
+    Row,
+    TenantRecord,
+    Token,
+    World,
+)
 
 BACKOFF_FIRST_MS = 1_000
 BACKOFF_MOST_MS = 5 * MS_PER_MINUTE
@@ -126,7 +135,13 @@ def _token_revoked(world: World, committed: ev.Committed, event: ev.TokenRevoked
 def _submitted(world: World, committed: ev.Committed, event: ev.WorkloadSubmitted) -> list[Row]:
     ident = event.workload
     work = Workload(
-        ident, event.tenant, event.spec, committed.at_ms, committed.seq, since_ms=committed.at_ms, verdict=event.verdict
+        ident,
+        event.tenant,
+        event.spec,
+        committed.at_ms,
+        committed.seq,
+        since_ms=committed.at_ms,
+        verdict=event.verdict,
     )
     world.state.workloads[ident] = work
     world.queue[ident] = work
@@ -179,6 +194,9 @@ def _placement_started(world: World, committed: ev.Committed, event: ev.Placemen
     placement.started_ms = placement.metered_ms = committed.at_ms
     placement.endpoints = event.endpoints
     placement.isolation = event.isolation
+    if event.isolation == "none":
+        key = f"{placement.tenant}/{world.period(committed.at_ms)}"
+        world.state.unisolated[key] = world.state.unisolated.get(key, 0) + 1
     if placement.stop_reason is None:
         _enter(world, world.state.workloads[placement.workload], WorkloadState.RUNNING, committed.at_ms)
     world.settle(placement)
@@ -189,7 +207,9 @@ def _meter(
     world: World, committed: ev.Committed, placement: Placement, event: ev.UsageMetered | ev.PlacementEnded
 ) -> list[Row]:
     fleet = world.fleet
-    hardware = [fleet.hardware[fleet.node_hardware[fleet.node_index[NodeId(rank.node)]]] for rank in placement.ranks]
+    hardware = [
+        fleet.hardware[fleet.node_hardware[fleet.node_index[NodeId(rank.node)]]] for rank in placement.ranks
+    ]
     row = usage_row(
         placement,
         placement.project,
@@ -246,7 +266,9 @@ def _stop(world: World, committed: ev.Committed, event: ev.StopRequested) -> lis
     return _audit(committed, work.id, event.verdict)
 
 
-def _leave(world: World, committed: ev.Committed, placement: Placement, reason: EndReason, detail: str) -> None:
+def _leave(
+    world: World, committed: ev.Committed, placement: Placement, reason: EndReason, detail: str
+) -> None:
     placement.stop_reason = reason
     placement.wanted_seq = committed.seq
     placement.stop_since_ms = placement.stop_since_ms or committed.at_ms

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Protocol
 
-from .ids import Digest, TenantId
+from headrace.core.ids import Digest, TenantId
 
 
 class Role(StrEnum):
@@ -61,7 +61,9 @@ class Verdict:
     @property
     def id(self) -> Digest:
         """The digest of the content, by which events refer to the verdict."""
-        return digest_of([self.subject, self.action, self.place, self.allowed, self.reasons, self.policy, self.facts])
+        return digest_of(
+            [self.subject, self.action, self.place, self.allowed, self.reasons, self.policy, self.facts]
+        )
 
 
 def digest_of(value: object) -> Digest:

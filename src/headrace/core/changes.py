@@ -4,15 +4,19 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
-from .errors import Problem, ProblemCode, unknown
-from .ids import NodeId, TenantId
-from .workload import TERMINAL
-from .world import World
+from headrace.core.errors import Problem, ProblemCode, unknown
+from headrace.core.ids import NodeId, TenantId
+from headrace.core.workload import TERMINAL
+from headrace.core.world import World
 
 
-def check_changes(world: World, wanted: Mapping[str, dict[str, Any]], removed: Sequence[str]) -> list[Problem]:
+def check_changes(
+    world: World, wanted: Mapping[str, dict[str, Any]], removed: Sequence[str]
+) -> list[Problem]:
     """Problems of applying ``wanted`` (by ``kind/name``) and dropping ``removed``; none when it may be done."""
-    documents = {key: value for key, value in world.state.documents.items() if key not in removed} | dict(wanted)
+    documents = {key: value for key, value in world.state.documents.items() if key not in removed} | dict(
+        wanted
+    )
     if documents == world.state.documents:
         return []
     problems = _one_estate(documents)
@@ -24,7 +28,12 @@ def check_changes(world: World, wanted: Mapping[str, dict[str, Any]], removed: S
         return problems
     trial = World(replace(world.state, documents=documents, requests={}), world.policies)
     trial.at(world.day * 86_400_000)
-    return [*_references(trial), *_tenants_in_use(world, trial), *_contracts_in_use(world, trial), *_limits(trial)]
+    return [
+        *_references(trial),
+        *_tenants_in_use(world, trial),
+        *_contracts_in_use(world, trial),
+        *_limits(trial),
+    ]
 
 
 def _one_estate(documents: Mapping[str, dict[str, Any]]) -> list[Problem]:
@@ -32,7 +41,14 @@ def _one_estate(documents: Mapping[str, dict[str, Any]]) -> list[Problem]:
     if len(estates) <= 1:
         return []
     step = "One control plane runs one operator's estate: remove the other first, or start another with its own state."
-    return [Problem(ProblemCode.CONFLICT, f"there would be {len(estates)} estates;", step, related=tuple(sorted(estates)))]
+    return [
+        Problem(
+            ProblemCode.CONFLICT,
+            f"there would be {len(estates)} estates;",
+            step,
+            related=tuple(sorted(estates)),
+        )
+    ]
 
 
 def _nodes_in_use(world: World, documents: Mapping[str, dict[str, Any]]) -> list[Problem]:
@@ -79,7 +95,9 @@ def _tenants_in_use(world: World, trial: World) -> list[Problem]:
     problems = []
     gone = [tenant for tenant in world.tenants if tenant not in trial.tenants]
     for tenant in gone:
-        live = [w.id for w in world.state.workloads.values() if w.tenant == tenant and w.state not in TERMINAL]
+        live = [
+            w.id for w in world.state.workloads.values() if w.tenant == tenant and w.state not in TERMINAL
+        ]
         tokens = [t.id for t in world.state.tokens.values() if t.tenant == tenant and not t.revoked]
         if live or tokens:
             problems.append(_in_use(f"tenant {tenant} is in use;", [*live, *tokens]))
@@ -114,9 +132,15 @@ def _limits(trial: World) -> list[Problem]:
         site = trial.fleet.sites[number]
         work = trial.state.workloads[placement.workload]
         if not trial.place_verdict(placement.tenant, work.spec.policy, number).allowed:
-            problems.append(_in_use(f"site {site.id} would no longer be allowed for what runs there;", [work.id]))
+            problems.append(
+                _in_use(f"site {site.id} would no longer be allowed for what runs there;", [work.id])
+            )
         if site.dedicated_to not in (None, placement.tenant):
-            problems.append(_in_use(f"site {site.id} would be dedicated to {site.dedicated_to}, but others use it;", [work.id]))
+            problems.append(
+                _in_use(
+                    f"site {site.id} would be dedicated to {site.dedicated_to}, but others use it;", [work.id]
+                )
+            )
         for rank in placement.ranks:
             node = trial.fleet.node_index[NodeId(rank.node)]
             for element in trial.fleet.path(int(trial.fleet.node_leaf[node])):
@@ -125,5 +149,10 @@ def _limits(trial: World) -> list[Problem]:
         drawn, limit = int(trial.power_w[element]), int(trial.fleet.power_limit_w[element])
         if drawn > limit:
             ident = trial.fleet.power_ids[element]
-            problems.append(_in_use(f"{ident} would be limited to {limit} W of IT load, but up to {drawn} W draw on it;", users))
+            problems.append(
+                _in_use(
+                    f"{ident} would be limited to {limit} W of IT load, but up to {drawn} W draw on it;",
+                    users,
+                )
+            )
     return problems

@@ -4,11 +4,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from .authority import Role
-from .ids import InvoiceNumber, NodeId, PlacementId, TenantId, TokenId, WorkloadId
-from .observation import NodeReport, PlacementReport
-from .scheduling.proposal import Plan
-from .workload import WorkloadSpec
+from headrace.core.authority import Role
+from headrace.core.ids import InvoiceNumber, NodeId, PlacementId, TenantId, TokenId, WorkloadId
+from headrace.core.observation import NodeReport, PlacementReport
+from headrace.core.scheduling.proposal import Plan
+from headrace.core.workload import WorkloadSpec
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,7 +105,7 @@ class AdoptPlan:
 
 @dataclass(frozen=True, slots=True)
 class Observe:
-    """What the engines report. ``failed`` are placements that can't be started, with why; ``missing`` ones no engine knows any more.
+    """What the engines report. ``failed`` are placements that can't be started, with why; ``missing`` ones that no engine knows.
 
     With ``meter_ms`` the usage of every reported placement that was last metered so long ago is recorded (0: of all).
     """
@@ -226,4 +226,3 @@ class Named:
 
 
 Reply = Submitted | Adopted | Named | tuple[Change, ...] | tuple[InvoiceNumber, ...] | None
-

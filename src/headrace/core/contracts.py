@@ -3,7 +3,7 @@
 from dataclasses import dataclass, field
 from typing import Literal
 
-from .ids import ContractId, PlanId, ProjectId, SiteId, TenantId
+from headrace.core.ids import ContractId, PlanId, ProjectId, SiteId, TenantId
 
 ContractKind = Literal["on-demand", "reserved", "dedicated"]
 

@@ -4,47 +4,27 @@
 asking for the next, so that a decision sees what the one before it did. What it returns is the reply.
 """
 
-from collections.abc import Generator, Sequence
-from dataclasses import replace
+from collections.abc import Callable, Generator, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
 
-from . import commands as c
-from . import events as ev
-from .authority import Subject, Target
-from .changes import check_changes
-from .errors import HeadraceError, Problem, ProblemCode, unknown
-from .ids import Epoch, PlacementId, TenantId, TokenId, WorkloadId
-from .invoicing import credit_note, draft_invoices, nothing_to_invoice
-from .observe import observe
-from .scheduling.admit import admit, can_ever_fit
-from .scheduling.proposal import Eviction, ProposedPlacement
-from .scheduling.refuse import Refusal
-from .sovereignty.plain import PROFILES, RIGHTS_POLICY
-from .sovereignty.plain import decide as ask
-from .workload import TERMINAL, EndReason, Flex, State, Workload, WorkloadSpec, WorkloadType
-from .world import World
+from headrace.core import commands as c
+from headrace.core import events as ev
+from headrace.core.authority import Role, Subject, Target
+from headrace.core.changes import check_changes
+from headrace.core.errors import HeadraceError, Problem, ProblemCode, unknown
+from headrace.core.ids import Epoch, PlacementId, TenantId, TokenId, WorkloadId
+from headrace.core.invoicing import credit_note, draft_invoices, nothing_to_invoice
+from headrace.core.observe import observe
+from headrace.core.scheduling.admit import admit, can_ever_fit
+from headrace.core.scheduling.proposal import Eviction, ProposedPlacement
+from headrace.core.scheduling.refuse import Refusal
+from headrace.core.sovereignty.plain import PROFILES, RIGHTS_POLICY
+from headrace.core.sovereignty.plain import decide as ask
+from headrace.core.workload import TERMINAL, EndReason, Flex, State, Workload, WorkloadSpec, WorkloadType
+from headrace.core.world import World
 
 Deciding = Generator[ev.Event, None, c.Reply]
-
-ACTION_OF: dict[type, str] = {
-    c.StartControl: "control.start",
-    c.ApplyDocuments: "document.apply",
-    c.RemoveDocument: "document.remove",
-    c.IssueToken: "token.issue",
-    c.RevokeToken: "token.revoke",
-    c.Submit: "workload.submit",
-    c.Stop: "workload.stop",
-    c.Pause: "workload.pause",
-    c.SetNodes: "node.drain",
-    c.AdoptPlan: "plan.adopt",
-    c.Observe: "engine.observe",
-    c.RecordTokens: "engine.observe",
-    c.IssueInvoices: "invoice.issue",
-    c.IssueCreditNote: "invoice.credit",
-    c.EraseTenant: "tenant.erase",
-    c.ReadLog: "workload.logs",
-    c.RaiseAlarm: "engine.observe",
-}
-"""The action that each command is decided as."""
 
 
 def fail(problem: Problem) -> HeadraceError:
@@ -58,7 +38,9 @@ def right(world: World, subject: Subject, action: str, target: Target) -> Genera
     if not verdict.allowed:
         if subject.tenant is not None and target.tenant != subject.tenant and target.id:
             # What one may not see does not exist for one.
-            raise fail(Problem(ProblemCode.NOT_FOUND, f"no {target.kind} {target.id!r}.", "List what you have."))
+            raise fail(
+                Problem(ProblemCode.NOT_FOUND, f"no {target.kind} {target.id!r}.", "List what you have.")
+            )
         step = "Use a token with that right; see 'headrace whoami'."
         raise fail(Problem(ProblemCode.FORBIDDEN, f"{verdict.reasons[0]}.", step))
     ident = verdict.id
@@ -67,49 +49,27 @@ def right(world: World, subject: Subject, action: str, target: Target) -> Genera
     return ident
 
 
+@dataclass(frozen=True, slots=True)
+class _Asked:
+    """What every decision is given beside its command."""
+
+    verdict: str
+    now_ms: int
+    request: bytes
+
+
 def decide(world: World, subject: Subject, command: c.Command, now_ms: int, request: bytes = b"") -> Deciding:
     """The events that carry out ``command`` for ``subject`` now, and the reply; raises HeadraceError with its problems."""
     world.at(now_ms)
+    if isinstance(command, c.StartControl) and not world.state.journal and subject.role is Role.SYSTEM:
+        # Before the verdict by which it is done: it is the first event of every journal.
+        yield ev.JournalOpened(command.journal)
     verdict = yield from right(world, subject, ACTION_OF[type(command)], target_of(world, command))
     if request and not isinstance(command, c.Submit):
         done = world.state.requests.get(request.hex())
         if done is not None:
             return c.Named(done.first, changed=False)
-    match command:
-        case c.Submit():
-            return (yield from _submit(world, command, verdict, now_ms, request))
-        case c.Observe():
-            return (yield from observe(world, command, now_ms))
-        case c.AdoptPlan():
-            return (yield from _adopt(world, command, now_ms))
-        case c.StartControl():
-            return (yield from _start(world, command))
-        case c.ApplyDocuments():
-            return (yield from _apply_documents(world, command, verdict))
-        case c.RemoveDocument():
-            return (yield from _remove_document(world, command, verdict))
-        case c.IssueToken() | c.RevokeToken():
-            return (yield from _token(world, command, verdict))
-        case c.Stop():
-            return (yield from _stop(world, command, verdict))
-        case c.Pause():
-            return (yield from _pause(world, command, verdict))
-        case c.SetNodes():
-            return (yield from _set_nodes(world, command, verdict))
-        case c.RecordTokens():
-            return (yield from _tokens(world, command))
-        case c.IssueInvoices():
-            return (yield from _invoices(world, command, verdict))
-        case c.IssueCreditNote():
-            return (yield from _credit(world, command, verdict))
-        case c.EraseTenant():
-            return (yield from _erase(world, command, verdict))
-        case c.ReadLog():
-            yield ev.LogRead(command.workload, command.rank, verdict)
-            return None
-        case c.RaiseAlarm():
-            yield ev.AlarmRaised(command.promise, command.subject, command.detail)
-            return None
+    return (yield from _COMMANDS[type(command)][1](world, command, _Asked(verdict, now_ms, request)))
 
 
 def target_of(world: World, command: c.Command) -> Target:
@@ -134,7 +94,9 @@ def workload_of(world: World, ident: WorkloadId) -> Workload:
     work = world.state.workloads.get(ident)
     if work is None:
         # Nobody's names but one's own are suggested: the caller may not see them all.
-        raise fail(Problem(ProblemCode.NOT_FOUND, f"no workload {ident!r}.", "List yours with 'headrace ps'."))
+        raise fail(
+            Problem(ProblemCode.NOT_FOUND, f"no workload {ident!r}.", "List yours with 'headrace ps'.")
+        )
     return work
 
 
@@ -145,9 +107,7 @@ def _token_of(world: World, ident: TokenId) -> ev.TokenIssued:
     raise fail(Problem(ProblemCode.NOT_FOUND, f"no token {ident!r}.", "List them with 'headrace token ls'."))
 
 
-def _start(world: World, command: c.StartControl) -> Deciding:
-    if not world.state.journal:
-        yield ev.JournalOpened(command.journal)
+def _start(world: World, command: c.StartControl, _: _Asked) -> Deciding:
     yield ev.ControlStarted(Epoch(world.state.epoch + 1), command.version, command.boot_id)
     return c.Named(world.state.journal)
 
@@ -155,7 +115,7 @@ def _start(world: World, command: c.StartControl) -> Deciding:
 # -- documents ---------------------------------------------------------------------------------------------------------
 
 
-def _apply_documents(world: World, command: c.ApplyDocuments, verdict: str) -> Deciding:
+def _apply_documents(world: World, command: c.ApplyDocuments, asked: _Asked) -> Deciding:
     changes = []
     wanted = {}
     for one in command.documents:
@@ -169,27 +129,29 @@ def _apply_documents(world: World, command: c.ApplyDocuments, verdict: str) -> D
         raise HeadraceError(*problems)
     for one, change in zip(command.documents, changes, strict=True):
         if change.what != "unchanged":
-            yield ev.DocumentApplied(one.kind, one.name, one.document, verdict)
+            yield ev.DocumentApplied(one.kind, one.name, one.document, asked.verdict)
     return tuple(changes)
 
 
-def _remove_document(world: World, command: c.RemoveDocument, verdict: str) -> Deciding:
+def _remove_document(world: World, command: c.RemoveDocument, asked: _Asked) -> Deciding:
     key = f"{command.kind}/{command.name}"
     if key not in world.state.documents:
-        known = [name.partition("/")[2] for name in world.state.documents if name.startswith(f"{command.kind}/")]
+        known = [
+            name.partition("/")[2] for name in world.state.documents if name.startswith(f"{command.kind}/")
+        ]
         raise fail(unknown(command.kind, command.name, known))
     problems = check_changes(world, {}, removed=(key,))
     if problems:
         raise HeadraceError(*problems)
-    yield ev.DocumentRemoved(command.kind, command.name, verdict)
+    yield ev.DocumentRemoved(command.kind, command.name, asked.verdict)
     return (c.Change(command.kind, command.name, "removed"),)
 
 
-def _token(world: World, command: c.IssueToken | c.RevokeToken, verdict: str) -> Deciding:
+def _token(world: World, command: c.IssueToken | c.RevokeToken, asked: _Asked) -> Deciding:
     if isinstance(command, c.RevokeToken):
         revoked = any(token.id == command.token and token.revoked for token in world.state.tokens.values())
         if not revoked:
-            yield ev.TokenRevoked(command.token, verdict)
+            yield ev.TokenRevoked(command.token, asked.verdict)
         return c.Named(command.token, changed=not revoked)
     if command.tenant is not None and command.tenant not in world.tenants:
         raise fail(unknown("tenant", command.tenant, world.tenants))
@@ -203,23 +165,27 @@ def _token(world: World, command: c.IssueToken | c.RevokeToken, verdict: str) ->
 # -- workloads ---------------------------------------------------------------------------------------------------------
 
 
-def _submit(world: World, command: c.Submit, verdict: str, now_ms: int, request: bytes) -> Deciding:
+def _submit(world: World, command: c.Submit, asked: _Asked) -> Deciding:
     tenant = command.tenant
-    done = world.state.requests.get(request.hex()) if request else None
+    done = world.state.requests.get(asked.request.hex()) if asked.request else None
     if done is not None:
         return _repeated(world, tenant, command, done.digest, done.first, done.count)
     if tenant not in world.tenants:
         raise fail(unknown("tenant", tenant, world.tenants))
     if world.state.tenants[tenant].erased:
-        raise fail(Problem(ProblemCode.CONFLICT, f"tenant {tenant} was erased.", "Apply a tenant of another name."))
-    refusals = [_admission(world, tenant, spec, index, now_ms) for index, spec in enumerate(command.specs)]
+        raise fail(
+            Problem(ProblemCode.CONFLICT, f"tenant {tenant} was erased.", "Apply a tenant of another name.")
+        )
+    refusals = [
+        _admission(world, tenant, spec, index, asked.now_ms) for index, spec in enumerate(command.specs)
+    ]
     record = world.state.tenants[tenant]
     made: list[WorkloadId] = []
     refused: list[tuple[WorkloadId, str]] = []
     digest = command.digest
     for spec, refusal in zip(command.specs, refusals, strict=True):
         ident = WorkloadId(f"{tenant}-{record.next_workload}")
-        yield ev.WorkloadSubmitted(ident, tenant, spec, verdict, digest)
+        yield ev.WorkloadSubmitted(ident, tenant, spec, asked.verdict, digest)
         digest = ""
         made.append(ident)
         if refusal:
@@ -229,7 +195,9 @@ def _submit(world: World, command: c.Submit, verdict: str, now_ms: int, request:
     return c.Submitted(tuple(made), tuple(refused))
 
 
-def _repeated(world: World, tenant: TenantId, command: c.Submit, digest: str, first: str, count: int) -> c.Submitted:
+def _repeated(
+    world: World, tenant: TenantId, command: c.Submit, digest: str, first: str, count: int
+) -> c.Submitted:
     if digest != command.digest or not first.startswith(f"{tenant}-"):
         step = "Use a new key for a new submission, or repeat the first one unchanged."
         message = "this idempotency key was used for another request."
@@ -255,7 +223,11 @@ def _admission(world: World, tenant: TenantId, spec: WorkloadSpec, index: int, n
     if refusal is Refusal.JURISDICTION:
         return detail
     where = f"workloads[{index}]"
-    raise fail(Problem(ProblemCode.UNPLACEABLE, f"{refusal.name}: {spec.name} can never be placed: {detail}", where=where))
+    raise fail(
+        Problem(
+            ProblemCode.UNPLACEABLE, f"{refusal.name}: {spec.name} can never be placed: {detail}", where=where
+        )
+    )
 
 
 def _check_names(world: World, tenant: TenantId, spec: WorkloadSpec, index: int) -> None:
@@ -285,36 +257,38 @@ def _place_verdicts(
     return tuple(found)
 
 
-def _stop(world: World, command: c.Stop, verdict: str) -> Deciding:
+def _stop(world: World, command: c.Stop, asked: _Asked) -> Deciding:
     work = workload_of(world, command.workload)
     placement = world.state.placements.get(work.placement) if work.placement else None
     if work.state in TERMINAL or (placement is not None and placement.stop_reason is EndReason.STOPPED):
         return c.Named(work.id, changed=False)
-    yield ev.StopRequested(work.id, verdict)
+    yield ev.StopRequested(work.id, asked.verdict)
     return c.Named(work.id)
 
 
-def _pause(world: World, command: c.Pause, verdict: str) -> Deciding:
+def _pause(world: World, command: c.Pause, asked: _Asked) -> Deciding:
     work = workload_of(world, command.workload)
     if work.state not in (State.RUNNING, State.PAUSED, State.PLACED):
         step = "Only what is placed can be paused or resumed."
         raise fail(Problem(ProblemCode.CONFLICT, f"workload {work.id} is {work.state}.", step))
     if work.pause_wanted == command.pause:
         return c.Named(work.id, changed=False)
-    yield ev.PauseRequested(work.id, command.pause, verdict)
+    yield ev.PauseRequested(work.id, command.pause, asked.verdict)
     return c.Named(work.id)
 
 
 # -- nodes and plans ---------------------------------------------------------------------------------------------------
 
 
-def _set_nodes(world: World, command: c.SetNodes, verdict: str) -> Deciding:
+def _set_nodes(world: World, command: c.SetNodes, asked: _Asked) -> Deciding:
     for node in command.nodes:
         if node not in world.fleet.node_index:
             raise fail(unknown("node", node, world.fleet.node_ids))
-    changed = [node for node in command.nodes if world.state.nodes.get(node, ("ready", ""))[0] != command.state]
+    changed = [
+        node for node in command.nodes if world.state.nodes.get(node, ("ready", ""))[0] != command.state
+    ]
     for node in changed:
-        yield ev.NodeStateChanged(node, command.state, command.reason, verdict)
+        yield ev.NodeStateChanged(node, command.state, command.reason, asked.verdict)
     evicted = list(_on(world, set(command.nodes))) if command.evict and command.state == "draining" else []
     for placement in evicted:
         yield ev.EvictionRequested(placement, EndReason.DRAINED, command.reason or "its node is drained")
@@ -330,11 +304,11 @@ def _on(world: World, nodes: set[str]) -> Sequence[PlacementId]:
     ]
 
 
-def _adopt(world: World, command: c.AdoptPlan, now_ms: int) -> Deciding:
+def _adopt(world: World, command: c.AdoptPlan, asked: _Asked) -> Deciding:
     """Re-validate each part of a plan against the world as it is now, in time proportional to what it touches."""
     made: list[PlacementId] = []
     rejected: list[tuple[WorkloadId, str]] = []
-    snapshot = world.snapshot(now_ms)
+    snapshot = world.snapshot(asked.now_ms)
     for eviction in command.plan.evictions:
         if _may_evict(world, eviction):
             detail = f"made room for {eviction.waiting}"
@@ -373,7 +347,12 @@ def _place(
 def _may_evict(world: World, eviction: Eviction) -> bool:
     placement = world.state.placements.get(eviction.placement)
     waiting = world.state.workloads.get(eviction.waiting)
-    if placement is None or placement.stop_reason is not None or waiting is None or waiting.state is not State.QUEUED:
+    if (
+        placement is None
+        or placement.stop_reason is not None
+        or waiting is None
+        or waiting.state is not State.QUEUED
+    ):
         return False
     spec = world.state.workloads[placement.workload].spec
     return spec.type is WorkloadType.FILLER or spec.flex is Flex.PREEMPTIBLE
@@ -382,7 +361,7 @@ def _may_evict(world: World, eviction: Eviction) -> bool:
 # -- money and the rest ------------------------------------------------------------------------------------------------
 
 
-def _tokens(world: World, command: c.RecordTokens) -> Deciding:
+def _tokens(world: World, command: c.RecordTokens, _: _Asked) -> Deciding:
     placement = world.state.placements.get(command.placement)
     if placement is None or command.batch != placement.token_batches:
         return c.Named(command.placement, changed=False)
@@ -396,23 +375,29 @@ def _tokens(world: World, command: c.RecordTokens) -> Deciding:
     return c.Named(command.placement)
 
 
-def _invoices(world: World, command: c.IssueInvoices, verdict: str) -> Deciding:
+def _invoices(world: World, command: c.IssueInvoices, asked: _Asked) -> Deciding:
     if command.tenant not in world.state.tenants:
         raise fail(unknown("tenant", command.tenant, world.state.tenants))
     issued = list(world.state.invoices.values())
-    drafts = draft_invoices(
-        command.tenant, command.period, world.state.usage, world.contracts, world.plans, issued
-    )
+    drafts = drafts_of(world, command.tenant, command.period)
     if isinstance(drafts, Problem):
         raise fail(drafts)
     if not drafts:
         raise fail(nothing_to_invoice(command.tenant, command.period, issued))
     for draft in drafts:
-        yield replace(draft, verdict=verdict)
+        yield replace(draft, verdict=asked.verdict)
     return tuple(draft.invoice for draft in drafts)
 
 
-def _credit(world: World, command: c.IssueCreditNote, verdict: str) -> Deciding:
+def drafts_of(world: World, tenant: TenantId, period: str) -> tuple[ev.InvoiceIssued, ...] | Problem:
+    """What an invoice of ``tenant`` for ``period`` would hold now."""
+    shared = world.state.unisolated.get(f"{tenant}/{period}", 0)
+    notes = [f"{shared} placements ran without isolation from other tenants (none)"] if shared else []
+    issued = world.state.invoices.values()
+    return draft_invoices(tenant, period, world.state.usage, world.contracts, world.plans, issued, notes)
+
+
+def _credit(world: World, command: c.IssueCreditNote, asked: _Asked) -> Deciding:
     invoice = world.state.invoices.get(command.invoice)
     if invoice is None:
         raise fail(unknown("invoice", command.invoice, world.state.invoices))
@@ -420,11 +405,11 @@ def _credit(world: World, command: c.IssueCreditNote, verdict: str) -> Deciding:
     note = credit_note(invoice, earlier, command.amount_micros, command.reason)
     if isinstance(note, Problem):
         raise fail(note)
-    yield replace(note, verdict=verdict)
+    yield replace(note, verdict=asked.verdict)
     return c.Named(note.note)
 
 
-def _erase(world: World, command: c.EraseTenant, verdict: str) -> Deciding:
+def _erase(world: World, command: c.EraseTenant, asked: _Asked) -> Deciding:
     record = world.state.tenants.get(command.tenant)
     if record is None:
         raise fail(unknown("tenant", command.tenant, world.state.tenants))
@@ -438,7 +423,42 @@ def _erase(world: World, command: c.EraseTenant, verdict: str) -> Deciding:
         message = f"tenant {command.tenant} has {len(live)} workloads that have not ended;"
         raise fail(Problem(ProblemCode.IN_USE, message, step, related=tuple(live[:20])))
     if not record.erased:
-        yield ev.TenantErased(command.tenant, verdict)
+        yield ev.TenantErased(command.tenant, asked.verdict)
     return c.Named(command.tenant, changed=not record.erased)
 
 
+def _observe(world: World, command: c.Observe, asked: _Asked) -> Deciding:
+    return (yield from observe(world, command, asked.now_ms))
+
+
+def _read_log(_: World, command: c.ReadLog, asked: _Asked) -> Deciding:
+    yield ev.LogRead(command.workload, command.rank, asked.verdict)
+    return None
+
+
+def _alarm(_: World, command: c.RaiseAlarm, __: _Asked) -> Deciding:
+    yield ev.AlarmRaised(command.promise, command.subject, command.detail)
+    return None
+
+
+_COMMANDS: dict[type, tuple[str, Callable[[World, Any, _Asked], Deciding]]] = {
+    c.StartControl: ("control.start", _start),
+    c.ApplyDocuments: ("document.apply", _apply_documents),
+    c.RemoveDocument: ("document.remove", _remove_document),
+    c.IssueToken: ("token.issue", _token),
+    c.RevokeToken: ("token.revoke", _token),
+    c.Submit: ("workload.submit", _submit),
+    c.Stop: ("workload.stop", _stop),
+    c.Pause: ("workload.pause", _pause),
+    c.SetNodes: ("node.drain", _set_nodes),
+    c.AdoptPlan: ("plan.adopt", _adopt),
+    c.Observe: ("engine.observe", _observe),
+    c.RecordTokens: ("engine.observe", _tokens),
+    c.IssueInvoices: ("invoice.issue", _invoices),
+    c.IssueCreditNote: ("invoice.credit", _credit),
+    c.EraseTenant: ("tenant.erase", _erase),
+    c.ReadLog: ("workload.logs", _read_log),
+    c.RaiseAlarm: ("engine.observe", _alarm),
+}
+ACTION_OF: dict[type, str] = {command: action for command, (action, _) in _COMMANDS.items()}
+"""The action that each command is decided as."""

@@ -7,8 +7,8 @@ These are declarations, as an estate file states them after its edge (``headrace
 from dataclasses import dataclass, field
 from typing import Literal
 
-from .hardware import HardwareType
-from .ids import OperatorId, SiteId, TenantId
+from headrace.core.hardware import HardwareType
+from headrace.core.ids import OperatorId, SiteId, TenantId
 
 PowerKind = Literal["transformer", "feed", "ups", "busway", "block", "row", "rack"]
 EnergySource = Literal["hydro", "wind", "solar", "nuclear", "gas", "coal", "grid-mix", "unknown"]

@@ -9,8 +9,8 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
-from .authority import Role, Verdict
-from .ids import (
+from headrace.core.authority import Role, Verdict
+from headrace.core.ids import (
     ContractId,
     Epoch,
     InvoiceNumber,
@@ -21,7 +21,7 @@ from .ids import (
     TokenId,
     WorkloadId,
 )
-from .workload import EndReason, RankPlace, WorkloadSpec
+from headrace.core.workload import EndReason, RankPlace, WorkloadSpec
 
 
 @dataclass(frozen=True, slots=True)
@@ -220,7 +220,7 @@ class NodeStateChanged:
 
 @dataclass(frozen=True, slots=True)
 class TokensMetered:
-    """One batch of a replica's own token counters: what was added since the batch before.
+    """One reading of a replica's own token counters.
 
     ``batch`` counts per placement from 0, so that a batch is never taken twice; ``input_tokens`` and
     ``output_tokens`` are cumulative since the replica's start.

@@ -9,10 +9,10 @@ from dataclasses import dataclass, field
 import numpy as np
 import numpy.typing as npt
 
-from .estate import Block, Estate, NodeGroup, Site
-from .hardware import CATALOGUE, HardwareType
-from .ids import NodeId, PowerNodeId, SiteId
-from .units import PERMILLE
+from headrace.core.estate import Block, Estate, NodeGroup, Site
+from headrace.core.hardware import CATALOGUE, HardwareType
+from headrace.core.ids import NodeId, PowerNodeId, SiteId
+from headrace.core.units import PERMILLE
 
 I16 = npt.NDArray[np.int16]
 I32 = npt.NDArray[np.int32]
@@ -24,7 +24,8 @@ class Fleet:
     """Columns over all nodes and all power elements; read-only once compiled.
 
     ``power_parent`` is -1 at a connection. ``power_limit_w`` is IT load everywhere (at a connection the limit at the meter
-    divided by the PUE). ``node_from_day`` is the first day (ISO, as ``yyyymmdd``) that a node can be placed on; 99991231 when never.
+    divided by the PUE). ``node_from_day`` is the first day (ISO, as ``yyyymmdd``) that a node can be placed on; 99991231 when
+    never.
     """
 
     sites: tuple[Site, ...]
@@ -89,7 +90,9 @@ class _Builder:
             ready = [element for element in waiting if element.fed_by in placed]
             if not ready:
                 names = ", ".join(element.id for element in waiting)
-                raise ValueError(f"site {site.id}: the power tree has a cycle or an unknown feeder among {names}")
+                raise ValueError(
+                    f"site {site.id}: the power tree has a cycle or an unknown feeder among {names}"
+                )
             for element in ready:
                 ident = f"{site.id}/{element.id}"
                 placed[element.id] = self.power(

@@ -6,7 +6,7 @@ accelerators: virtual slots with nominal watts, never sold or printed as anythin
 
 from dataclasses import dataclass
 
-from .units import ceil_div
+from headrace.core.units import ceil_div
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,7 +56,9 @@ class HardwareType:
         return (1 << self.accelerators) - 1
 
 
-def _dgx(ident: str, model: str, node_w: int, accelerator_w: int, memory_gb: int, source: str) -> HardwareType:
+def _dgx(
+    ident: str, model: str, node_w: int, accelerator_w: int, memory_gb: int, source: str
+) -> HardwareType:
     return HardwareType(
         id=ident,
         accelerator=model,
@@ -73,9 +75,11 @@ def _dgx(ident: str, model: str, node_w: int, accelerator_w: int, memory_gb: int
     )
 
 
-def _gb_tray(ident: str, model: str, rack_w: int, accelerator_w: int, memory_gb: int, source: str) -> HardwareType:
+def _gb_tray(
+    ident: str, model: str, rack_w: int, accelerator_w: int, memory_gb: int, source: str
+) -> HardwareType:
     # A rack of 72 is 18 trays of 4; switches and power shelves are spread over the trays.
-    node_w = ceil_div(rack_w, 18)
+    node_w = rack_w // 18
     return HardwareType(
         id=ident,
         accelerator=model,
@@ -117,6 +121,13 @@ CATALOGUE: dict[str, HardwareType] = {
         _dgx("b200-8", "B200", 14_300, 1_000, 180, "vendor's maximum of an 8-GPU B200 SXM system"),
         _dgx("b300-8", "B300", 14_500, 1_100, 288, "published node figure; a secondary source"),
         _gb_tray("gb200-nvl72", "GB200", 120_000, 1_200, 186, "published rack figure; a secondary source"),
-        _gb_tray("gb300-nvl72", "GB300", 132_000, 1_400, 288, "power-shelf rating; published figures are 120 to 142 kW"),
+        _gb_tray(
+            "gb300-nvl72",
+            "GB300",
+            132_000,
+            1_400,
+            288,
+            "power-shelf rating; published figures are 120 to 142 kW",
+        ),
     )
 }

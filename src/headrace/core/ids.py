@@ -29,7 +29,9 @@ Digest = NewType("Digest", str)
 """SHA-256 in lower-case hexadecimal."""
 
 NAME = re.compile(r"[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?")
-NAME_RULE = "lower-case letters, digits and hyphens, 1 to 63 of them, starting and ending with a letter or digit"
+NAME_RULE = (
+    "lower-case letters, digits and hyphens, 1 to 63 of them, starting and ending with a letter or digit"
+)
 
 
 def is_name(text: str) -> bool:

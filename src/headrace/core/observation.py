@@ -3,7 +3,7 @@
 from dataclasses import dataclass, field
 from enum import StrEnum
 
-from .ids import Epoch, NodeId, PlacementId
+from headrace.core.ids import Epoch, NodeId, PlacementId
 
 
 class RankState(StrEnum):

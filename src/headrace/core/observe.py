@@ -2,12 +2,12 @@
 
 from collections.abc import Generator, Sequence
 
-from . import commands as c
-from . import events as ev
-from .apply import backoff_ms
-from .observation import NodeReport, PlacementReport, RankReport, RankState
-from .workload import EndReason, Placement, State, Workload
-from .world import World
+from headrace.core import commands as c
+from headrace.core import events as ev
+from headrace.core.apply import backoff_ms
+from headrace.core.observation import NodeReport, PlacementReport, RankReport, RankState
+from headrace.core.workload import EndReason, Placement, State, Workload
+from headrace.core.world import World
 
 Deciding = Generator[ev.Event, None, None]
 
@@ -73,7 +73,9 @@ def _gang(placement: Placement, ranks: Sequence[RankReport]) -> Deciding:
     """A gang never half runs: one rank that ended badly takes the others with it."""
     for rank in ranks:
         if rank.state is RankState.LOST:
-            yield ev.EvictionRequested(placement.id, EndReason.NODE_LOST, f"rank {rank.rank} was lost with its node")
+            yield ev.EvictionRequested(
+                placement.id, EndReason.NODE_LOST, f"rank {rank.rank} was lost with its node"
+            )
             return
         if rank.state is RankState.EXITED and rank.exit_code != 0:
             detail = f"rank {rank.rank} ended with exit code {rank.exit_code}{_because(rank)}"
@@ -89,7 +91,8 @@ def _usage(placement: Placement, ranks: Sequence[RankReport]) -> tuple[tuple[int
     """Cumulative usage by rank, never below what was metered: a record that lost its tail takes nothing back."""
     before = placement.metered or ((0, 0),) * len(ranks)
     return tuple(
-        (max(rank.running_ms, old[0]), max(rank.paused_ms, old[1])) for rank, old in zip(ranks, before, strict=True)
+        (max(rank.running_ms, old[0]), max(rank.paused_ms, old[1]))
+        for rank, old in zip(ranks, before, strict=True)
     )
 
 
@@ -98,7 +101,10 @@ def _reason(placement: Placement, ranks: Sequence[RankReport]) -> tuple[EndReaso
         return EndReason.EXITED, "ended by itself"
     for rank in ranks:
         if rank.reason == EndReason.START_FAILED:
-            return placement.stop_reason or EndReason.START_FAILED, f"rank {rank.rank} did not start: {rank.detail}"
+            return (
+                placement.stop_reason or EndReason.START_FAILED,
+                f"rank {rank.rank} did not start: {rank.detail}",
+            )
         if rank.reason == EndReason.MAX_DURATION and placement.stop_reason is None:
             return EndReason.MAX_DURATION, "reached its max_duration"
     if placement.stop_reason is not None:
@@ -129,7 +135,9 @@ def _end_unseen(world: World, placement: Placement, reason: EndReason, detail: s
     """End a placement that no engine can say more of: what was metered stands, and the end is marked estimated."""
     ranks = placement.metered or ((0, 0),) * len(placement.ranks)
     codes = (_UNKNOWN_CODE,) * len(ranks)
-    yield ev.PlacementEnded(placement.id, reason, codes, ranks, estimated=bool(placement.started_ms), detail=detail)
+    yield ev.PlacementEnded(
+        placement.id, reason, codes, ranks, estimated=bool(placement.started_ms), detail=detail
+    )
     yield from _requeue(world.state.workloads[placement.workload], reason, now_ms)
 
 
@@ -139,5 +147,3 @@ def _requeue(work: Workload, reason: EndReason, now_ms: int) -> Deciding:
     gently = reason in (EndReason.PREEMPTED, EndReason.DRAINED, EndReason.NODE_LOST)
     not_before_ms = 0 if gently else now_ms + backoff_ms(work.attempt)
     yield ev.WorkloadRequeued(work.id, work.reason, not_before_ms)
-
-

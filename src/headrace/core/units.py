@@ -6,6 +6,8 @@ All of them are integers.
 """
 
 import re
+from fractions import Fraction
+from math import ceil
 
 MS_PER_SECOND = 1_000
 MS_PER_MINUTE = 60_000
@@ -18,7 +20,7 @@ PERMILLE = 1_000
 
 _DURATION = {"ms": 1, "s": 1_000, "m": 60_000, "h": 3_600_000, "d": 86_400_000, "w": 604_800_000}
 _POWER = {"w": 1, "kw": 1_000, "mw": 1_000_000, "gw": 1_000_000_000}
-_MEMORY_MB = {"mb": 1, "gb": 1_000, "tb": 1_000_000, "mib": 1.048576, "gib": 1_073.741824, "tib": 1_099_511.627776}
+_MEMORY_BYTES = {"mb": 10**6, "gb": 10**9, "tb": 10**12, "mib": 2**20, "gib": 2**30, "tib": 2**40}
 _QUANTITY = re.compile(r"\s*([0-9]+(?:\.[0-9]+)?)\s*([A-Za-z]+)\s*")
 
 
@@ -56,7 +58,7 @@ def parse_duration_ms(text: str) -> int:
         match = part.match(rest)
         if match is None:
             raise ValueError(f"no duration: {text!r}; write it like 90s, 30m, 2h, 1h30m or 2d")
-        total += round(float(match[1]) * _DURATION[match[2]])
+        total += round(Fraction(match[1]) * _DURATION[match[2]])
         rest = rest[match.end() :]
     if total <= 0:
         raise ValueError(f"no duration: {text!r}; it must be more than zero, like 90s, 30m or 2h")
@@ -70,29 +72,29 @@ def parse_watts(text: str) -> int:
 
 def parse_memory_mb(text: str) -> int:
     """``"64GB"`` or ``"512MiB"`` in megabytes (10^6 bytes), rounded up; raises ValueError that shows the form."""
-    value = _quantity(text, _MEMORY_MB, "a size of memory", "512MB, 64GB or 2TiB")
-    return int(value) if value == int(value) else int(value) + 1
+    return ceil(_quantity(text, _MEMORY_BYTES, "a size of memory", "512MB, 64GB or 2TiB") / 10**6)
 
 
-def _quantity(text: str, table: dict[str, int] | dict[str, float], what: str, example: str) -> float:
+def _quantity(text: str, table: dict[str, int], what: str, example: str) -> Fraction:
     match = _QUANTITY.fullmatch(text)
     if match is None or match[2].lower() not in table:
         raise ValueError(f"not {what}: {text!r}; write it like {example}")
-    return float(match[1]) * table[match[2].lower()]
+    return Fraction(match[1]) * table[match[2].lower()]
 
 
 def format_watts(watts: int) -> str:
     """A power for people: ``"290 MW"``, ``"10.2 kW"``, ``"700 W"``."""
     for unit, size in (("GW", 10**9), ("MW", 10**6), ("kW", 10**3)):
         if abs(watts) >= size:
-            return f"{watts / size:.4g} {unit}"
+            # Trailing zeros say nothing; digits beyond the third decimal say too much.
+            return f"{watts / size:.3f}".rstrip("0").rstrip(".") + f" {unit}"
     return f"{watts} W"
 
 
 def format_duration(duration_ms: int) -> str:
     """A duration for people: ``"2d 3h"``, ``"1h 5m"``, ``"12.3s"``."""
     if duration_ms < MS_PER_MINUTE:
-        return f"{duration_ms / 1000:.1f}s"
+        return f"{duration_ms // 100 / 10:.1f}s"
     parts = []
     for unit in ("d", "h", "m", "s"):
         count, duration_ms = divmod(duration_ms, _DURATION[unit])

@@ -3,7 +3,7 @@
 from dataclasses import dataclass, field
 from enum import StrEnum
 
-from .ids import ContractId, PlacementId, ProjectId, SiteId, TenantId, WorkloadId
+from headrace.core.ids import ContractId, PlacementId, ProjectId, SiteId, TenantId, WorkloadId
 
 
 class WorkloadType(StrEnum):

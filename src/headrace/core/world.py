@@ -11,14 +11,14 @@ from typing import Any
 
 import numpy as np
 
-from . import events as ev
-from .authority import PolicyEngine, Role, Verdict
-from .codec import from_normalised
-from .contracts import Contract, PricePlan, Tenant
-from .estate import Estate, Site
-from .fleet import I64, compile_fleet, day_number
-from .hardware import HardwareType
-from .ids import (
+from headrace.core import events as ev
+from headrace.core.authority import PolicyEngine, Role, Verdict
+from headrace.core.codec import from_normalised
+from headrace.core.contracts import Contract, PricePlan, Tenant
+from headrace.core.estate import Estate, Site
+from headrace.core.fleet import I64, compile_fleet, day_number
+from headrace.core.hardware import HardwareType
+from headrace.core.ids import (
     ContractId,
     Epoch,
     InvoiceNumber,
@@ -30,18 +30,27 @@ from .ids import (
     TokenId,
     WorkloadId,
 )
-from .ledger import Ledger, Transfer
-from .metering import CPU_MODEL, UsageRow, UsageTotals, contract_for, has_price, period_of
-from .scheduling.refuse import Refusal
-from .scheduling.snapshot import Snapshot
-from .sovereignty.plain import PlainPolicies, decide_place
-from .units import MS_PER_DAY, MS_PER_MINUTE
-from .workload import Placement, PolicyRef, Workload
-from .workload import State as WorkloadState
+from headrace.core.ledger import Ledger, Transfer
+from headrace.core.metering import (
+    CPU_MODEL,
+    UsageRow,
+    UsageTotals,
+    contract_for,
+    day_of,
+    has_price,
+    period_of,
+)
+from headrace.core.scheduling.refuse import Refusal
+from headrace.core.scheduling.snapshot import Snapshot
+from headrace.core.sovereignty.plain import PlainPolicies, decide_place
+from headrace.core.units import MS_PER_DAY, MS_PER_MINUTE
+from headrace.core.workload import Placement, PolicyRef, Workload
+from headrace.core.workload import State as WorkloadState
 
 REQUEST_RETENTION_MS = 2 * MS_PER_DAY
 """How long an idempotency key is remembered."""
 ALARMS_KEPT = 1_000
+_QUARTER_MS = 15 * MS_PER_MINUTE
 
 
 @dataclass(slots=True)
@@ -98,6 +107,8 @@ class State:
     invoices: dict[InvoiceNumber, ev.InvoiceIssued] = field(default_factory=dict)
     credits: dict[InvoiceNumber, ev.CreditNoteIssued] = field(default_factory=dict)
     alarms: list[tuple[int, ev.AlarmRaised]] = field(default_factory=list)
+    unisolated: dict[str, int] = field(default_factory=dict)
+    """``tenant/period`` to how many of its placements shared a Unix user with others' ("none" isolation)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,6 +126,7 @@ class AuditRow:
 Row = UsageRow | Transfer | AuditRow
 """What apply returns for the projections."""
 
+
 class World:
     """State, and what is derived from it: typed documents, the fleet's columns, the queue, what is unsettled."""
 
@@ -131,6 +143,7 @@ class World:
         self.contract_held: dict[ContractId, int] = {}
         self.by_number: dict[int, Token] = {}
         self.day = 0
+        self.now_ms = self.state.last_ms
         self._places: dict[tuple[TenantId, PolicyRef, int], Verdict] = {}
         self._paths: dict[int, list[int]] = {}
         self._contracts_for: dict[tuple[TenantId, int, str, ContractId | None], Contract | None] = {}
@@ -233,10 +246,13 @@ class World:
         return np.where(self.node_ranks > 0, busy_w, column(lambda one: one.idle_w))
 
     def at(self, now_ms: int) -> None:
-        """Let the day be that of ``now_ms``: nodes are commissioned, and contracts begin and end, on days."""
+        """Let it be ``now_ms``: nodes are commissioned on days of UTC, contracts begin and end on days of the operator's zone."""
         if now_ms // MS_PER_DAY != self.day:
-            self._forget_classes()
             self._commission(now_ms)
+        # No zone's day begins within a quarter of an hour.
+        if now_ms // _QUARTER_MS != self.now_ms // _QUARTER_MS:
+            self._forget_classes()
+        self.now_ms = now_ms
 
     def hold(self, placement: Placement, sign: int, *, power: bool = True) -> None:
         """Take (1) or give back (-1) what a placement has: accelerators, processors, memory, and power up the tree."""
@@ -258,7 +274,9 @@ class World:
                 for element in self._path(int(fleet.node_leaf[node])):
                     self.power_w[element] += delta_w
         if placement.contract:
-            self.contract_held[placement.contract] = self.contract_held.get(placement.contract, 0) + sign * held
+            self.contract_held[placement.contract] = (
+                self.contract_held.get(placement.contract, 0) + sign * held
+            )
 
     def _path(self, leaf: int) -> list[int]:
         path = self._paths.get(leaf)
@@ -287,7 +305,7 @@ class World:
 
     def period(self, at_ms: int) -> str:
         """The billing period of an instant; remembered by quarter of an hour, since no zone's month begins within one."""
-        quarter = at_ms // (15 * MS_PER_MINUTE)
+        quarter = at_ms // (_QUARTER_MS)
         if quarter != self._quarter:
             self._quarter, self._period = quarter, period_of(at_ms, self.zone)
         return self._period
@@ -308,14 +326,20 @@ class World:
             verdict = self._places[key] = decide_place(self.policies, tenant, policy, self.fleet.sites[site])
         return verdict
 
-    def contract_for(self, tenant: TenantId, site: int, model: str, named: ContractId | None) -> Contract | None:
+    def contract_for(
+        self, tenant: TenantId, site: int, model: str, named: ContractId | None
+    ) -> Contract | None:
         """The contract that pays for ``model`` at site number ``site`` today, or None."""
         key = (tenant, site, model, named)
         if key not in self._contracts_for:
             where = self.fleet.sites[site].id
-            day = datetime.fromtimestamp(self.day * 86_400, UTC).date().isoformat()
+            day = day_of(self.now_ms, self.zone)
             found = contract_for(self.contracts.values(), tenant, where, model or CPU_MODEL, day, named)
-            if found is not None and found.plan in self.plans and not has_price(self.plans[found.plan], model or CPU_MODEL):
+            if (
+                found is not None
+                and found.plan in self.plans
+                and not has_price(self.plans[found.plan], model or CPU_MODEL)
+            ):
                 found = None
             self._contracts_for[key] = found
         return self._contracts_for[key]

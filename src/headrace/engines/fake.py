@@ -14,10 +14,11 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from headrace.core.errors import Problem, ProblemCode
+from headrace.core.errors import ProblemCode
 from headrace.core.ids import Epoch, NodeId, PlacementId, TenantId, WorkloadId
 from headrace.engines.machine import LOOPBACK
 from headrace.engines.orders import Runtime, environment, why_never
+from headrace.engines.problems import engine_error, refuse_superseded
 from headrace.engines.script import Behave, Behaviour, behave_as_written
 from headrace.ports import (
     Capabilities,
@@ -299,8 +300,7 @@ class FakeEngine:
         return permille > 0 and self._random.randrange(1000) < permille
 
     def _refuse_superseded(self, epoch: Epoch) -> None:
-        if epoch < self._epoch:
-            raise _error(ProblemCode.STALE, f"epoch {epoch} is superseded by {self._epoch};")
+        refuse_superseded(epoch, self._epoch)
 
     def _live(self, placement: PlacementId) -> Iterator[tuple[_Placement, _Rank]]:
         """The ranks of a placement that have not ended; reports what became of it afterwards."""
@@ -486,4 +486,4 @@ class FakeEngine:
 
 
 def _error(code: ProblemCode, message: str) -> EngineError:
-    return EngineError(Problem(code, message, "try again, or look at the faults of the simulation."))
+    return engine_error(code, message, "try again, or look at the faults of the simulation.")

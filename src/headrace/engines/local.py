@@ -22,7 +22,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from headrace.core.errors import Problem, ProblemCode
+from headrace.core.errors import ProblemCode
 from headrace.core.ids import Epoch, PlacementId
 from headrace.engines import runner
 from headrace.engines.logs import read_log
@@ -35,10 +35,10 @@ from headrace.engines.machine import (
     share_cores,
 )
 from headrace.engines.orders import Runtime, environment, why_never
+from headrace.engines.problems import as_engine_error, engine_error, refuse_closed, refuse_superseded
 from headrace.engines.ranks import Held, Rank, end_leftovers, report_of
 from headrace.ports import (
     Capabilities,
-    EngineError,
     LogChunk,
     NodeReport,
     PlacementReport,
@@ -122,9 +122,9 @@ class LocalEngine:
         Raises EngineError when a later control plane has fenced already.
         """
         with self._mutex, runner.epoch_lock(str(self._root), fcntl.LOCK_EX) as fenced:
-            _refuse_superseded(epoch, fenced)
+            refuse_superseded(epoch, fenced)
             if epoch > fenced:
-                with _as_engine_error("can't write the epoch"):
+                with as_engine_error("can't write the epoch"):
                     runner.write_atomic(str(self._root / "epoch"), int(epoch))
             self._epoch = epoch
             # Nobody else starts anything while the lock is held: what is half made now stays half made.
@@ -136,19 +136,19 @@ class LocalEngine:
     def start(self, order: StartOrder) -> None:
         """Start every rank, or nothing. What can never run here ends at once with ``start_failed`` and the reason."""
         if not _SAFE_NAME.fullmatch(order.placement):
-            raise _error(
+            raise engine_error(
                 ProblemCode.BAD_INPUT,
                 f"{order.placement!r} can't name a placement;",
                 "use an id from the journal.",
             )
         with self._mutex, runner.epoch_lock(str(self._root), fcntl.LOCK_SH) as fenced:
-            _refuse_superseded(order.epoch, fenced)
+            refuse_superseded(order.epoch, fenced)
             if (self._root / "logs" / order.placement / "ended").exists():
-                raise _error(
+                raise engine_error(
                     ProblemCode.CONFLICT, f"placement {order.placement} has ended;", "make a new one."
                 )
             held = self._held.get(order.placement)
-            with _as_engine_error(f"placement {order.placement} can't be started now"):
+            with as_engine_error(f"placement {order.placement} can't be started now"):
                 if held is None:
                     held = self._accept(order)
                 elif held.epoch < order.epoch:
@@ -161,7 +161,14 @@ class LocalEngine:
 
     def stop(self, placement: PlacementId, grace_ms: int) -> None:
         """SIGTERM to each rank's process group, SIGKILL to all that is left after ``grace_ms``."""
-        self._control(placement, lambda control: control | {"stop_grace_ms": max(0, grace_ms)}, ends=True)
+        until_ms = runner.boot_ms() + max(0, grace_ms)
+
+        def change(control: dict[str, Any]) -> dict[str, Any]:
+            # The earlier deadline stands, whether the runner has read it yet or not.
+            before_ms = control["stop_until_ms"]
+            return control | {"stop_until_ms": until_ms if before_ms is None else min(before_ms, until_ms)}
+
+        self._control(placement, change, ends=True)
 
     def pause(self, placement: PlacementId) -> None:
         """Stop every process of every rank (SIGSTOP)."""
@@ -188,10 +195,10 @@ class LocalEngine:
                 return
             self._refresh(held)
             if held.report is not None and not held.final:
-                raise _error(
+                raise engine_error(
                     ProblemCode.IN_USE, f"placement {placement} still runs;", "stop it and wait for its end."
                 )
-            with _as_engine_error(f"placement {placement} can't be forgotten now"):
+            with as_engine_error(f"placement {placement} can't be forgotten now"):
                 logs = self._root / "logs" / placement
                 logs.mkdir(mode=0o700, exist_ok=True)
                 (logs / "ended").touch(mode=0o600)
@@ -208,7 +215,7 @@ class LocalEngine:
     def logs(self, placement: PlacementId, rank: int, stream: str, offset: int, limit: int) -> LogChunk:
         """At most ``limit`` bytes (and 4 MiB) of a rank's log; empty and ended when it is unknown or erased."""
         if stream not in runner.STREAMS:
-            raise _error(
+            raise engine_error(
                 ProblemCode.BAD_INPUT, f"no stream {stream!r};", f"use {' or '.join(runner.STREAMS)}."
             )
         if not _SAFE_NAME.fullmatch(placement):
@@ -241,9 +248,9 @@ class LocalEngine:
             shutil.rmtree(left, ignore_errors=True)
         if self._uids is not None:
             work = self._root / "work"
-            _refuse_closed(work, first_closed(work.resolve()))
+            refuse_closed(work, first_closed(work.resolve()))
             for path in (Path(self._python), *self._runtime_paths):
-                _refuse_closed(path, first_unreadable(path))
+                refuse_closed(path, first_unreadable(path))
         with self._mutex:
             self._load(undo=False)
 
@@ -328,11 +335,11 @@ class LocalEngine:
         def take(name: str, fixed: int) -> int:
             port = fixed or self._pool.take(taken)
             if port is None:
-                raise _error(
+                raise engine_error(
                     ProblemCode.ENGINE_UNAVAILABLE, "no port is free;", "widen the engine's port range."
                 )
             if fixed and (port in taken or not port_is_free(port)):
-                raise _error(
+                raise engine_error(
                     ProblemCode.CONFLICT, f"port {port} ({name}) is in use;", f"write `{name}: auto`."
                 )
             taken.add(port)
@@ -393,7 +400,7 @@ class LocalEngine:
             if lock is not None or rank.record_path.exists():
                 return lock
             time.sleep(_LOCK_PAUSE_S)
-        raise _error(
+        raise engine_error(
             ProblemCode.ENGINE_UNAVAILABLE,
             f"a runner holds rank {rank.number} of {rank.info['placement']} and records nothing;",
             "look for a full disk.",
@@ -446,7 +453,7 @@ class LocalEngine:
         """Nobody fences inside; EngineError when somebody has: a superseded control plane must not touch records."""
         with runner.epoch_lock(str(self._root), fcntl.LOCK_SH) as fenced:
             if self._epoch is not None:
-                _refuse_superseded(self._epoch, fenced)
+                refuse_superseded(self._epoch, fenced)
             yield
 
     def _control(
@@ -458,7 +465,7 @@ class LocalEngine:
                 return
             self._reap()
             for rank in held.ranks:
-                with _as_engine_error(f"placement {placement} can't be told now"):
+                with as_engine_error(f"placement {placement} can't be told now"):
                     self._control_rank(rank, change, ends)
 
     def _control_rank(
@@ -468,7 +475,7 @@ class LocalEngine:
         if rank.final or (ends and self._end_unstarted(rank)):
             return
         path = str(rank.directory / runner.CONTROL)
-        before = runner.read_json(path) or {"paused": False, "stop_grace_ms": None}
+        before = runner.read_json(path) or {"paused": False, "stop_until_ms": None}
         try:
             after = change(before)
             if after != before:
@@ -557,40 +564,3 @@ class LocalEngine:
         for rank in lost:
             if rank not in alive:
                 rank.close(RankState.LOST, None, estimated=True, detail="its runner vanished")
-
-
-def _refuse_superseded(epoch: int, fenced: int) -> None:
-    if epoch < fenced:
-        raise _error(
-            ProblemCode.STALE,
-            f"epoch {epoch} is superseded by {fenced};",
-            "another control plane has taken over; end this one.",
-        )
-
-
-def _refuse_closed(path: Path, found: Path | None) -> None:
-    if found is not None:
-        wanted = "o+rx" if found.is_dir() else "o+r"
-        raise _error(
-            ProblemCode.ENGINE_UNAVAILABLE,
-            f"tenants' users can't use {path}, because {found} is closed to others;",
-            f"move it to a place that all may read, or `chmod {wanted} {found}`, or run with --no-isolation.",
-        )
-
-
-def _error(code: ProblemCode, message: str, next_step: str) -> EngineError:
-    return EngineError(Problem(code, message, next_step))
-
-
-@contextlib.contextmanager
-def _as_engine_error(what: str) -> Iterator[None]:
-    try:
-        yield
-    except OSError as error:
-        reason = error.strerror or str(error)
-        where = f" ({error.filename})" if error.filename else ""
-        raise _error(
-            ProblemCode.ENGINE_UNAVAILABLE,
-            f"{what}: {reason}{where};",
-            "it is tried again; look at the disk and the limits.",
-        ) from error

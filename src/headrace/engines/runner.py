@@ -336,6 +336,9 @@ class Runner:
             self._pump()
             if not self._reap():
                 break
+            if self.exit_code is not None and self.kill_at_ms is None:
+                # The main process ended by itself: what it left behind has nobody to wait for.
+                self.kill_at_ms = boot_ms()
             self._read_control()
             self._enforce()
             if boot_ms() >= self.record_due_ms:
@@ -356,25 +359,21 @@ class Runner:
         return max(0, due - now)
 
     def _enforce(self) -> None:
-        """Stop what was told to stop, ran too long or lost its main process; kill when its grace is over."""
+        """Stop what ran too long or was orphaned; kill when the grace is over."""
         now = boot_ms()
         limit_ms = self.spec["max_duration_ms"]
         ran_ms = self.running_ms + (now - self.since_ms if self.state == RUNNING else 0)
         if self.kill_at_ms is None and limit_ms and ran_ms >= limit_ms:
             self.reason = "max_duration"
-            self._ask_to_end(self.spec["grace_ms"])
+            self._ask_to_end(now + self.spec["grace_ms"])
         if self.terminated or self.orphaned:
             self.terminated = False
-            self._ask_to_end(self.spec["grace_ms"])
-        if self.exit_code is not None and self.kill_at_ms is None:
-            # The main process ended by itself: what it left behind has nobody to wait for.
-            self.kill_at_ms = now
+            self._ask_to_end(now + self.spec["grace_ms"])
         if self.kill_at_ms is not None and now >= self.kill_at_ms:
             self._signal_descendants(signal.SIGKILL)
 
-    def _ask_to_end(self, grace_ms: int) -> None:
+    def _ask_to_end(self, until_ms: int) -> None:
         # Asked again, the earlier deadline stands: repeating a stop never prolongs it.
-        until_ms = boot_ms() + grace_ms
         if self.kill_at_ms is not None:
             self.kill_at_ms = min(self.kill_at_ms, until_ms)
             return
@@ -468,13 +467,13 @@ class Runner:
             return
         if not self.since_ms:
             # Nothing runs yet that could be paused; a stop means that nothing shall.
-            self.kill_at_ms = None if control["stop_grace_ms"] is None else boot_ms()
+            self.kill_at_ms = control["stop_until_ms"]
             return
         self.control_seen, self.woken = seen, False
-        if control["stop_grace_ms"] is None:
+        if control["stop_until_ms"] is None:
             self._pause(control["paused"])
         else:
-            self._ask_to_end(control["stop_grace_ms"])
+            self._ask_to_end(control["stop_until_ms"])
 
     # --- what is on record ----------------------------------------------------------------------------------------
 

@@ -1,5 +1,8 @@
 """Checkpoints: the state after some events, signed by digest. A restart is the newest good one, plus the tail."""
 
+import gc
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from hashlib import sha256
 
@@ -9,11 +12,10 @@ from headrace.core.apply import apply
 from headrace.core.authority import PolicyEngine
 from headrace.core.errors import HeadraceError, Problem, ProblemCode
 from headrace.core.world import State, World
-
-from .codec import Chain, Head, decode
-from .keys import Keys, is_signed
-from .merkle import Frontier
-from .sqlite import SqliteStore
+from headrace.journal.codec import Chain, Head, decode
+from headrace.journal.keys import Keys, is_signed
+from headrace.journal.merkle import Frontier
+from headrace.journal.sqlite import SqliteStore
 
 CHECKPOINT_FORMAT = 1
 
@@ -39,8 +41,9 @@ class Loaded:
     replayed: int
 
 
-_encode = msgspec.msgpack.Encoder().encode
-_decode = msgspec.msgpack.Decoder(Checkpoint).decode
+# JSON, since quantities of an invoice may be larger than the 64 bits that MessagePack has.
+_encode = msgspec.json.Encoder().encode
+_decode = msgspec.json.Decoder(Checkpoint).decode
 
 
 def encode_checkpoint(state: State, chain: Chain) -> bytes:
@@ -60,6 +63,23 @@ def load(store: SqliteStore, keys: Keys | None, policies: PolicyEngine | None = 
 
     Without ``keys`` no signature is checked: so does a follower, whose proposals are validated anyway.
     """
+    with without_collection():
+        return _load(store, keys, policies)
+
+
+@contextmanager
+def without_collection() -> Iterator[None]:
+    """Build a large world without looking for cycles in it at every step: it has none, and the search doubles the time."""
+    enabled = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if enabled:
+            gc.enable()
+
+
+def _load(store: SqliteStore, keys: Keys | None, policies: PolicyEngine | None) -> Loaded:
     world, chain = World(None, policies), Chain()
     found = _newest(store, keys)
     if found is not None:
@@ -67,9 +87,15 @@ def load(store: SqliteStore, keys: Keys | None, policies: PolicyEngine | None = 
         chain = Chain(Frontier(found.size, found.peaks), found.streams)
     before = world.state.version
     head = follow(store, world, chain)
-    if head is not None and keys is not None and not is_signed(keys.public, head.signed_bytes(), head.signature):
+    if (
+        head is not None
+        and keys is not None
+        and not is_signed(keys.public, head.signed_bytes(), head.signature)
+    ):
         step = "Put the operator's own keys back, or restore a backup."
-        raise HeadraceError(Problem(ProblemCode.BROKEN, f"the head of {head.size} events is not signed by this key.", step))
+        raise HeadraceError(
+            Problem(ProblemCode.BROKEN, f"the head of {head.size} events is not signed by this key.", step)
+        )
     return Loaded(world, chain, head, world.state.version - before)
 
 

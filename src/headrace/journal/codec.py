@@ -22,8 +22,7 @@ import msgspec
 
 from headrace.core.errors import HeadraceError, Problem, ProblemCode
 from headrace.core.events import KIND_OF, KINDS, UPCASTS, VERSIONS, Committed, Event
-
-from .merkle import Frontier
+from headrace.journal.merkle import Frontier
 
 FORMAT = 1
 SALT_BYTES = 16
@@ -37,7 +36,9 @@ _HEAD = struct.Struct(">QQ32s")
 _HEAD_CONTEXT = b"headrace journal head 1\x00"
 
 _encode = msgspec.json.Encoder().encode
-_decoders: dict[int, Callable[[bytes], Event]] = {kind: msgspec.json.Decoder(event).decode for kind, event in KINDS.items()}
+_decoders: dict[int, Callable[[bytes], Event]] = {
+    kind: msgspec.json.Decoder(event).decode for kind, event in KINDS.items()
+}
 _raw_decode = msgspec.json.Decoder(dict).decode
 
 
@@ -156,25 +157,39 @@ class Chain:
         """
         if group.first != self.size:
             raise JournalCorrupt(self.size, f"the next group starts at event {group.first}")
-        streams, frontier = self.streams, self.frontier
-        seq = self.size
+        frontier = self.frontier
+        for leaf in self.check_links(group):
+            frontier.append(leaf)
+        if frontier.size != group.first + group.count or group.head.size != frontier.size:
+            raise JournalCorrupt(
+                frontier.size, f"its group says {group.count} events, head {group.head.size}"
+            )
+        if frontier.root() != group.head.root:
+            raise JournalCorrupt(group.first, "the Merkle root of its group is another")
+
+    def check_links(self, group: Group, first: dict[bytes, tuple[int, bytes]] | None = None) -> list[bytes]:
+        """A group's leaves, after checking its events' numbers and links; moves this chain's streams on, not its tree.
+
+        With ``first``, a stream that this chain does not know may start anywhere: where it does is put there.
+        """
+        streams, seq = self.streams, group.first
+        leaves: list[bytes] = []
         for fixed, links, salt, payload in _entries(group):
             if int.from_bytes(fixed[8:16]) != seq:
                 raise JournalCorrupt(seq, "its header has another number")
             leaf = sha256(b"\x00" + fixed + links + sha256(salt + payload).digest()).digest()
             for at in range(0, len(links), 56):
-                link = links[at : at + 56]
-                known = streams.get(link[:16])
-                number, previous = known if known else (0, NO_LEAF)
-                if link[24:] != previous or int.from_bytes(link[16:24]) != number:
+                ident = links[at : at + 16]
+                number, previous = int.from_bytes(links[at + 16 : at + 24]), links[at + 24 : at + 56]
+                known = streams.get(ident)
+                if known is None and first is not None:
+                    first[ident] = (number, previous)
+                elif (number, previous) != (known or (0, NO_LEAF)):
                     raise JournalCorrupt(seq, "it does not follow the last event of its stream")
-                streams[link[:16]] = (number + 1, leaf)
-            frontier.append(leaf)
+                streams[ident] = (number + 1, leaf)
+            leaves.append(leaf)
             seq += 1
-        if seq != group.first + group.count or group.head.size != seq:
-            raise JournalCorrupt(seq, f"its group says {group.count} events, head {group.head.size}")
-        if frontier.root() != group.head.root:
-            raise JournalCorrupt(group.first, "the Merkle root of its group is another")
+        return leaves
 
 
 def _entries(group: Group) -> Iterator[tuple[bytes, bytes, bytes, bytes]]:
@@ -205,7 +220,9 @@ def decode(group: Group, start: int = 0) -> Iterator[Committed]:
         _, _, kind, version, _, seq, at_ms, actor, request = unpack(fixed)
         if seq < start:
             continue
-        yield Committed(seq, at_ms, _event(seq, kind, version, payload), b"" if request == NO_REQUEST else request, actor)
+        yield Committed(
+            seq, at_ms, _event(seq, kind, version, payload), b"" if request == NO_REQUEST else request, actor
+        )
 
 
 def _event(seq: int, kind: int, version: int, payload: bytes) -> Event:

@@ -74,7 +74,9 @@ def _load_or_make(path: Path) -> bytes:
         key = b""
     if len(key) != 32:
         step = "Put the operator's own file back; a new key can't open what the old one sealed."
-        raise HeadraceError(Problem(ProblemCode.BROKEN, f"{path.name} is not a key of 32 bytes in hexadecimal.", step))
+        raise HeadraceError(
+            Problem(ProblemCode.BROKEN, f"{path.name} is not a key of 32 bytes in hexadecimal.", step)
+        )
     return key
 
 

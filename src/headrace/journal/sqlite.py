@@ -10,10 +10,9 @@ from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
 from headrace.core.errors import HeadraceError, Problem, ProblemCode
-
-from .codec import FORMAT, Group, Head
-from .projections import TABLES, ProjectionRow
-from .vault import VaultEntry, VaultKey, erased
+from headrace.journal.codec import FORMAT, Group, Head
+from headrace.journal.projections import TABLES, ProjectionRow
+from headrace.journal.vault import VaultEntry, VaultKey, erased
 
 _SCHEMA = """
 create table if not exists meta (key text primary key, value text not null) without rowid;
@@ -37,7 +36,9 @@ class JournalUnavailable(HeadraceError):
 
     def __init__(self, why: str) -> None:
         step = "Free space or repair the disk under the state directory; nothing unacknowledged was kept."
-        super().__init__(Problem(ProblemCode.JOURNAL_UNAVAILABLE, f"the journal can't be written: {why}.", step))
+        super().__init__(
+            Problem(ProblemCode.JOURNAL_UNAVAILABLE, f"the journal can't be written: {why}.", step)
+        )
 
 
 class SqliteStore:
@@ -47,7 +48,9 @@ class SqliteStore:
         self.path = path
         try:
             if readonly:
-                self._db = sqlite3.connect(f"file:{path}?mode=ro", uri=True, isolation_level=None, check_same_thread=False)
+                self._db = sqlite3.connect(
+                    f"file:{path}?mode=ro", uri=True, isolation_level=None, check_same_thread=False
+                )
             else:
                 self._db = sqlite3.connect(path, isolation_level=None, check_same_thread=False)
                 for pragma in _PAGES:
@@ -60,7 +63,11 @@ class SqliteStore:
         if found is None or int(found[0]) > FORMAT:
             step = "Use the version of headrace that wrote it, or a newer one."
             raise HeadraceError(
-                Problem(ProblemCode.BROKEN, f"{path.name} has format {found and found[0]}, this reads {FORMAT}.", step)
+                Problem(
+                    ProblemCode.BROKEN,
+                    f"{path.name} has format {found and found[0]}, this reads {FORMAT}.",
+                    step,
+                )
             )
 
     def append(
@@ -80,14 +87,24 @@ class SqliteStore:
             db.execute("begin immediate")
             if group is not None:
                 head = group.head
-                values = (group.first, group.count, head.at_ms, group.headers, group.bodies, head.root, head.signature)
+                values = (
+                    group.first,
+                    group.count,
+                    head.at_ms,
+                    group.headers,
+                    group.bodies,
+                    head.root,
+                    head.signature,
+                )
                 db.execute("insert into groups values (?,?,?,?,?,?,?)", values)
             self._insert_rows(rows)
             db.executemany(
-                "insert or replace into vault_keys values (?,?,?)", [(k.tenant, k.subject, k.wrapped) for k in keys]
+                "insert or replace into vault_keys values (?,?,?)",
+                [(k.tenant, k.subject, k.wrapped) for k in keys],
             )
             db.executemany(
-                "insert or replace into vault values (?,?,?,?)", [(e.ref, e.tenant, e.subject, e.sealed) for e in entries]
+                "insert or replace into vault values (?,?,?,?)",
+                [(e.ref, e.tenant, e.subject, e.sealed) for e in entries],
             )
             for tenant in erase:
                 db.execute("delete from vault_keys where tenant = ?", (tenant,))
@@ -112,8 +129,14 @@ class SqliteStore:
         """Commit groups from the one that holds event ``first`` on, in order."""
         found = self._db.execute("select max(first) from groups where first <= ?", (first,)).fetchone()
         query = "select first, count, at_ms, headers, bodies, root, signature from groups where first >= ? order by first"
-        for number, count, at_ms, headers, bodies, root, signature in self._db.execute(query, (found[0] or 0,)):
+        for number, count, at_ms, headers, bodies, root, signature in self._db.execute(
+            query, (found[0] or 0,)
+        ):
             yield Group(number, count, headers, bodies, Head(number + count, at_ms, root, signature))
+
+    def group_sizes(self) -> Iterator[tuple[int, int]]:
+        """(first, count) of every commit group, in order."""
+        yield from self._db.execute("select first, count from groups order by first")
 
     def size(self) -> int:
         """Events in the store."""
@@ -126,7 +149,9 @@ class SqliteStore:
 
     def vault_entry(self, ref: str) -> VaultEntry:
         """The encrypted value of a reference; raises HeadraceError when it was erased."""
-        row = self._db.execute("select ref, tenant, subject, sealed from vault where ref = ?", (ref,)).fetchone()
+        row = self._db.execute(
+            "select ref, tenant, subject, sealed from vault where ref = ?", (ref,)
+        ).fetchone()
         if row is None:
             raise erased(ref)
         return VaultEntry(*row)
@@ -136,7 +161,9 @@ class SqliteStore:
         """Where checkpoints lie: files beside the store, since each is a cache that its own process can make again."""
         return self.path.parent / "checkpoints"
 
-    def save_checkpoint(self, size: int, digest: bytes, signature: bytes, state: bytes, keep: int = 2) -> None:
+    def save_checkpoint(
+        self, size: int, digest: bytes, signature: bytes, state: bytes, keep: int = 2
+    ) -> None:
         """Keep a checkpoint of the world after ``size`` events, and the ``keep`` newest ones."""
         folder = self.checkpoint_folder
         try:
@@ -164,7 +191,7 @@ class SqliteStore:
         self._db.execute("begin immediate")
         try:
             for name in TABLES:
-                self._db.execute(f"delete from {name}")
+                self._db.execute(f"delete from {name}")  # noqa: S608 - a name of TABLES
             pending: list[ProjectionRow] = []
             for row in rows:
                 pending.append(row)

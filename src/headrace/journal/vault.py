@@ -69,7 +69,9 @@ class Vault:
             cipher = self._keys[tenant, subject] = AESGCM(plain)
         ref = f"vault:{self._random(16).hex()}"
         nonce = self._random(_NONCE)
-        return VaultEntry(ref, tenant, subject, nonce + cipher.encrypt(nonce, value.encode(), ref.encode())), made
+        return VaultEntry(
+            ref, tenant, subject, nonce + cipher.encrypt(nonce, value.encode(), ref.encode())
+        ), made
 
     def open(self, entry: VaultEntry) -> str:
         """Decrypt a value; raises HeadraceError when its key was destroyed."""

@@ -1,5 +1,5 @@
 """Meters: what is counted outside the engines."""
 
-from .tokens import TokenMeter
+from headrace.meters.tokens import TokenMeter
 
 __all__ = ["TokenMeter"]

@@ -35,7 +35,9 @@ class TokenMeter:
 
     def _is_metered(self, placement: Placement) -> bool:
         work = self.control.world.state.workloads[placement.workload]
-        return work.spec.counters == "llamacpp" and bool(placement.started_ms) and "http" in placement.endpoints
+        return (
+            work.spec.counters == "llamacpp" and bool(placement.started_ms) and "http" in placement.endpoints
+        )
 
     async def run(self) -> None:
         """Read counters until cancelled."""

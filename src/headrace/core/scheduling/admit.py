@@ -10,13 +10,14 @@ from datetime import UTC, datetime
 import numpy as np
 
 from headrace.core.contracts import Contract
-from headrace.core.fleet import NEVER_DAY
+from headrace.core.fleet import I64, NEVER_DAY
 from headrace.core.ids import NodeId, PowerNodeId, TenantId
 from headrace.core.scheduling.proposal import ProposedPlacement
 from headrace.core.scheduling.rank import (
     Ask,
     Columns,
     Scratch,
+    accelerators_of,
     ask_of,
     carried,
     choose,
@@ -140,9 +141,11 @@ def can_ever_fit(snapshot: Snapshot, spec: WorkloadSpec, tenant: TenantId) -> tu
     day = datetime.fromtimestamp(snapshot.now_ms / MS_PER_SECOND, UTC)
     state = empty_scratch(columns, day.year * 10_000 + day.month * 100 + day.day)
     try_it = _Empty(snapshot, columns, state, spec, ask_of(spec), open_to)
-    if not try_it.fits():
+    nodes = try_it.nodes()
+    if not nodes:
         return try_it.refusal()
-    return _contract_too_small(spec, [reasons[site][1] for site in open_to])
+    asked = [(accelerators_of(columns, try_it.ask, nodes[site]), reasons[site][1]) for site in nodes]
+    return _contract_too_small(asked)
 
 
 def _names(snapshot: Snapshot, sites: list[int]) -> str:
@@ -161,14 +164,15 @@ def _law_sentence(snapshot: Snapshot, spec: WorkloadSpec, tenant: TenantId, site
     return "; ".join(snapshot.place_verdict(tenant, spec.policy, sites[0]).reasons)
 
 
-def _contract_too_small(spec: WorkloadSpec, contracts: list[Contract | None]) -> tuple[Refusal, str] | None:
-    asked = spec.nodes * spec.resources.accelerators
-    largest = 0
-    for contract in contracts:
-        if contract is None or contract.kind != "reserved" or contract.accelerators >= asked:
+def _contract_too_small(asked: list[tuple[int, Contract | None]]) -> tuple[Refusal, str] | None:
+    """Accelerators asked at each site, and what pays for them there."""
+    least, largest = 0, 0
+    for count, contract in asked:
+        if contract is None or contract.kind != "reserved" or contract.accelerators >= count:
             return None
-        largest = max(largest, contract.accelerators)
-    text = f"asks {asked} accelerators in all; its contract reserves {largest}: ask for at most {largest}"
+        if contract.accelerators >= largest:
+            least, largest = count, contract.accelerators
+    text = f"asks {least} accelerators in all; its contract reserves {largest}: ask for at most {largest}"
     return Refusal.CONTRACT, text
 
 
@@ -183,11 +187,13 @@ class _Empty:
     ask: Ask
     sites: list[int]
 
-    def fits(self) -> bool:
-        asked = min(self.ask.nodes, self.ask.accelerators + 1, self.ask.cpu_milli + 1, self.ask.memory_mb + 1)
-        return asked > 0 and any(
-            choose(self.columns, self.state, self.ask, site) is not None for site in self.sites
-        )
+    def nodes(self) -> dict[int, I64]:
+        """Where it fits, by site; a negative or empty ask fits nowhere."""
+        ask = self.ask
+        if ask.nodes < 1 or min(ask.accelerators, ask.cpu_milli, ask.memory_mb) < 0:
+            return {}
+        found = {site: choose(self.columns, self.state, ask, site) for site in self.sites}
+        return {site: nodes for site, nodes in found.items() if nodes is not None}
 
     @property
     def model(self) -> str:

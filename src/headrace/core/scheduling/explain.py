@@ -7,12 +7,14 @@ import numpy as np
 
 from headrace.core.contracts import Contract
 from headrace.core.errors import HeadraceError, Problem, ProblemCode
+from headrace.core.fleet import I64
 from headrace.core.ids import WorkloadId
 from headrace.core.scheduling.rank import (
     Ask,
     Candidates,
     Columns,
     Scratch,
+    accelerators_of,
     ask_of,
     candidates,
     choose,
@@ -27,6 +29,8 @@ from headrace.core.scheduling.refuse import SENTENCES, Refusal
 from headrace.core.scheduling.snapshot import Snapshot
 from headrace.core.units import format_duration, format_watts
 from headrace.core.workload import TERMINAL, Placement, State, Workload, WorkloadType
+
+_FILLER = WorkloadType.FILLER
 
 
 @dataclass(frozen=True, slots=True)
@@ -181,12 +185,11 @@ class _Waiting:
         self.count(Refusal.NODE_STATE.name, len(found.suit) - len(found.ready))
         self.count(Refusal.CAPACITY.name, len(found.ready) - len(found.roomy))
         self.count(Refusal.POWER.name, len(found.roomy) - len(found.powered))
-        used_up = self.reserved_used_up(site, contract)
-        if used_up is not None:
-            return used_up
         refusal = found.refusal(self.ask.nodes)
-        if refusal is None and choose(self.columns, self.state, self.ask, site) is not None:
-            return None
+        nodes = choose(self.columns, self.state, self.ask, site) if refusal is None else None
+        used_up = self.reserved_used_up(site, contract, nodes)
+        if used_up is not None or nodes is not None:
+            return used_up
         say: dict[Refusal, Callable[[int, Candidates], _Finding]] = {
             Refusal.HARDWARE: self.no_hardware,
             Refusal.NODE_STATE: self.not_ready,
@@ -211,10 +214,12 @@ class _Waiting:
         what = f"{spec.resources.accelerator} accelerators" if spec.resources.accelerator else "processors"
         return _Finding(site, refusal, f"{named} {what} there", "would need such a contract, valid now")
 
-    def reserved_used_up(self, site: int, contract: Contract) -> _Finding | None:
+    def reserved_used_up(self, site: int, contract: Contract, nodes: I64 | None) -> _Finding | None:
         if contract.kind != "reserved":
             return None
         asked = self.ask.nodes * self.ask.accelerators
+        if nodes is not None:
+            asked = accelerators_of(self.columns, self.ask, nodes)
         held = self.snapshot.contract_held.get(contract.id, 0)
         over = held + asked - contract.accelerators
         if over <= 0:
@@ -278,11 +283,10 @@ class _Waiting:
 
     def behind(self, site: int) -> Explanation:
         """It would fit by itself: say who goes first."""
-        mine = _rank(self.workload)
-        now_ms = self.snapshot.now_ms
-        ahead = [
-            other for other in self.snapshot.queue if _rank(other) < mine and other.not_before_ms <= now_ms
-        ]
+        mine, now_ms, priority = _rank(self.workload), self.snapshot.now_ms, self.workload.spec.priority
+        # The cheap comparison first: a hundred thousand may be queued.
+        rivals = [other for other in self.snapshot.queue if other.spec.priority >= priority]
+        ahead = [other for other in rivals if _rank(other) < mine and other.not_before_ms <= now_ms]
         place = f"site {self.id_of(site)}"
         if not ahead:
             return self.answer(
@@ -300,4 +304,4 @@ class _Waiting:
 
 def _rank(workload: Workload) -> tuple[int, bool, int]:
     spec = workload.spec
-    return -spec.priority, spec.type is WorkloadType.FILLER, workload.submitted_seq
+    return -spec.priority, spec.type is _FILLER, workload.submitted_seq

@@ -32,6 +32,7 @@ from headrace.core.scheduling.rank import (
     Columns,
     Mask,
     Scratch,
+    accelerators_of,
     ask_of,
     choose,
     columns_of,
@@ -187,10 +188,10 @@ class _Pass:
         contract = shape.allowed[site]
         if contract.kind != "reserved":
             return True
-        return state.held.get(contract.id, 0) + self.accelerators(shape.ask, nodes) <= contract.accelerators
-
-    def accelerators(self, ask: Ask, nodes: I64) -> int:
-        return int(self.columns.total[nodes].sum()) if ask.whole else ask.accelerators * len(nodes)
+        return (
+            state.held.get(contract.id, 0) + accelerators_of(self.columns, shape.ask, nodes)
+            <= contract.accelerators
+        )
 
     def start(self, workload: Workload, shape: Shape) -> bool:
         """Place it at the first site where it fits; sites where it doesn't are not asked again in this pass."""
@@ -214,7 +215,7 @@ class _Pass:
 
     def hold_contract(self, shape: Shape, site: int, nodes: I64, state: Scratch) -> None:
         contract = shape.allowed[site].id
-        state.held[contract] = state.held.get(contract, 0) + self.accelerators(shape.ask, nodes)
+        state.held[contract] = state.held.get(contract, 0) + accelerators_of(self.columns, shape.ask, nodes)
 
     def wait(self, workload: Workload, shape: Shape) -> None:
         """Let it wait for what leaves, for fillers that it evicts, or, if it starves, behind a barrier."""

@@ -50,6 +50,11 @@ def ask_of(spec: WorkloadSpec) -> Ask:
     return Ask(spec.nodes, need.accelerator, need.accelerators, need.cpu_milli, need.memory_mb, whole)
 
 
+def accelerators_of(columns: "Columns", ask: Ask, nodes: I64) -> int:
+    """Accelerators that a workload takes on ``nodes``."""
+    return int(columns.total[nodes].sum()) if ask.whole else ask.accelerators * len(nodes)
+
+
 @dataclass(frozen=True, slots=True)
 class Columns:
     """What never changes while a fleet lives: one row a node, in the order of the fleet.

@@ -17,7 +17,7 @@ U64 = npt.NDArray[np.uint64]
 
 @dataclass(frozen=True, slots=True)
 class Snapshot:
-    """What the planner sees. Columns are indexed as in :class:`~headrace.core.fleet.Fleet`; they are views: copy before changing.
+    """What the planner sees. Columns are indexed as in :class:`~headrace.core.fleet.Fleet`; views: copy before changing.
 
     - ``version``: events applied; ``now_ms``: journal time of planning.
     - ``node_open[i]``: commissioned and ready, so it may be placed on.

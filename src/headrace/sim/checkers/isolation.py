@@ -16,7 +16,7 @@ from headrace.core.workload import RankPlace
 from headrace.sim.checkers.base import Checker, Handler
 from headrace.sim.checkers.papers import Papers
 
-_WORD = re.compile(rb"[a-z0-9][a-z0-9.-]*[a-z0-9]|[a-z0-9]")
+_WORD = re.compile(rb"[A-Za-z0-9](?:[A-Za-z0-9._-]*[A-Za-z0-9])?")
 
 
 class IsolationChecker(Checker):

@@ -1,0 +1,52 @@
+"""What FastAPI can't know of the document: the schemas of bodies that handlers read themselves, and tokens."""
+
+from collections.abc import Callable
+from typing import Any
+
+from fastapi import FastAPI
+from pydantic import BaseModel, Field
+
+from headrace.api import bodies
+from headrace.documents.schema import (
+    BatchModel,
+    ContractModel,
+    EstateModel,
+    Model,
+    PricePlanModel,
+    TenantModel,
+    WorkloadModel,
+)
+
+
+class DocumentsBody(Model):
+    """Documents as JSON."""
+
+    documents: list[EstateModel | TenantModel | PricePlanModel | ContractModel | WorkloadModel] = Field(min_length=1)
+
+
+BODIES: tuple[type[BaseModel], ...] = (
+    BatchModel,
+    DocumentsBody,
+    bodies.DrainBody,
+    bodies.UndrainBody,
+    bodies.TokenBody,
+    bodies.CreditBody,
+    bodies.IssueBody,
+    bodies.NoBody,
+)
+
+
+def complete(app: FastAPI, plain: Callable[[], dict[str, Any]]) -> dict[str, Any]:
+    """FastAPI's document with what it lacks; made once."""
+    if app.openapi_schema is not None:
+        return app.openapi_schema
+    document = plain()
+    components = document.setdefault("components", {})
+    schemas = components.setdefault("schemas", {})
+    for model in BODIES:
+        schema = model.model_json_schema(ref_template="#/components/schemas/{model}")
+        schemas.update(schema.pop("$defs", {}))
+        schemas[model.__name__] = schema
+    components["securitySchemes"] = {"bearer": {"type": "http", "scheme": "bearer"}}
+    app.openapi_schema = document
+    return document

@@ -1,0 +1,227 @@
+"""Documents: what is declared, what applying would change, and applying it."""
+
+from dataclasses import dataclass, replace
+from hashlib import sha256
+from typing import Annotated
+
+from fastapi import Query, Response
+
+from headrace.api.bodies import check_text, decode_json, read_body
+from headrace.api.endpoint import IDEMPOTENCY_KEY, Group, IdPath, head_view, reply
+from headrace.api.guard import (
+    Call,
+    CallDep,
+    callers,
+    is_plan_of,
+    of_document,
+    operators,
+    owner_of,
+)
+from headrace.api.routes.workloads import idempotency_key
+from headrace.api.views import Applied, ChangeView, Difference, DocumentName, Documents, DocumentView
+from headrace.core import commands as c
+from headrace.core.changes import check_changes
+from headrace.core.codec import normalise
+from headrace.core.contracts import Tenant
+from headrace.core.errors import HeadraceError, Problem, ProblemCode
+from headrace.core.ids import TenantId
+from headrace.core.workload import TERMINAL, WorkloadSpec
+from headrace.documents import Document, changes, load, parse_documents
+from headrace.documents.load import ORDER
+from headrace.journal.codec import Head
+
+documents = Group("documents")
+
+_BODY = {
+    "required": True,
+    "content": {
+        "application/yaml": {"schema": {"type": "string", "description": "documents as YAML, several to a text"}},
+        "application/json": {"schema": {"$ref": "#/components/schemas/DocumentsBody"}},
+    },
+}
+_CONTACT = "contact"
+
+
+@dataclass(frozen=True, slots=True)
+class _Work:
+    """A workload document and the tenant that it is submitted for."""
+
+    document: Document
+    spec: WorkloadSpec
+    tenant: TenantId
+
+
+@documents.write(
+    "POST",
+    "/v1/apply",
+    "document.apply",
+    operators("documents"),
+    Applied,
+    errors=(422,),
+    body=_BODY,
+    parameters=(IDEMPOTENCY_KEY,),
+)
+async def apply(
+    call: CallDep,
+    dry_run: Annotated[bool, Query(description="only say what would change")] = False,
+    tenant: Annotated[str, Query(max_length=63, description="whose the workloads among them are")] = "",
+) -> Response:
+    """Apply documents: all or none of the declarations, then the workloads among them. Twice changes nothing."""
+    key = idempotency_key(call.request)
+    found = sorted(await _documents(call), key=lambda one: ORDER.index(one.kind))
+    declared = [one for one in found if one.kind != "workload"]
+    works = _works(call, [one for one in found if one.kind == "workload"], tenant, declared)
+    wanted = [_without_persons(call, one, keep=not dry_run) for one in declared]
+    shown = [_change(call, one) for one in wanted]
+    if dry_run:
+        _check(call, wanted)
+        shown.extend(_work_change(call, one) for one in works)
+        return reply(Applied(tuple(shown), True))
+    head: Head | None = None
+    if wanted:
+        _, head = await call.service.run(call.caller, c.ApplyDocuments(tuple(wanted)))
+    for one in works:
+        change, head = await _submit(call, one, key)
+        shown.append(change)
+    return reply(Applied(tuple(shown), False, head_view(head or await call.service.settled())))
+
+
+async def _documents(call: Call) -> list[Document]:
+    raw = await read_body(call.request)
+    if call.request.headers.get("content-type", "").partition(";")[0].strip() != "application/json":
+        check_text(raw)
+        return load(raw, "body")
+    data = decode_json(raw)
+    if not isinstance(data, dict) or set(data) != {"documents"}:
+        message = "the body is not an object with documents alone."
+        raise HeadraceError(Problem(ProblemCode.BAD_INPUT, message, 'Send {"documents": [...]}.', "/"))
+    return parse_documents(data["documents"], ("documents",))
+
+
+def _without_persons(call: Call, document: Document, *, keep: bool) -> c.NormalisedDocument:
+    """The document with a reference in place of what is about a person, the same as before when that has not changed."""
+    contact = document.private.get(_CONTACT)
+    if contact is None or not isinstance(document.value, Tenant):
+        return c.NormalisedDocument(document.kind, document.name, document.normalised)
+    control = call.service.control
+    ref = str(control.world.state.documents.get(f"tenant/{document.name}", {}).get(_CONTACT, ""))
+    if not ref or _revealed(call, ref) != contact:
+        ref = control.keep(document.name, _CONTACT, contact) if keep else "vault:new"
+    value = replace(document.value, contact=ref)
+    return c.NormalisedDocument(document.kind, document.name, normalise("tenant", document.name, value))
+
+
+def _revealed(call: Call, ref: str) -> str | None:
+    try:
+        return call.service.control.reveal(ref)
+    except HeadraceError:
+        return None
+
+
+def _change(call: Call, wanted: c.NormalisedDocument) -> ChangeView:
+    old = call.world.state.documents.get(f"{wanted.kind}/{wanted.name}")
+    differences = changes(old, wanted.document)
+    what = "created" if old is None else "changed" if differences else "unchanged"
+    shown = tuple(Difference(one.path, one.before, one.after) for one in differences)
+    return ChangeView(wanted.kind, wanted.name, what, shown)
+
+
+def _check(call: Call, wanted: list[c.NormalisedDocument]) -> None:
+    world = call.world
+    world.at(call.service.control.now_ms())
+    problems = check_changes(world, {f"{one.kind}/{one.name}": one.document for one in wanted}, removed=())
+    if problems:
+        raise HeadraceError(*problems)
+
+
+# -- workloads among them ----------------------------------------------------------------------------------------------
+
+
+def _works(call: Call, found: list[Document], tenant: str, declared: list[Document]) -> list[_Work]:
+    """Whose each workload is: the named tenant's, or of the only one with its project."""
+    projects = {ident: one.projects for ident, one in call.world.tenants.items()}
+    projects |= {one.value.id: one.value.projects for one in declared if isinstance(one.value, Tenant)}
+    out = []
+    for document in found:
+        spec = document.value
+        if not isinstance(spec, WorkloadSpec):
+            raise TypeError(f"workload {document.name} is {spec}")
+        having = [ident for ident, own in projects.items() if spec.project in own]
+        if not tenant and len(having) != 1:
+            count = f"{len(having)} tenants have" if having else "no tenant has"
+            message = f"workload {document.name}: {count} a project {spec.project!r};"
+            step = "say whose it is with ?tenant=."
+            where = document.where(("project",))
+            raise HeadraceError(Problem(ProblemCode.BAD_INPUT, message, step, where, tuple(sorted(having))))
+        out.append(_Work(document, spec, TenantId(tenant) if tenant else having[0]))
+    return out
+
+
+def _work_change(call: Call, one: _Work) -> ChangeView:
+    live = _live(call, one)
+    what = "unchanged" if live else "created"
+    shown = () if live else (Difference("", None, one.document.normalised),)
+    return ChangeView("workload", one.document.name, what, shown, live)
+
+
+def _live(call: Call, one: _Work) -> str:
+    """A workload of the same tenant, name and spec that has not ended: applying it again would be a second one."""
+    for work in call.world.state.workloads.values():
+        if work.tenant == one.tenant and work.state not in TERMINAL and work.spec.name == one.spec.name:
+            given = {name for name in work.spec.secrets if name != "HEADRACE_API_KEY"}
+            declared = {name for name in one.document.private if name != "HEADRACE_API_KEY"}
+            if given == declared and replace(work.spec, secrets={}) == replace(one.spec, secrets={}):
+                return work.id
+    return ""
+
+
+async def _submit(call: Call, one: _Work, key: str) -> tuple[ChangeView, Head | None]:
+    change = _work_change(call, one)
+    if not key and change.workload:
+        return change, None
+    name = one.document.name
+    derived = f"{key}/{one.tenant}/{name}" if key else ""
+    digest = sha256(repr((one.document.normalised, sorted(one.document.private.items()))).encode()).hexdigest()
+    items = [(one.spec, one.document.private)]
+    try:
+        made, head = await call.service.submit(call.caller, one.tenant, items, derived, digest)
+    except HeadraceError as error:
+        first = error.problem
+        where = one.document.where()
+        step = f"{first.next_step} What was declared beside it is applied."
+        raise HeadraceError(replace(first, next_step=step.strip(), where=where), *error.problems[1:]) from None
+    what = "unchanged" if made.repeated else "refused" if made.refused else "created"
+    reason = made.refused[0][1] if made.refused else ""
+    shown = () if made.repeated else change.differences
+    return ChangeView("workload", name, what, shown, made.workloads[0], reason), head
+
+
+# -- read and remove ---------------------------------------------------------------------------------------------------
+
+
+@documents.get("/v1/documents", "document.read", callers("documents"), Documents)
+async def list_documents(call: CallDep) -> Response:
+    """The documents that are applied; a tenant sees its own, its contracts, and their price plans."""
+    names = [key.partition("/") for key in call.world.state.documents]
+    found = [DocumentName(kind, name) for kind, _, name in names if _may_see(call, kind, name)]
+    return reply(Documents(tuple(found)))
+
+
+def _may_see(call: Call, kind: str, name: str) -> bool:
+    if call.tenant is None or owner_of(call.world, kind, name) == call.tenant:
+        return True
+    return kind == "price-plan" and is_plan_of(call.world, name, call.tenant)
+
+
+@documents.get("/v1/documents/{kind}/{name}", "document.read", of_document, DocumentView)
+async def read_document(call: CallDep, kind: IdPath, name: IdPath) -> Response:
+    """A document in its normalised form."""
+    return reply(DocumentView(kind, name, call.world.state.documents[f"{kind}/{name}"]))
+
+
+@documents.write("DELETE", "/v1/documents/{kind}/{name}", "document.remove", operators("documents"), Applied)
+async def remove_document(call: CallDep, kind: IdPath, name: IdPath) -> Response:
+    """Remove a document that nothing uses."""
+    _, head = await call.service.run(call.caller, c.RemoveDocument(kind, name))
+    change = ChangeView(kind, name, "removed")
+    return reply(Applied((change,), False, head_view(head)))

@@ -1,0 +1,199 @@
+"""The estate as it is now: sites, nodes, power; draining nodes and taking them back."""
+
+from itertools import islice
+from typing import Annotated
+
+import numpy as np
+from fastapi import Query, Response
+
+from headrace.api.bodies import DrainBody, UndrainBody, body
+from headrace.api.endpoint import After, Group, Limit, head_view, json_body, reply
+from headrace.api.guard import Call, CallDep, callers, not_there, operators
+from headrace.api.views import Drained, Nodes, NodeView, Power, PowerView, Sites, SiteView
+from headrace.core import commands as c
+from headrace.core.errors import HeadraceError, Problem, ProblemCode, unknown
+from headrace.core.estate import Site
+from headrace.core.ids import NodeId, SiteId
+from headrace.core.world import World
+
+estate = Group("estate")
+
+SiteQuery = Annotated[str, Query(max_length=63, description="only this site's")]
+
+
+@estate.get("/v1/sites", "site.read", callers("sites"), Sites)
+async def list_sites(call: CallDep) -> Response:
+    """Sites; a tenant does not see those that are dedicated to others."""
+    visible = [one for one in call.world.fleet.sites if _may_see(call, one)]
+    return reply(Sites(tuple(_site_view(one) for one in visible)))
+
+
+def _may_see(call: Call, site: Site) -> bool:
+    return call.tenant is None or site.dedicated_to in (None, call.tenant)
+
+
+def _site_view(site: Site) -> SiteView:
+    return SiteView(
+        id=site.id,
+        name=site.name,
+        country=site.country,
+        zone=site.zone,
+        grid_zone=site.grid_zone,
+        energy_source=site.energy_source,
+        carbon_g_per_kwh=site.carbon_g_per_kwh,
+        energy_price_micros_per_kwh=site.energy_price_micros_per_kwh,
+        currency=site.currency,
+        pue_permille=site.pue_permille,
+        dedicated_to=site.dedicated_to,
+    )
+
+
+# -- nodes -------------------------------------------------------------------------------------------------------------
+
+
+@estate.get("/v1/nodes", "node.read", operators("nodes"), Nodes)
+async def list_nodes(call: CallDep, site: SiteQuery = "", limit: Limit = 1_000, after: After = "") -> Response:
+    """Nodes with their state and use, in the order of the estate."""
+    world = call.world
+    world.at(call.service.control.now_ms())
+    fleet = world.fleet
+    indexes = _of_site(world, site, fleet.node_site)
+    start = _position(indexes, fleet.node_index.get(NodeId(after), -1), after)
+    page = list(islice(indexes, start, start + limit))
+    isolation = _isolation(call)
+    nodes = tuple(_node_view(world, index, isolation) for index in page)
+    following = nodes[-1].id if nodes and start + limit < len(indexes) else ""
+    return reply(Nodes(nodes, len(indexes), following))
+
+
+def _of_site(world: World, site: str, column: np.ndarray[tuple[int], np.dtype[np.int16]]) -> list[int]:
+    if not site:
+        return list(range(len(column)))
+    number = world.fleet.site_index.get(SiteId(site))
+    if number is None:
+        raise HeadraceError(unknown("site", site, world.fleet.site_index))
+    return [int(index) for index in np.flatnonzero(column == number)]
+
+
+def _position(indexes: list[int], found: int, after: str) -> int:
+    """Where the page after the element ``found`` begins."""
+    if not after:
+        return 0
+    if found < 0:
+        problem = Problem(ProblemCode.BAD_INPUT, f"nothing {after!r} to go on after.", "Begin again.", "query.after")
+        raise HeadraceError(problem)
+    return int(np.searchsorted(np.asarray(indexes), found, side="right"))
+
+
+def _isolation(call: Call) -> dict[SiteId, str]:
+    """How each site's engine keeps tenants apart; nothing for an engine that is not connected."""
+    reconciler = call.service.reconciler
+    if reconciler is None:
+        return {}
+    engines = reconciler.engines
+    sites = call.world.fleet.sites
+    return {one.id: engines[one.engine].capabilities.isolation for one in sites if one.engine in engines}
+
+
+def _node_view(world: World, index: int, isolation: dict[SiteId, str]) -> NodeView:
+    fleet = world.fleet
+    ident, site = fleet.node_ids[index], fleet.sites[int(fleet.node_site[index])]
+    hardware = fleet.hardware[int(fleet.node_hardware[index])]
+    state, reason = world.state.nodes.get(ident, ("ready", ""))
+    here, used = bool(world.node_here[index]), int(world.node_mask[index]).bit_count()
+    return NodeView(
+        id=ident,
+        site=site.id,
+        hardware=hardware.id,
+        accelerator=hardware.accelerator,
+        accelerators=hardware.accelerators,
+        used=used,
+        cpu_milli=hardware.cpu_milli,
+        cpu_milli_used=int(world.node_cpu_milli[index]),
+        memory_mb=hardware.memory_mb,
+        memory_mb_used=int(world.node_memory_mb[index]),
+        ranks=int(world.node_ranks[index]),
+        state=state if here else "planned",
+        reason=reason,
+        watts=hardware.node_watts(used, bool(world.node_ranks[index])) if here else 0,
+        watts_source="modelled",
+        isolation=isolation.get(site.id, ""),
+    )
+
+
+@estate.write("POST", "/v1/nodes/drain", "node.drain", operators("nodes"), Drained, body=json_body(DrainBody))
+async def drain(call: CallDep) -> Response:
+    """Place nothing more on nodes; with ``evict`` what runs on them is moved."""
+    asked = await body(call.request, DrainBody)
+    nodes = _chosen(call, asked.nodes, asked.site)
+    return await _set(call, c.SetNodes(nodes, "draining", asked.reason, asked.evict))
+
+
+@estate.write(
+    "POST", "/v1/nodes/undrain", "node.drain", operators("nodes"), Drained, body=json_body(UndrainBody)
+)
+async def undrain(call: CallDep) -> Response:
+    """Take nodes back."""
+    asked = await body(call.request, UndrainBody)
+    return await _set(call, c.SetNodes(_chosen(call, asked.nodes, asked.site), "ready", asked.reason))
+
+
+def _chosen(call: Call, nodes: list[str], site: str | None) -> tuple[NodeId, ...]:
+    if bool(nodes) == (site is not None):
+        message = "it is not said which nodes." if site is None else "nodes and a site are both named."
+        raise HeadraceError(Problem(ProblemCode.BAD_INPUT, message, "Name nodes, or a site.", "/nodes"))
+    if site is not None:
+        fleet = call.world.fleet
+        return tuple(fleet.node_ids[index] for index in _of_site(call.world, site, fleet.node_site))
+    for node in nodes:
+        if NodeId(node) not in call.world.fleet.node_index:
+            # Of a large estate only the nearest names are looked through.
+            near = [one for one in call.world.fleet.node_ids[:10_000] if one[:8] == node[:8]]
+            raise HeadraceError(unknown("node", node, near)) if near else not_there("node", node)
+    return tuple(dict.fromkeys(NodeId(node) for node in nodes))
+
+
+async def _set(call: Call, command: c.SetNodes) -> Response:
+    named, head = await call.service.run(call.caller, command)
+    if not isinstance(named, c.Named):
+        raise TypeError(f"{command} was answered with {named}")
+    changed = tuple(named.name.split(", ")) if named.name else ()
+    return reply(Drained(changed, named.details, head_view(head)))
+
+
+# -- power -------------------------------------------------------------------------------------------------------------
+
+
+@estate.get("/v1/power", "estate.read", operators("power"), Power)
+async def list_power(
+    call: CallDep,
+    site: SiteQuery = "",
+    racks: Annotated[bool, Query(description="racks too")] = True,
+    limit: Limit = 1_000,
+    after: After = "",
+) -> Response:
+    """The power tree: the limit of each element, and what is admitted below it."""
+    world = call.world
+    world.at(call.service.control.now_ms())
+    fleet = world.fleet
+    indexes = _of_site(world, site, fleet.power_site)
+    if not racks:
+        indexes = [index for index in indexes if fleet.power_kind[index] != "rack"]
+    known = {str(name): index for name, index in fleet.power_index.items()}
+    start = _position(indexes, known.get(after, -1), after)
+    elements = tuple(_power_view(world, index) for index in islice(indexes, start, start + limit))
+    following = elements[-1].id if elements and start + limit < len(indexes) else ""
+    return reply(Power(elements, len(indexes), next=following))
+
+
+def _power_view(world: World, index: int) -> PowerView:
+    fleet = world.fleet
+    parent = int(fleet.power_parent[index])
+    return PowerView(
+        id=fleet.power_ids[index],
+        kind=fleet.power_kind[index],
+        site=fleet.sites[int(fleet.power_site[index])].id,
+        parent=fleet.power_ids[parent] if parent >= 0 else "",
+        limit_w=int(fleet.power_limit_w[index]),
+        admitted_w=int(world.power_w[index]),
+    )

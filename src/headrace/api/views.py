@@ -1,0 +1,463 @@
+"""What the API answers: one class for each shape, encoded by msgspec, documented by FastAPI, decoded by the SDK.
+
+Times are RFC 3339 with their offset; None where something has not happened yet.
+"""
+
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from typing import Any
+
+from headrace.core.events import CreditNoteIssued, InvoiceIssued
+
+
+def rfc3339(at_ms: int) -> str:
+    """A time for the outside: ``2026-11-22T10:55:40.123+00:00``."""
+    return datetime.fromtimestamp(at_ms / 1000, UTC).isoformat(timespec="milliseconds")
+
+
+def when(at_ms: int) -> str | None:
+    """The same, None for 0."""
+    return rfc3339(at_ms) if at_ms else None
+
+
+@dataclass(frozen=True, slots=True)
+class ProblemView:
+    """Why a request was not carried out: ``message`` names the thing, ``next_step`` says what to do about it."""
+
+    code: str
+    message: str
+    next_step: str = ""
+    where: str = ""
+    related: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class ErrorView:
+    """Every error of the API: its first problem, and all of them."""
+
+    error: ProblemView
+    errors: tuple[ProblemView, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class HeadView:
+    """A signed head of the journal (base64): keep it, and nobody can rewrite the past before it unseen."""
+
+    size: int
+    at_ms: int
+    root: str
+    signature: str
+
+
+@dataclass(frozen=True, slots=True)
+class Health:
+    """The process answers; ``commits`` says whether it can commit."""
+
+    ok: bool
+    commits: bool
+
+
+@dataclass(frozen=True, slots=True)
+class StatusView:
+    """The control plane: ``workloads`` counts the caller's by state; ``problem`` says why nothing can be committed now."""
+
+    operator: str
+    version: str
+    journal: str
+    epoch: int
+    now: str
+    events: int
+    key_id: str
+    public_key: str
+    workloads: dict[str, int]
+    alarms: int
+    problem: ProblemView | None = None
+    head: HeadView | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Whoami:
+    """The token that asks, and all that it may do."""
+
+    token: str
+    role: str
+    tenant: str | None
+    expires: str | None
+    may: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Difference:
+    """One value that a document changes: ``before`` None for a new one, ``after`` None for one that goes."""
+
+    path: str
+    before: Any
+    after: Any
+
+
+@dataclass(frozen=True, slots=True)
+class ChangeView:
+    """What applying a document does: created, changed, unchanged, removed; of a workload also its id, or ``refused``, why."""
+
+    kind: str
+    name: str
+    what: str
+    differences: tuple[Difference, ...] = ()
+    workload: str = ""
+    reason: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Applied:
+    """What applying did, or would do (``dry_run``)."""
+
+    changes: tuple[ChangeView, ...]
+    dry_run: bool
+    head: HeadView | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class DocumentName:
+    """A document by its kind and name."""
+
+    kind: str
+    name: str
+
+
+@dataclass(frozen=True, slots=True)
+class Documents:
+    """The documents that the caller may see."""
+
+    documents: tuple[DocumentName, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class DocumentView:
+    """A document in its normalised form."""
+
+    kind: str
+    name: str
+    document: dict[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class SiteView:
+    """A site as a tenant may know it: where it is, and the constants declared for its energy."""
+
+    id: str
+    name: str
+    country: str
+    zone: str
+    grid_zone: str
+    energy_source: str
+    carbon_g_per_kwh: int
+    energy_price_micros_per_kwh: int
+    currency: str
+    pue_permille: int
+    dedicated_to: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class Sites:
+    """Sites."""
+
+    sites: tuple[SiteView, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class NodeView:
+    """A node: ``state`` is ready, draining, down or planned (not commissioned yet).
+
+    ``watts`` is what it can draw at most with what it runs, by ``watts_source`` (modelled: catalogue x state).
+    """
+
+    id: str
+    site: str
+    hardware: str
+    accelerator: str
+    accelerators: int
+    used: int
+    cpu_milli: int
+    cpu_milli_used: int
+    memory_mb: int
+    memory_mb_used: int
+    ranks: int
+    state: str
+    reason: str
+    watts: int
+    watts_source: str
+    isolation: str
+
+
+@dataclass(frozen=True, slots=True)
+class Nodes:
+    """A page of nodes; ``next`` is the ``after`` of the next page, empty at the end."""
+
+    nodes: tuple[NodeView, ...]
+    total: int
+    next: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Drained:
+    """Nodes whose state changed, and placements that were told to leave."""
+
+    nodes: tuple[str, ...]
+    evicted: tuple[str, ...]
+    head: HeadView | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class PowerView:
+    """An element of the power tree, in watts of IT load. ``parent`` is empty for a connection."""
+
+    id: str
+    kind: str
+    site: str
+    parent: str
+    limit_w: int
+    admitted_w: int
+
+
+@dataclass(frozen=True, slots=True)
+class Power:
+    """A page of the power tree, parents before children; ``admitted`` says what ``admitted_w`` counts."""
+
+    elements: tuple[PowerView, ...]
+    total: int
+    admitted: str = "nameplate of what runs and starts, idle nodes included"
+    next: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class RefusedView:
+    """A workload that the law keeps out, and why."""
+
+    workload: str
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class SubmittedView:
+    """The workloads that a submission made, in its order; ``repeated`` when an earlier one with its key did."""
+
+    workloads: tuple[str, ...]
+    refused: tuple[RefusedView, ...] = ()
+    repeated: bool = False
+    head: HeadView | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class WorkloadView:
+    """A workload and how it stands. ``gpu`` is per node, like ``H100:8``."""
+
+    id: str
+    tenant: str
+    name: str
+    type: str
+    project: str
+    state: str
+    since: str
+    submitted: str
+    nodes: int
+    gpu: str
+    priority: int
+    flex: str
+    site: str | None
+    placement: str | None
+    attempt: int
+    reason: str
+    exit_codes: tuple[int, ...]
+    pause_wanted: bool
+
+
+@dataclass(frozen=True, slots=True)
+class RankView:
+    """Where a rank is."""
+
+    rank: int
+    node: str
+    accelerators: int
+
+
+@dataclass(frozen=True, slots=True)
+class WorkloadDetail:
+    """A workload with all that was asked and where it is; ``spec`` names secrets and holds none."""
+
+    workload: WorkloadView
+    spec: dict[str, Any]
+    ranks: tuple[RankView, ...] = ()
+    endpoints: dict[str, str] = field(default_factory=dict)
+    isolation: str = ""
+    contract: str = ""
+    started: str | None = None
+    verdict: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Workloads:
+    """A page of workloads in order of submission; ``next`` is the ``after`` of the next page, empty at the end."""
+
+    workloads: tuple[WorkloadView, ...]
+    next: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class ExplanationView:
+    """Why a workload is as it is: one ``line``; ``change`` is what would change it. ``removed`` counts nodes by reason."""
+
+    workload: str
+    state: str
+    refusal: str | None
+    line: str
+    change: str
+    removed: dict[str, int]
+
+
+@dataclass(frozen=True, slots=True)
+class Done:
+    """What a command made or touched; ``changed`` false when it was so already."""
+
+    name: str
+    changed: bool
+    head: HeadView | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class LogView:
+    """A piece of a log: ``data`` is base64; go on from ``next_offset``; ``ended`` when nothing will follow."""
+
+    placement: str
+    data: str
+    offset: int
+    next_offset: int
+    ended: bool
+
+
+@dataclass(frozen=True, slots=True)
+class EndpointView:
+    """Where a placement answers (a port's name to ``host:port``), and its key, empty when it has none."""
+
+    workload: str
+    placement: str
+    endpoints: dict[str, str]
+    api_key: str
+
+
+@dataclass(frozen=True, slots=True)
+class TokenView:
+    """An API token; never its value."""
+
+    id: str
+    role: str
+    tenant: str | None
+    holder: str
+    expires: str | None
+    revoked: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Tokens:
+    """Tokens."""
+
+    tokens: tuple[TokenView, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class NewToken:
+    """A new token: its value is said this once, and kept nowhere."""
+
+    id: str
+    value: str
+    role: str
+    tenant: str | None
+    expires: str | None
+    head: HeadView | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class InvoiceView:
+    """An invoice (or the draft of one), its credit notes, and what is left to pay of it."""
+
+    invoice: InvoiceIssued
+    draft: bool
+    credit_notes: tuple[CreditNoteIssued, ...]
+    due_micros: int
+
+
+@dataclass(frozen=True, slots=True)
+class Invoices:
+    """Invoices."""
+
+    invoices: tuple[InvoiceView, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class InvoicesIssued:
+    """The numbers of the invoices that were issued, one for each currency."""
+
+    invoices: tuple[str, ...]
+    head: HeadView | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class UsageView:
+    """A row of usage behind an invoice line: what the event ``seq`` of the journal added."""
+
+    seq: int
+    index: int
+    at: str
+    workload: str
+    placement: str
+    source: str
+    accelerator_ms: int
+    running_ms: int
+    paused_ms: int
+    energy_mj: int
+    input_tokens: int
+    output_tokens: int
+    estimated: bool
+
+
+@dataclass(frozen=True, slots=True)
+class LineEvents:
+    """The rows of usage that an invoice line sums; none for one that bills a reservation or says something."""
+
+    invoice: str
+    line: int
+    rows: tuple[UsageView, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class EventView:
+    """An event of the journal."""
+
+    seq: int
+    at: str
+    kind: str
+    actor: int
+    event: dict[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Events:
+    """A page of the journal; ``next`` is the ``from`` of the next one."""
+
+    events: tuple[EventView, ...]
+    next: int
+
+
+@dataclass(frozen=True, slots=True)
+class Proof:
+    """That an event is in the journal: RFC 9162's audit path from its leaf to the root of ``head`` (all base64).
+
+    ``leaf = SHA-256(0x00 | header | SHA-256(salt | payload))``.
+    """
+
+    seq: int
+    header: str
+    salt: str
+    payload: str
+    leaf: str
+    path: tuple[str, ...]
+    head: HeadView

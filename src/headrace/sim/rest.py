@@ -1,0 +1,283 @@
+"""Rest: faults stop, time goes on until nothing more happens, and then everything is compared with everything."""
+
+from headrace.core import commands as c
+from headrace.core.apply import apply
+from headrace.core.errors import HeadraceError, ProblemCode
+from headrace.core.ids import WorkloadId
+from headrace.core.ledger import Account, Transfer
+from headrace.core.metering import UsageKey, period_of
+from headrace.core.scheduling.explain import explain
+from headrace.core.units import MS_PER_DAY
+from headrace.core.workload import HOLDING, State, WorkloadType
+from headrace.core.world import Row, World
+from headrace.journal.checkpoint import encode_checkpoint
+from headrace.journal.codec import Chain, JournalCorrupt, decode
+from headrace.journal.keys import is_signed
+from headrace.journal.merkle import consistency_proof, is_consistent
+from headrace.journal.projections import TABLES, ProjectionRow, project
+from headrace.sim.checkers import Entry, Rest
+from headrace.sim.clients import command
+from headrace.sim.heads import _leaves
+from headrace.sim.plant import Witness
+from headrace.sim.work import is_endless
+from headrace.sim.world import Simulation
+
+PATIENCE_MS = 6 * MS_PER_DAY
+_ORDER = {"usage": "seq, idx", "transfers": "seq, rowid", "audit": "seq, rowid"}
+
+
+def come_to_rest(sim: Simulation) -> None:
+    """Stop the faults, wait, compare; stop the workloads, wait, bill, compare again."""
+    _calm(sim)
+    if not _wait(sim, _is_quiet):
+        sim.witness.found(7, "world", f"it does not come to rest: {_why(sim)}", "restless")
+        return
+    _compare(sim)
+    if sim.witness.violations:
+        return
+    _stop(sim, lambda _state, _endless: True)
+    if not _wait(sim, _is_empty):
+        sim.witness.found(7, "world", f"what was stopped does not end: {_why(sim)}", "restless")
+        return
+    _bill(sim)
+    _erase(sim)
+    _compare(sim)
+    _replay(sim)
+
+
+def _calm(sim: Simulation) -> None:
+    """No fault from now on; what would restart for ever is stopped, so that there can be rest."""
+    sim.is_resting = True
+    sim.switches.clear()
+    sim.ask_again = sim.mischief.stale = sim.mischief.tampered = 0
+    sim.wall.skew_ms = 0
+    faults = sim.engine.faults
+    faults.refusing = False
+    faults.observe_delay_ms = faults.lose_next_acks = faults.duplicate_next_starts = 0
+    if sim.plant.store is not None:
+        sim.plant.store.limit()
+    _wait(sim, lambda one: one.plant.is_up and one.plant.control is not None and one.plant.control.broken is None)
+    for node in list(sim.node_ids()):
+        sim.engine.revive_node(node)
+        sim.engine.slow_node(node, 0)
+    _stop(sim, lambda kind, endless: kind is not WorkloadType.JOB and not endless)
+
+
+def _stop(sim: Simulation, which) -> None:  # type: ignore[no-untyped-def]
+    control = sim.plant.control
+    if control is None:
+        return
+    for work in list(control.world.state.workloads.values()):
+        if (work.state in HOLDING or work.state is State.QUEUED) and which(work.spec.type, is_endless(work.spec)):
+            sim.ask(command(sim.people.operator, c.Stop(work.id), sim.people.key()))
+        elif work.pause_wanted and work.state in HOLDING:
+            sim.ask(command(sim.people.operator, c.Pause(work.id, False), sim.people.key()))
+    sim.commit()
+
+
+def _wait(sim: Simulation, enough) -> bool:  # type: ignore[no-untyped-def]
+    sim.run_until(sim.true.at_ms + PATIENCE_MS, lambda: enough(sim))
+    return bool(enough(sim))
+
+
+def _is_quiet(sim: Simulation) -> bool:
+    """Nothing is due, and what runs would run for ever."""
+    control = sim.plant.control
+    if control is None or not sim.plant.is_up or sim.plant.is_busy() or control.has_pending:
+        return False
+    state, now_ms = control.world.state, control.now_ms()
+    if any(work.not_before_ms > now_ms for work in control.world.queue.values()):
+        return False
+    return all(is_endless(state.workloads[one.workload].spec) for one in state.placements.values())
+
+
+def _is_empty(sim: Simulation) -> bool:
+    control = sim.plant.control
+    return control is not None and not sim.plant.is_busy() and not control.world.state.placements
+
+
+def _why(sim: Simulation) -> str:
+    control = sim.plant.control
+    if control is None or not sim.plant.is_up:
+        return "the control plane does not come up"
+    world = control.world
+    unsettled = ", ".join(list(world.unsettled)[:3])
+    return f"{len(world.queue)} wait, {len(world.state.placements)} are placed, unsettled: {unsettled or 'none'}"
+
+
+# -- comparing -----------------------------------------------------------------------------------------------------
+
+
+def _raw(sim: Simulation) -> dict[str, list[tuple[int, int]]]:
+    """The engine's own records; of a rank that still runs what it would report now."""
+    raw: dict[str, list[tuple[int, int]]] = {}
+    live = {(one.placement, rank.rank): rank for one in sim.engine.observe() for rank in one.ranks}
+    for one in sim.engine.ran:
+        times = raw.setdefault(one.placement, [])
+        times.extend([(0, 0)] * (one.rank + 1 - len(times)))
+        report = live.get((one.placement, one.rank)) if one.ended_ms is None else None
+        times[one.rank] = (one.running_ms, one.paused_ms) if report is None else (report.running_ms, report.paused_ms)
+    for report_of in sim.engine.observe():
+        times = raw.setdefault(report_of.placement, [])
+        times.extend([(0, 0)] * (len(report_of.ranks) - len(times)))
+    for ident, ranks in sim.checkers.durability.ranks_of.items():
+        if ident in raw:
+            raw[ident].extend([(0, 0)] * (ranks - len(raw[ident])))
+    return raw
+
+
+def _compare(sim: Simulation) -> None:
+    """What the checkers make of the world at rest."""
+    control = sim.plant.control
+    if control is None:
+        return
+    sim.plant.round(meter_all=True)
+    world, now_ms = control.world, control.now_ms()
+    snapshot = world.snapshot(now_ms)
+    ready = ("running", "paused")
+    running = [one.placement for one in sim.engine.observe() if all(rank.state in ready for rank in one.ranks)]
+    transfers = sim.plant.control.store.query("select rowid, debit, credit, amount_micros, currency from transfers")
+    entries = []
+    for number, debit, credit, amount, currency in transfers:
+        entries.append(Entry(str(number), str(debit), str(currency), int(str(amount))))
+        entries.append(Entry(str(number), str(credit), str(currency), -int(str(amount))))
+    sim.checkers.at_rest(
+        Rest(
+            now_ms=now_ms,
+            running=running,
+            raw=_raw(sim),
+            lines={work.id: explain(snapshot, work.id).line for work in world.queue.values()},
+            states={ident: work.state for ident, work in world.state.workloads.items()},
+            ledger=entries,
+        )
+    )
+    for currency, amount in world.state.ledger.trial_balance().items():
+        if amount:
+            sim.witness.found(4, "ledger", f"its balances differ by {amount} micros of {currency}", "unbalanced")
+    for placement, count in sim.engine.starts.items():
+        if count > 1:
+            sim.witness.found(3, placement, f"its processes were started {count} times", "ran-twice")
+
+
+def _bill(sim: Simulation) -> None:
+    """Draw every invoice that is left; afterwards nothing is."""
+    control, people = sim.plant.control, sim.people
+    if control is None:
+        return
+    used = [UsageKey.parse(text) for text in control.world.state.usage.by_key]
+    zone = people.ground.estate.operator.zone
+    months = dict.fromkeys((one.tenant, one.period) for one in used)
+    months.update(dict.fromkeys((one.id, period_of(sim.start_ms, zone)) for one in people.ground.tenants))
+    for tenant, period in months:
+        for again in (False, True):
+            try:
+                control.execute(people.operator, c.IssueInvoices(tenant, period))
+                if again:
+                    sim.witness.found(4, tenant, f"{period} was invoiced again in full", "issued-twice")
+            except HeadraceError as error:
+                if not again and any(one.tenant == tenant and one.period == period for one in used):
+                    _unbilled(sim, tenant, period, error)
+        sim.commit()
+
+
+def _unbilled(sim: Simulation, tenant: str, period: str, error: HeadraceError) -> None:
+    """Usage that can't be billed; that all of it is billed already is fine."""
+    if error.problem.code is not ProblemCode.CONFLICT or "no usage was recorded since" not in error.problem.message:
+        sim.witness.found(4, tenant, f"{period} can't be invoiced: {error.problem.line()}", "unbilled")
+
+
+def _erase(sim: Simulation) -> None:
+    """Sometimes a tenant is erased at the end: its secrets are gone, the others' still open."""
+    control, people = sim.plant.control, sim.people
+    if control is None:
+        return
+    gone = people.ground.tenants[0].id if sim.chance.random() < 0.4 else None
+    if gone is not None:
+        control.execute(people.operator, c.EraseTenant(gone))
+        sim.commit()
+    for ident, spec in people.workloads[:30]:
+        work = control.world.state.workloads[WorkloadId(ident)]
+        for name, ref in work.spec.secrets.items():
+            try:
+                value = control.reveal(ref)
+            except HeadraceError:
+                value = ""
+            if work.tenant == gone and value:
+                sim.witness.found(6, ident, "a secret of an erased tenant can still be read", "erased")
+            elif work.tenant != gone and name == "SECRET" and value != f"secret of {spec.name}":
+                sim.witness.found(3, ident, "its secret can't be read any more", "lost")
+
+
+# -- replay --------------------------------------------------------------------------------------------------------
+
+
+def _replay(sim: Simulation) -> None:
+    """Everything once more from the first event: the same world, the same rows, the same past."""
+    control, witness = sim.plant.control, sim.witness
+    if control is None:
+        return
+    store, chain, world, rows, events, leaves = control.store, Chain(), World(), list[Row](), [], list[bytes]()
+    try:
+        for group in store.groups():
+            chain.verify(group)
+            leaves.extend(_leaves(group))
+            for committed in decode(group):
+                rows.extend(apply(world, committed))
+                events.append(committed)
+    except JournalCorrupt as error:
+        witness.found(3, "journal", str(error), "corrupt")
+        return
+    witness.checkers.durability.reopened(events)
+    if encode_checkpoint(world.state, chain) != encode_checkpoint(control.world.state, control.chain):
+        what = "equal, but in another order" if world.state == control.world.state else "another"
+        witness.found(3, "world", f"replayed from the first event, it is {what}", "replay")
+    _columns(witness, world, control.world)
+    projected = [project(row) for row in rows]
+    _projections(sim, projected, "stored")
+    store.rebuild(projected)
+    _projections(sim, projected, "rebuilt")
+    _consistent(sim, leaves)
+
+
+def _columns(witness: Witness, fresh: World, live: World) -> None:
+    """What is derived from the state is the same, whether it was kept up to date or made anew."""
+    live.at(live.state.last_ms)
+    fresh.at(live.state.last_ms)
+    for name in ("node_mask", "node_cpu_milli", "node_memory_mb", "node_ranks", "node_ready", "node_here", "power_w"):
+        if getattr(fresh, name).tolist() != getattr(live, name).tolist():
+            witness.found(1, name, "the column is another than the state makes it", "column")
+    anew = World(live.state)
+    anew.at(live.state.last_ms)
+    if anew.power_w.tolist() != live.power_w.tolist() or anew.node_mask.tolist() != live.node_mask.tolist():
+        witness.found(1, "power", "made anew from the state, the columns are others", "column")
+    if list(fresh.queue) != list(live.queue) or list(anew.unsettled) != list(live.unsettled):
+        witness.found(3, "queue", "the queue is another than the state makes it", "column")
+
+
+def _projections(sim: Simulation, rows: list[ProjectionRow], how: str) -> None:
+    control = sim.plant.control
+    if control is None:
+        return
+    for table in TABLES:
+        wanted = [row.values for row in rows if row.table == table]
+        found = control.store.query(f"select * from {table} order by {_ORDER[table]}")
+        if [tuple(row) for row in found] != wanted:
+            what = f"{len(found)} rows {how}, {len(wanted)} by replay, or others"
+            sim.witness.found(4, table, what, "projection")
+
+
+def _consistent(sim: Simulation, leaves: list[bytes]) -> None:
+    """Some of the heads that clients kept: signed, and each provably the past of the next."""
+    told = sim.witness.heads.told
+    kept = sorted({*sim.chance.sample(range(len(told)), min(6, len(told))), len(told) - 1}) if told else []
+    heads = [told[index] for index in kept]
+    for head in heads:
+        if not is_signed(sim.witness.heads.public, head.signed_bytes(), head.signature):
+            sim.witness.found(3, "head", f"the head of {head.size} events is not signed", "head")
+    for old, new in zip(heads, heads[1:], strict=False):
+        proof = consistency_proof(lambda index: leaves[index], old.size, new.size)
+        if old.size != new.size and not is_consistent(old.size, old.root, new.size, new.root, proof):
+            sim.witness.found(3, "head", f"no proof that head {new.size} goes on from {old.size}", "head")
+
+
+__all__ = ["Account", "Transfer", "come_to_rest"]

@@ -1,0 +1,126 @@
+"""What tenants ask for: workload specifications from chance alone."""
+
+import math
+from dataclasses import replace
+from random import Random
+
+from headrace.core.ids import SiteId
+from headrace.core.units import MS_PER_HOUR, MS_PER_MINUTE
+from headrace.core.workload import Flex, PolicyRef, Resources, WorkloadSpec, WorkloadType
+from headrace.sim.estates import COUNTRIES, PROJECTS, Ground
+
+WRONG = 0.02
+"""How many ask for what can never be."""
+FOREVER = "sleep 999999999"
+TYPES = (
+    *(WorkloadType.JOB,) * 13,
+    *(WorkloadType.SERVICE,) * 2,
+    *(WorkloadType.FILLER,) * 3,
+    *(WorkloadType.CLUSTER,) * 2,
+)
+
+
+class SpecMaker:
+    """Makes specifications for one ground; ``middle_ms`` is the length of a job in the middle, ``most_ms`` of the longest."""
+
+    def __init__(self, chance: Random, ground: Ground, middle_ms: int, most_ms: int) -> None:
+        self.chance, self.ground = chance, ground
+        self.middle_ms, self.most_ms = middle_ms, most_ms
+        self.made = 0
+
+    def make(self, tenant: str) -> tuple[WorkloadSpec, dict[str, str]]:
+        """A specification, and the values of the secrets that it declares."""
+        chance = self.chance
+        self.made += 1
+        name = f"work-{self.made}"
+        kind = chance.choice(TYPES)
+        spec = WorkloadSpec(
+            name=name,
+            type=kind,
+            project=chance.choice(PROJECTS),
+            resources=self._resources(kind),
+            commands=self._commands(kind),
+            nodes=chance.choice((1, 1, 1, 2, 2, 3, 4, 6)),
+            env={"WORK": name},
+            priority=chance.choice((0, 0, 0, 1, 5, 10)),
+            max_duration_ms=self._duration() if chance.random() < 0.15 else 0,
+            grace_ms=chance.choice((0, 1_000, 10_000)),
+            flex=chance.choice(tuple(Flex)),
+            policy=self._policy(),
+        )
+        if chance.random() > WRONG:
+            spec = self._possible(spec)
+        spec = self._place(tenant, spec)
+        if kind is WorkloadType.SERVICE and chance.random() < 0.6:
+            spec = replace(spec, counters="llamacpp", ports={"http": 0})
+        secrets = {"SECRET": f"secret of {name}"} if chance.random() < 0.2 else {}
+        return spec, secrets
+
+    def _possible(self, spec: WorkloadSpec) -> WorkloadSpec:
+        """Ask for no more than the largest site has (its power may still never carry it)."""
+        need = spec.resources
+        nodes, hardware = self.ground.largest(need.accelerator)
+        room = replace(
+            need,
+            accelerators=min(need.accelerators, hardware.accelerators),
+            cpu_milli=min(need.cpu_milli, hardware.cpu_milli),
+            memory_mb=min(need.memory_mb, hardware.memory_mb),
+        )
+        return replace(spec, resources=room, nodes=max(1, min(spec.nodes, nodes // 2)))
+
+    def _place(self, tenant: str, spec: WorkloadSpec) -> WorkloadSpec:
+        chance = self.chance
+        if chance.random() < 0.1:
+            spec = replace(spec, site=self.ground.site_with(chance, spec.resources.accelerator))
+        if chance.random() < WRONG / 2:
+            spec = replace(spec, site=SiteId("nowhere"))
+        reserved = [one.id for one in self.ground.contracts if one.tenant == tenant and one.kind == "reserved"]
+        if reserved and chance.random() < 0.2:
+            spec = replace(spec, contract=reserved[0])
+        return spec
+
+    def _duration(self) -> int:
+        length = self.middle_ms * math.exp(self.chance.gauss(0.0, 1.1))
+        return max(1_000, min(self.most_ms, round(length / 100) * 100))
+
+    def _commands(self, kind: WorkloadType) -> tuple[str, ...]:
+        chance = self.chance
+        trap = ("trap '' TERM",) if chance.random() < 0.05 else ()
+        if kind is not WorkloadType.JOB and chance.random() < 0.85:
+            return (*trap, FOREVER)
+        code = chance.choice((0, 0, 0, 0, 0, 0, 0, 1, 3, 137))
+        return (*trap, f"sleep {self._duration() / 1000}", *((f"exit {code}",) if code else ()))
+
+    def _resources(self, kind: WorkloadType) -> Resources:
+        chance = self.chance
+        model, most = chance.choice(self.ground.models())
+        cpu = chance.choice((0, 100, 1_000, 1_000, 3_000))
+        memory = chance.choice((0, 100, 1_000, 4_000))
+        if kind is not WorkloadType.CLUSTER and chance.random() < 0.1:
+            return Resources("", 0, max(cpu, 100), memory)
+        count = chance.choice((1, 1, 2, most, most)) if chance.random() > WRONG else most + 1
+        if kind is WorkloadType.CLUSTER and chance.random() < 0.5:
+            count = 0
+        return Resources(model if count or chance.random() < 0.5 else "", count, cpu, memory)
+
+    def _policy(self) -> PolicyRef:
+        chance = self.chance
+        draw = chance.random()
+        if draw < 0.55:
+            return PolicyRef()
+        if draw < 0.58:
+            return PolicyRef(countries=("US",))
+        if draw < 0.90:
+            there = [site.country for site in self.ground.estate.sites if site.country]
+            named = {chance.choice(there), chance.choice(COUNTRIES)} if chance.random() < 0.85 else {chance.choice(COUNTRIES)}
+            return PolicyRef(countries=tuple(sorted(named)))
+        return PolicyRef(profile=chance.choice(("public", "nordic-only", "uk-only", "eea-only")))
+
+
+def is_endless(spec: WorkloadSpec) -> bool:
+    """Whether it runs until it is told to stop."""
+    return FOREVER in spec.commands
+
+
+SHORT_MS = (90_000, 15 * MS_PER_MINUTE)
+LONG_MS = (25 * MS_PER_MINUTE, 10 * MS_PER_HOUR)

@@ -1,0 +1,349 @@
+"""One world from a seed: an estate, its people, its engines and its faults, in simulated time, event by event."""
+
+import heapq
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from pathlib import Path
+from random import Random
+
+from headrace.control import SYSTEM
+from headrace.core import commands as c
+from headrace.core.authority import Role
+from headrace.core.codec import from_normalised
+from headrace.core.errors import HeadraceError, ProblemCode
+from headrace.core.estate import Estate
+from headrace.core.fleet import compile_fleet
+from headrace.core.ids import PlacementId, WorkloadId
+from headrace.core.scheduling.explain import explain
+from headrace.core.scheduling.proposal import Plan
+from headrace.core.units import MS_PER_DAY
+from headrace.core.workload import State
+from headrace.engines.fake import FakeEngine
+from headrace.journal.keys import Keys
+from headrace.ports import StartOrder
+from headrace.sim.checkers import Checkers
+from headrace.sim.clients import Request, submission
+from headrace.sim.clock import TrueClock, WallClock
+from headrace.sim.estates import make_ground
+from headrace.sim.faults import Crash, RemoteEngine, Switches
+from headrace.sim.heads import HeadKeeper
+from headrace.sim.mischief import Mischief
+from headrace.sim.people import People
+from headrace.sim.plant import JournalUnavailable, Plant, Unavailable, Witness
+from headrace.sim.script import LONG, Scale, Step, write_script
+from headrace.sim.work import LONG_MS, SHORT_MS, SpecMaker
+
+FIRST_DAY_MS = 1_767_225_600_000
+"""The beginning of 2026."""
+RETRY_MS = (1_000, 40_000)
+RESTART_MS = (500, 90_000)
+
+
+class Simulation:
+    """Everything that a seed makes. ``run`` plays the script; :mod:`headrace.sim.rest` brings it to rest."""
+
+    def __init__(self, seed: int, scale: Scale, folder: Path) -> None:
+        self.seed, self.scale = seed, scale
+        root = Random(seed)
+        # Children by the order of their making: what one draws leaves the others as they are.
+        ground_chance, work_chance, script_chance, people_chance, fault_chance, plant_chance, self.chance = (
+            Random(root.getrandbits(64)) for _ in range(7)
+        )
+        is_long = scale is LONG or scale.length_ms > MS_PER_DAY
+        self.start_ms = FIRST_DAY_MS + root.randrange(365) * MS_PER_DAY + root.randrange(MS_PER_DAY)
+        self.true = TrueClock(self.start_ms)
+        self.wall = WallClock(self.true)
+        self.switches = Switches()
+        rate = root.choice((1_000, 1_000, 999, 1_002))
+        self.engine = FakeEngine(self.true, heartbeat_ms=scale.heartbeat_ms, seed=root.getrandbits(32))
+        self.engine.faults.rate_permille = rate
+        keys = Keys(root.randbytes(32), root.randbytes(32))
+        self.checkers = Checkers()
+        self.witness = Witness(self.checkers, HeadKeeper(keys.public))
+        remote = RemoteEngine(self.engine, self.switches, self._ordered)
+        path = folder / "journal.sqlite"
+        self.plant = Plant(path, keys, self.wall, remote, plant_chance, self.witness, scale.meter_every_ms)
+        self.plant.on_answer = self._answered
+        ground = make_ground(ground_chance, self.start_ms, is_long=is_long)
+        maker = SpecMaker(work_chance, ground, *(LONG_MS if is_long else SHORT_MS))
+        self.people = People(people_chance, ground, maker, self.start_ms)
+        self.mischief = Mischief(self, fault_chance)
+        self.plant.alter = self.mischief.alter
+        self.steps = write_script(script_chance, scale)
+        self.ask_again = 0
+        self.is_resting = False
+        self._heap: list[tuple[int, int, Callable[[], None]]] = []
+        self._count = 0
+        self._round_ms: int | None = None
+        self._on_answer: dict[int, Callable[[Request, c.Reply], None]] = {}
+        self._requests: list[Request] = []
+
+    # -- time ------------------------------------------------------------------------------------------------------
+
+    def later(self, delay_ms: int, what: Callable[[], None]) -> None:
+        """Have something happen after a while."""
+        self._count += 1
+        heapq.heappush(self._heap, (self.true.at_ms + delay_ms, self._count, what))
+
+    def run_until(self, end_ms: int, enough: Callable[[], bool] = lambda: False) -> None:
+        """Let everything happen that is due by ``end_ms``, or until it is ``enough``."""
+        while self._heap and self._heap[0][0] <= end_ms and not enough():
+            at_ms, _, what = heapq.heappop(self._heap)
+            self.true.at_ms = max(self.true.at_ms, at_ms)
+            self._guarded(what)
+        if not enough():
+            self.true.at_ms = max(self.true.at_ms, end_ms)
+
+    def _guarded(self, what: Callable[[], None]) -> None:
+        try:
+            what()
+        except Crash:
+            self._died()
+        except JournalUnavailable:
+            self._lost()
+        except Unavailable:
+            return
+
+    def run(self) -> None:
+        """Play the script to its end."""
+        self._guarded(self.boot)
+        self._prepare()
+        for step in sorted(self.steps, key=lambda one: (one.at_ms, one.kind, one.what)):
+            self.later(step.at_ms, self._step(step))
+        self._tick()
+        self.run_until(self.start_ms + self.scale.length_ms)
+
+    def _prepare(self) -> None:
+        people = self.people
+        self.ask(people.token(Role.OPERATOR_ADMIN, None), self._token_of(Role.OPERATOR_ADMIN, None))
+        self.ask(people.documents())
+        for tenant in people.ground.tenants:
+            self.ask(people.token(Role.TENANT_ADMIN, tenant.id), self._token_of(Role.TENANT_ADMIN, tenant.id))
+        self._guarded(self.commit)
+
+    def _token_of(self, role: Role, tenant: str | None) -> Callable[[Request, c.Reply], None]:
+        def hold(_request: Request, reply: c.Reply) -> None:
+            if isinstance(reply, c.Named):
+                self.people.hold_token(role, tenant, reply.name)
+
+        return hold
+
+    def _step(self, step: Step) -> Callable[[], None]:
+        if step.kind == "fault":
+            return lambda: self.mischief.happen(step.what)
+        if step.kind == "submit":
+            return lambda: self._submit(step.size)
+        if step.what == "explain":
+            return self._explain
+        return lambda: self._act(step.what)
+
+    def _submit(self, size: int) -> None:
+        request, items = self.people.submit(size)
+
+        def made(_request: Request, reply: c.Reply) -> None:
+            if isinstance(reply, c.Submitted):
+                specs = [spec for spec, _ in items]
+                self.people.workloads.extend(zip(reply.workloads, specs, strict=True))
+
+        self.ask(request, made)
+
+    def _act(self, what: str) -> None:
+        request = self.people.act(what, self.true.at_ms)
+        if request is not None:
+            self.ask(request, self._after(what))
+
+    def _after(self, what: str) -> Callable[[Request, c.Reply], None]:
+        def done(_request: Request, reply: c.Reply) -> None:
+            if what == "token" and isinstance(reply, c.Named):
+                self.people.tokens.append(reply.name)
+            elif what == "invoice" and isinstance(reply, tuple):
+                self.people.invoices.extend(str(number) for number in reply)
+            elif what == "estate":
+                self._see_estate()
+
+        return done
+
+    def _see_estate(self) -> None:
+        """The operator looks at what the estate is now."""
+        control = self.plant.control
+        if control is not None:
+            document = control.world.state.documents[f"estate/{self.people.ground.estate.operator.id}"]
+            estate = from_normalised("estate", document)
+            if isinstance(estate, Estate):
+                self.people.ground.estate = estate
+
+    def _explain(self) -> None:
+        control = self.plant.control
+        if not self.people.workloads or control is None or not self.plant.is_up or control.broken is not None:
+            return
+        ident, _ = self.chance.choice(self.people.workloads)
+        if control.has_pending:
+            self.commit()
+        work = control.world.state.workloads[WorkloadId(ident)]
+        if work.state in (State.QUEUED, State.REFUSED):
+            line = explain(control.world.snapshot(control.now_ms()), work.id).line
+            self.checkers.explanation.explained(ident, line)
+
+    # -- requests --------------------------------------------------------------------------------------------------
+
+    def ask(self, request: Request, then: Callable[[Request, c.Reply], None] | None = None) -> None:
+        """A client asks; when there is no answer it asks again, by the same key."""
+        if then is not None:
+            self._on_answer[id(request)] = then
+            self._requests.append(request)
+        self._send(request)
+
+    def _send(self, request: Request) -> None:
+        try:
+            self.plant.handle(request)
+        except Unavailable:
+            self._again([request])
+            return
+        except Crash:
+            # It was decided, and waits with the others.
+            self._died()
+            return
+        if self.chance.random() < 0.6:
+            self.commit()
+        self._plan_round(self.chance.randint(20, 400))
+
+    def commit(self) -> None:
+        """Commit what was decided; a failed commit is dealt with."""
+        self._guarded(self.plant.commit)
+
+    def _again(self, requests: list[Request]) -> None:
+        for request in requests:
+            self.later(self.chance.randint(*RETRY_MS), self._sender(request))
+
+    def _sender(self, request: Request) -> Callable[[], None]:
+        return lambda: self._send(request)
+
+    def _answered(self, request: Request, reply: c.Reply) -> None:
+        then = self._on_answer.pop(id(request), None)
+        if then is not None:
+            then(request, reply)
+        if self.ask_again and request.key and request.what in ("Submit", "IssueToken", "Stop", "Pause", "SetNodes"):
+            self.ask_again -= 1
+            self.switches.fired["duplicate-request"] += 1
+            again = replace(request, same_as=request, acts=False, made=None)
+            self.later(self.chance.randint(0, 20 * 60_000), self._sender(again))
+
+    def reuse_key(self) -> None:
+        """A client asks for something else by a key that it used before."""
+        used = [one for one in self.witness.notebook.answered if one.what == "Submit"]
+        if used:
+            first = self.chance.choice(used)
+            tenant = first.made[0].rpartition("-")[0] if first.made else ""
+            spec, values = self.people.maker.make(tenant)
+            request = submission(first.caller, self.people.ground.tenants[0].id, ((spec, values),), first.key)
+            if tenant == self.people.ground.tenants[0].id:
+                request.expect = ProblemCode.IDEMPOTENCY_MISMATCH
+                self.ask(request)
+
+    # -- the plant -------------------------------------------------------------------------------------------------
+
+    def boot(self) -> None:
+        """Start a control plane; when it does not come up, again later."""
+        try:
+            self.plant.boot()
+        except HeadraceError as error:
+            if error.problem.code not in (ProblemCode.JOURNAL_UNAVAILABLE, ProblemCode.ENGINE_UNAVAILABLE):
+                raise
+            self._died()
+            return
+        self._plan_round(0)
+
+    def _died(self) -> None:
+        self._again(self.plant.die())
+        self.later(self.chance.randint(*RESTART_MS), self.boot)
+
+    def _lost(self) -> None:
+        """A commit failed: clients get no answer, and the world is taken anew from the store."""
+        self._again(self.plant.unanswered())
+        self.later(self.chance.randint(500, 5_000), self._recover)
+
+    def _recover(self) -> None:
+        if self.plant.control is None:
+            return
+        if self.plant.recover():
+            self._plan_round(0)
+        else:
+            self.later(self.chance.randint(1_000, 60_000), self._recover)
+
+    def _tick(self) -> None:
+        """Now and then, whatever happens."""
+        self._plan_round(0)
+        self._tokens()
+        self.later(self.scale.tick_ms, self._tick)
+
+    def _tokens(self) -> None:
+        """Replicas are asked for their counters, each answer a batch; the last batch may come again."""
+        control = self.plant.control
+        if control is None or control.broken is not None or not self.plant.is_up:
+            return
+        state, now_ms = control.world.state, control.now_ms()
+        for placement in list(state.placements.values()):
+            if not placement.started_ms or not state.workloads[placement.workload].spec.counters:
+                continue
+            count = (now_ms - placement.started_ms) // 1_000
+            one = c.RecordTokens(placement.id, placement.token_batches, 3 * count, count)
+            control.execute(SYSTEM, one)
+            if self.chance.random() < 0.2:
+                control.execute(SYSTEM, one)
+
+    def _plan_round(self, delay_ms: int) -> None:
+        at_ms = self.true.at_ms + delay_ms
+        if self._round_ms is None or at_ms < self._round_ms:
+            self._round_ms = at_ms
+            self.later(delay_ms, lambda: self._round(at_ms))
+
+    def _round(self, at_ms: int) -> None:
+        if at_ms != self._round_ms:
+            return  # Another round came before, and planned the next.
+        self._round_ms = None
+        control = self.plant.control
+        if control is None or not self.plant.is_up or control.broken is not None:
+            return
+        self.plant.round()
+        self._plan_next()
+
+    def _plan_next(self) -> None:
+        """When the next round is worth it: something of an engine is due, or of the control plane."""
+        latency = self.chance.randint(*self.scale.latency_ms)
+        due = self.engine.next_due_ms()
+        if due is not None:
+            self._plan_round(max(due - self.true.at_ms, 0) + latency)
+        control = self.plant.control
+        if control is None:
+            return
+        if self.plant.is_busy():
+            wait = self.plant.next_ms() - control.now_ms()
+            self._plan_round(wait if control.world.unsettled else latency // 10)
+        elif control.world.queue:
+            self._plan_round(self.plant.next_ms() - control.now_ms() + latency)
+
+    def adopt(self, proposal: Plan) -> None:
+        """A plan arrives late."""
+        control = self.plant.control
+        if control is not None and self.plant.is_up and control.broken is None:
+            self.plant.adopt(proposal)
+            self.commit()
+            self._plan_round(100)
+
+    # -- what others ask -------------------------------------------------------------------------------------------
+
+    def _ordered(self, order: StartOrder) -> None:
+        """An order reaches an engine: its secrets must be those of its workload, its user its tenant's alone."""
+        self.checkers.isolation.uid_seen(order.tenant, order.tenant_uid)
+        secret = order.env.get("SECRET")
+        if secret is not None and secret != f"secret of {order.env['WORK']}":
+            self.witness.found(6, order.placement, f"{order.env['WORK']} was given {secret!r}", "secret")
+
+    def node_ids(self) -> Iterator[str]:
+        """Names of the nodes."""
+        yield from compile_fleet(self.people.ground.estate).node_ids
+
+    def live_placements(self) -> list[tuple[PlacementId, str]]:
+        """Placements that have not ended, with their nodes' site."""
+        control = self.plant.control
+        return [] if control is None else [(one.id, one.site) for one in control.world.state.placements.values()]

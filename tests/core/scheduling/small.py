@@ -1,0 +1,289 @@
+"""A small world for scheduler tests: an estate, workloads, placements, and the snapshot that they make.
+
+The use of nodes and power is recomputed here from the placements, with sums of its own.
+"""
+
+from collections.abc import Iterable
+from dataclasses import dataclass, field, replace
+
+import numpy as np
+
+from headrace.core.authority import Verdict
+from headrace.core.contracts import Contract
+from headrace.core.estate import Block, Connection, Estate, NodeGroup, Operator, PowerElement, Site
+from headrace.core.fleet import Fleet, compile_fleet
+from headrace.core.ids import (
+    ContractId,
+    OperatorId,
+    PlacementId,
+    PlanId,
+    ProjectId,
+    SiteId,
+    TenantId,
+    WorkloadId,
+)
+from headrace.core.scheduling.proposal import Plan, ProposedPlacement
+from headrace.core.scheduling.snapshot import Snapshot
+from headrace.core.sovereignty.plain import PlainPolicies, decide_place
+from headrace.core.workload import (
+    EndReason,
+    Flex,
+    Placement,
+    PolicyRef,
+    RankPlace,
+    Resources,
+    State,
+    Workload,
+    WorkloadSpec,
+    WorkloadType,
+)
+
+OPERATOR = Operator(OperatorId("op"), "Op", "NO", "Europe/Oslo", "NOK")
+ACME = TenantId("acme")
+START_MS = 1_750_000_000_000
+
+
+def group(
+    ident: str = "g", hardware: str = "lab", racks: int = 1, per_rack: int = 4, rack_w: int = 0
+) -> NodeGroup:
+    return NodeGroup(ident, hardware, racks, per_rack, rack_w)
+
+
+def site(
+    ident: str,
+    *groups: NodeGroup,
+    country: str = "NO",
+    power_w: int = 1_000_000,
+    feed_w: int = 0,
+    price: int = 1_000,
+    commissioned: str = "2025-01-01",
+    dedicated_to: TenantId | None = None,
+) -> Site:
+    """A site with one block (and, with ``feed_w``, a feed over it); PUE 1, so that limits read as they are written."""
+    feeds = (PowerElement("feed-a", "feed", feed_w),) if feed_w else ()
+    block = Block("b", groups, "feed-a" if feed_w else "", 0, commissioned, commissioned)
+    return Site(
+        SiteId(ident),
+        country,
+        "Europe/Oslo",
+        Connection(power_w),
+        1_000,
+        20,
+        price,
+        "NOK",
+        dedicated_to=dedicated_to,
+        power=feeds,
+        blocks=(block,),
+    )
+
+
+def fleet_of(*sites: Site) -> Fleet:
+    return compile_fleet(Estate(OPERATOR, sites))
+
+
+def contract(tenant: TenantId = ACME, **changes: object) -> Contract:
+    base = Contract(ContractId(f"{tenant}-demand"), tenant, PlanId("p"))
+    return replace(base, **changes)  # type: ignore[arg-type]
+
+
+@dataclass
+class World:
+    """Workloads and placements on a fleet; what the tests change directly, unlike the product's."""
+
+    fleet: Fleet
+    contracts: list[Contract] = field(default_factory=lambda: [contract()])
+    now_ms: int = START_MS
+    seq: int = 0
+    workloads: dict[WorkloadId, Workload] = field(default_factory=dict)
+    placements: dict[PlacementId, Placement] = field(default_factory=dict)
+    closed: set[str] = field(default_factory=set)
+    limits_w: dict[str, int] = field(default_factory=dict)
+
+    def submit(
+        self,
+        kind: str = "job",
+        nodes: int = 1,
+        gpus: int = 1,
+        *,
+        model: str = "lab",
+        cpu_milli: int = 0,
+        memory_mb: int = 0,
+        tenant: TenantId = ACME,
+        priority: int = 0,
+        flex: Flex = Flex.FIRM,
+        max_duration_ms: int = 0,
+        countries: tuple[str, ...] = (),
+        at: str = "",
+        named: str = "",
+        not_before_ms: int = 0,
+    ) -> Workload:
+        self.seq += 1
+        spec = WorkloadSpec(
+            name=f"w{self.seq}",
+            type=WorkloadType(kind),
+            project=ProjectId("main"),
+            resources=Resources(model, gpus, cpu_milli, memory_mb),
+            commands=("true",),
+            nodes=nodes,
+            priority=priority,
+            flex=flex,
+            max_duration_ms=max_duration_ms,
+            policy=PolicyRef(countries=countries),
+            site=SiteId(at) if at else None,
+            contract=ContractId(named) if named else None,
+        )
+        workload = Workload(
+            WorkloadId(f"{tenant}-{self.seq}"),
+            tenant,
+            spec,
+            self.now_ms,
+            self.seq,
+            since_ms=self.now_ms,
+            not_before_ms=not_before_ms,
+        )
+        self.workloads[workload.id] = workload
+        return workload
+
+    def place(self, proposal: ProposedPlacement) -> Placement:
+        """Make a placement as proposed: it runs at once."""
+        self.seq += 1
+        workload = self.workloads[proposal.workload]
+        workload.attempt += 1
+        placement = Placement(
+            PlacementId(f"{workload.id}.{workload.attempt}"),
+            workload.id,
+            workload.tenant,
+            proposal.site,
+            proposal.ranks,
+            self.now_ms,
+            self.seq,
+            "",
+            started_ms=self.now_ms,
+        )
+        workload.placement, workload.state, workload.since_ms = placement.id, State.RUNNING, self.now_ms
+        self.placements[placement.id] = placement
+        return placement
+
+    def run(self, workload: Workload, *where: tuple[str, int]) -> Placement:
+        """Let ``workload`` run on nodes with masks of accelerators."""
+        need = workload.spec.resources
+        ranks = tuple(RankPlace(node, mask, need.cpu_milli, need.memory_mb) for node, mask in where)
+        return self.place(ProposedPlacement(workload.id, SiteId(where[0][0].split("/")[0]), ranks))
+
+    def stop(self, placement: Placement, reason: EndReason = EndReason.PREEMPTED) -> None:
+        placement.stop_reason, placement.stop_since_ms = reason, self.now_ms
+        self.workloads[placement.workload].state = State.STOPPING
+
+    def end(self, placement: Placement) -> None:
+        """Its processes are gone: preempted work is queued again, other work has succeeded."""
+        del self.placements[placement.id]
+        workload = self.workloads[placement.workload]
+        preempted = placement.stop_reason is EndReason.PREEMPTED
+        workload.state = State.QUEUED if preempted else State.SUCCEEDED
+        workload.placement, workload.since_ms = None, self.now_ms
+
+    def adopt(self, plan: Plan) -> None:
+        for proposal in plan.placements:
+            self.place(proposal)
+        for eviction in plan.evictions:
+            self.stop(self.placements[eviction.placement])
+
+    def power_w(self) -> list[int]:
+        """What is below each element can draw, node by node."""
+        total = [0] * len(self.fleet.power_ids)
+        used: dict[str, list[int]] = {}
+        for placement in self.placements.values():
+            for rank in placement.ranks:
+                used.setdefault(rank.node, []).append(rank.accelerators)
+        for index, node in enumerate(self.fleet.node_ids):
+            hardware = self.fleet.hardware[self.fleet.node_hardware[index]]
+            watts = hardware.node_watts(sum(used.get(node, [])), node in used)
+            for element in self.fleet.path(int(self.fleet.node_leaf[index])):
+                total[element] += watts
+        return total
+
+    def limit_w(self) -> list[int]:
+        limits = [int(limit) for limit in self.fleet.power_limit_w]
+        for name, limit in self.limits_w.items():
+            limits[self.fleet.power_index[name]] = limit  # type: ignore[index]
+        return limits
+
+    def held(self) -> dict[ContractId, int]:
+        held: dict[ContractId, int] = {}
+        for placement in self.placements.values():
+            workload = self.workloads[placement.workload]
+            index, need = self.fleet.site_index[placement.site], workload.spec.resources
+            paid = self.contract_for(workload.tenant, index, need.accelerator, workload.spec.contract)
+            if paid is not None:
+                held[paid.id] = held.get(paid.id, 0) + sum(rank.accelerators for rank in placement.ranks)
+        return held
+
+    def contract_for(
+        self, tenant: TenantId, index: int, model: str, named: ContractId | None
+    ) -> Contract | None:
+        for one in self.contracts:
+            covers = one.tenant == tenant and named in (None, one.id) and one.model in ("", model)
+            if covers and one.site in (None, self.fleet.sites[index].id):
+                return one
+        return None
+
+    def place_verdict(self, tenant: TenantId, policy: PolicyRef, index: int) -> Verdict:
+        return decide_place(PlainPolicies(), tenant, policy, self.fleet.sites[index])
+
+    def snapshot(self) -> Snapshot:
+        count = len(self.fleet.node_ids)
+        mask, cpu, memory, ranks = (np.zeros(count, np.int64) for _ in range(4))
+        for placement in self.placements.values():
+            for rank in placement.ranks:
+                index = self.fleet.node_index[rank.node]  # type: ignore[index]
+                assert not mask[index] & rank.mask, f"{rank.node} gave an accelerator twice"
+                mask[index] |= rank.mask
+                cpu[index] += rank.cpu_milli
+                memory[index] += rank.memory_mb
+                ranks[index] += 1
+        return Snapshot(
+            version=self.seq,
+            now_ms=self.now_ms,
+            fleet=self.fleet,
+            node_open=np.array([node not in self.closed for node in self.fleet.node_ids], dtype=np.bool_),
+            node_mask=mask.astype(np.uint64),
+            node_cpu_milli=cpu,
+            node_memory_mb=memory,
+            node_ranks=ranks.astype(np.int32),
+            power_w=np.array(self.power_w(), dtype=np.int64),
+            power_limit_w=np.array(self.limit_w(), dtype=np.int64),
+            queue=self.queue(),
+            workloads=self.workloads,
+            placements=self.placements,
+            place_verdict=self.place_verdict,
+            contract_for=self.contract_for,
+            contract_held=self.held(),
+        )
+
+    def queue(self) -> list[Workload]:
+        waiting = [workload for workload in self.workloads.values() if workload.state is State.QUEUED]
+        return sorted(waiting, key=lambda workload: workload.submitted_seq)
+
+
+def placed(plan: Plan) -> list[str]:
+    """The workloads that a plan places, in its order."""
+    return [str(proposal.workload) for proposal in plan.placements]
+
+
+def nodes_of(plan: Plan, workload: Workload) -> list[str]:
+    """The nodes that a plan gives a workload, as the part after the block: ``g-0-3``."""
+    return [
+        rank.node.split("/")[-1]
+        for proposal in plan.placements
+        if proposal.workload == workload.id
+        for rank in proposal.ranks
+    ]
+
+
+def evicted(plan: Plan) -> list[str]:
+    """The workloads whose placements a plan evicts."""
+    return [str(eviction.placement).rsplit(".", 1)[0] for eviction in plan.evictions]
+
+
+def ids(workloads: Iterable[Workload]) -> list[str]:
+    return [str(workload.id) for workload in workloads]

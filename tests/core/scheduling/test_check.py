@@ -1,0 +1,437 @@
+"""The independent check of a plan: every kind of broken plan is found, and found as what it is."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import pytest
+
+from headrace.core.authority import Verdict
+from headrace.core.contracts import Contract
+from headrace.core.estate import Block, Connection, NodeGroup, PowerElement, Site
+from headrace.core.fleet import Fleet
+from headrace.core.hardware import CATALOGUE
+from headrace.core.ids import ContractId, PlacementId, PlanId, ProjectId, SiteId, TenantId, WorkloadId
+from headrace.core.scheduling.check import PROMISES, Violation, check
+from headrace.core.scheduling.proposal import Eviction, Plan, ProposedPlacement
+from headrace.core.scheduling.snapshot import Snapshot
+from headrace.core.workload import (
+    Flex,
+    Placement,
+    PolicyRef,
+    RankPlace,
+    Resources,
+    State,
+    Workload,
+    WorkloadSpec,
+    WorkloadType,
+)
+
+NOW_MS = 1_767_225_600_000
+"""2026-01-01 in UTC."""
+ACME, BETA = TenantId("acme"), TenantId("beta")
+LAB, H100 = CATALOGUE["lab"], CATALOGUE["h100-8"]
+
+
+def lab_block(ident: str, racks: int = 2, **changes: Any) -> Block:
+    """Return a commissioned block of racks with two lab nodes each."""
+    group = NodeGroup("g", "lab", racks, 2)
+    return replace(Block(ident, (group,), delivered="2025-01-01", commissioned="2025-01-01"), **changes)
+
+
+def site(ident: str, country: str, *blocks: Block, **changes: Any) -> Site:
+    """Return a site with room for all it has."""
+    made = Site(
+        SiteId(ident), country, "UTC", Connection(1_000_000), 1_200, 30, 500_000, "NOK", blocks=blocks
+    )
+    return replace(made, **changes)
+
+
+SITES = (
+    site(
+        "north",
+        "NO",
+        lab_block("a", fed_by="feed"),
+        lab_block("later", commissioned="2026-01-02"),
+        lab_block("undated", commissioned=""),
+        Block("big", (NodeGroup("g", "h100-8"),), commissioned="2025-01-01"),
+        power=(PowerElement("feed", "feed", 100_000),),
+    ),
+    site("south", "GB", lab_block("b")),
+    site("somewhere", "", lab_block("c")),
+    site("own", "NO", lab_block("d"), dedicated_to=BETA),
+)
+NODES = 4 * 3 + 1 + 4 + 4 + 4
+
+
+def contract(**changes: Any) -> Contract:
+    """Return a contract of the tenant that covers everything."""
+    return replace(Contract(ContractId("acme-all"), ACME, PlanId("list")), **changes)
+
+
+def spec(
+    nodes: int = 1, accelerators: int = 2, cpu: int = 1_000, memory: int = 1_000, **changes: Any
+) -> WorkloadSpec:
+    """Return a job for lab nodes."""
+    resources = Resources("lab" if accelerators else "", accelerators, cpu, memory)
+    made = WorkloadSpec("job", WorkloadType.JOB, ProjectId("p"), resources, ("true",), nodes)
+    return replace(made, **changes)
+
+
+def queued(ident: str = "acme-1", of: WorkloadSpec | None = None, **changes: Any) -> Workload:
+    """Return a queued workload."""
+    made = Workload(WorkloadId(ident), ACME, of or spec(), NOW_MS - 1_000, 5)
+    for name, value in changes.items():
+        setattr(made, name, value)
+    return made
+
+
+def rank(node: str = "north/a/g-0-0", mask: int = 0b0011, cpu: int = 1_000, memory: int = 1_000) -> RankPlace:
+    """Return a rank on a node."""
+    return RankPlace(node, mask, cpu, memory)
+
+
+def running(ident: str, of: WorkloadSpec, *ranks: RankPlace, at: str = "north") -> tuple[Workload, Placement]:
+    """Return a workload that runs, and its placement."""
+    placement = PlacementId(f"{ident}.1")
+    workload = queued(ident, of, state=State.RUNNING, placement=placement)
+    made = Placement(placement, workload.id, ACME, SiteId(at), ranks, NOW_MS - 500, 7, "v")
+    return workload, made
+
+
+def snapshot(
+    *workloads: Workload,
+    live: tuple[tuple[Workload, Placement], ...] = (),
+    sites: tuple[Site, ...] = SITES,
+    closed: tuple[int, ...] = (),
+    sold: Contract | None = None,
+    no_contract: bool = False,
+) -> Snapshot:
+    """Return a snapshot whose indexes are all empty: whoever reads one fails."""
+    nothing = np.zeros(0, dtype=np.int64)
+    narrow, small = nothing.astype(np.int32), nothing.astype(np.int16)
+    node_open = np.ones(64, dtype=np.bool_)
+    node_open[list(closed)] = False
+    everything = [*workloads, *(workload for workload, _ in live)]
+
+    def contract_for(
+        _tenant: TenantId, _site: int, _model: str, _named: ContractId | None
+    ) -> Contract | None:
+        return None if no_contract else sold or contract()
+
+    def place_verdict(*_: object) -> Verdict:
+        raise AssertionError("the check asks nobody for a verdict")
+
+    return Snapshot(
+        version=10,
+        now_ms=NOW_MS,
+        fleet=Fleet(
+            sites, (LAB, H100), [], {}, small, small, narrow, narrow, [], {}, narrow, small, nothing, []
+        ),
+        node_open=node_open,
+        node_mask=nothing.astype(np.uint64),
+        node_cpu_milli=nothing,
+        node_memory_mb=nothing,
+        node_ranks=narrow,
+        power_w=nothing,
+        power_limit_w=nothing,
+        queue=(),
+        workloads={workload.id: workload for workload in everything},
+        placements={placement.id: placement for _, placement in live},
+        place_verdict=place_verdict,
+        contract_for=contract_for,
+        contract_held={},
+    )
+
+
+def plan(*ranks: RankPlace, workload: str = "acme-1", at: str = "north", base: int = 10) -> Plan:
+    """Return a plan of one placement."""
+    return Plan(base, (ProposedPlacement(WorkloadId(workload), SiteId(at), ranks),))
+
+
+def both(first: Plan, second: Plan) -> Plan:
+    """Return a plan with the placements of two."""
+    return Plan(10, first.placements + second.placements)
+
+
+def evict(*placements: str, waiting: str = "acme-1") -> Plan:
+    """Return a plan of evictions alone."""
+    return Plan(10, (), tuple(Eviction(PlacementId(ident), WorkloadId(waiting)) for ident in placements))
+
+
+def limited(**limits: int) -> tuple[Site, ...]:
+    """Return one site in which one element is too tight for a node with two busy accelerators (650 W, 3 more idle)."""
+    rack = limits.get("rack", 0)
+    group = NodeGroup("g", "lab", 2, 2, rack_rating_w=rack)
+    block = Block("a", (group,), "feed", limits.get("block", 0), "2025-01-01", "2025-01-01")
+    power = (
+        PowerElement("feed", "feed", limits.get("feed", 9_000), "transformer"),
+        PowerElement("transformer", "transformer", limits.get("transformer", 9_000)),
+    )
+    connection = Connection(limits.get("connection", 9_000))
+    return (site("north", "NO", block, connection=connection, power=power),)
+
+
+# Two busy accelerators make of 200 W idle: 200 + 2 x 200 + 2 x 25 = 650 W. A rack has one idle node more: 850 W;
+# what is above it two more: 1,250 W, which a PUE of 1.2 makes 1,500 W at the meter.
+FITTING = limited(rack=850, block=1_250, feed=1_250, transformer=1_250, connection=1_500)
+FILLER = spec(type=WorkloadType.FILLER)
+CLUSTER = spec(type=WorkloadType.CLUSTER, accelerators=4)
+CPU_ONLY = spec(accelerators=0)
+TAKEN = running("acme-9", spec(), rank())
+ON_CPU = running("acme-9", CPU_ONLY, rank(mask=0))
+LEASE = running("acme-9", CLUSTER, rank(mask=0b1111))
+ENDED = (replace(TAKEN[0], state=State.SUCCEEDED, placement=None), TAKEN[1])
+RESERVED = contract(kind="reserved", model="lab", accelerators=3)
+
+Case = tuple[str, Snapshot, Plan]
+
+BROKEN: dict[str, Case] = {
+    "a workload that is not there": ("unknown-workload", snapshot(), plan(rank())),
+    "a finished workload": ("not-queued", snapshot(queued(state=State.SUCCEEDED)), plan(rank())),
+    "a running workload": ("not-queued", snapshot(queued(state=State.RUNNING)), plan(rank())),
+    "one workload twice": (
+        "placed-twice",
+        snapshot(queued()),
+        both(plan(rank()), plan(rank("north/a/g-0-1"))),
+    ),
+    "a workload that backs off": ("backing-off", snapshot(queued(not_before_ms=NOW_MS + 1)), plan(rank())),
+    "half a gang": ("rank-count", snapshot(queued(of=spec(2))), plan(rank())),
+    "a rank too many": ("rank-count", snapshot(queued()), plan(rank(), rank("north/a/g-0-1"))),
+    "two ranks on one node": (
+        "node-twice",
+        snapshot(queued(of=spec(2))),
+        plan(rank(), rank(mask=0b1100)),
+    ),
+    "a node of another site": ("node-elsewhere", snapshot(queued()), plan(rank("south/b/g-0-0"))),
+    "a site that is not there": ("unknown-site", snapshot(queued()), plan(rank(), at="nowhere")),
+    "a group that is not there": ("unknown-node", snapshot(queued()), plan(rank("north/a/h-0-0"))),
+    "a rack that is not there": ("unknown-node", snapshot(queued()), plan(rank("north/a/g-2-0"))),
+    "a node past the rack's end": ("unknown-node", snapshot(queued()), plan(rank("north/a/g-0-2"))),
+    "a node by another spelling": ("unknown-node", snapshot(queued()), plan(rank("north/a/g-0-00"))),
+    "a node by no node's name": ("unknown-node", snapshot(queued()), plan(rank("north"))),
+    "a block of tomorrow": ("not-commissioned", snapshot(queued()), plan(rank("north/later/g-0-0"))),
+    "a block without a day": ("not-commissioned", snapshot(queued()), plan(rank("north/undated/g-0-0"))),
+    "a node that drains": ("node-closed", snapshot(queued(), closed=(3,)), plan(rank("north/a/g-1-1"))),
+    "another model": ("model", snapshot(queued()), plan(rank("north/big/g-0-0"))),
+    "too few accelerators": ("accelerator-count", snapshot(queued()), plan(rank(mask=0b0001))),
+    "too many accelerators": ("accelerator-count", snapshot(queued()), plan(rank(mask=0b0111))),
+    "accelerators unasked for": ("accelerator-count", snapshot(queued(of=CPU_ONLY)), plan(rank(mask=0b0001))),
+    "a fifth accelerator of four": ("accelerator-beyond", snapshot(queued()), plan(rank(mask=0b10001))),
+    "accelerators that run another": (
+        "accelerator-taken",
+        snapshot(queued(), live=(TAKEN,)),
+        plan(rank(mask=0b0110)),
+    ),
+    "accelerators taken in the plan": (
+        "accelerator-taken",
+        snapshot(queued(), queued("acme-2")),
+        both(plan(rank()), plan(rank(), workload="acme-2")),
+    ),
+    "fewer processors than asked": ("share-short", snapshot(queued()), plan(rank(cpu=999))),
+    "less memory than asked": ("share-short", snapshot(queued()), plan(rank(memory=999))),
+    "more processors than there are": (
+        "cpu",
+        snapshot(queued(of=spec(cpu=3_001)), live=(TAKEN,)),
+        plan(rank(mask=0b1100, cpu=3_001)),
+    ),
+    "more memory than there is": (
+        "memory",
+        snapshot(queued(of=spec(memory=7_001)), live=(TAKEN,)),
+        plan(rank(mask=0b1100, memory=7_001)),
+    ),
+    "a rack over its rating": ("power", snapshot(queued(), sites=limited(rack=849)), plan(rank())),
+    "a block over its rating": ("power", snapshot(queued(), sites=limited(block=1_249)), plan(rank())),
+    "a feed over its rating": ("power", snapshot(queued(), sites=limited(feed=1_249)), plan(rank())),
+    "a feeder of the feed": ("power", snapshot(queued(), sites=limited(transformer=1_249)), plan(rank())),
+    "cooling over the connection": (
+        "power",
+        snapshot(queued(), sites=limited(connection=1_499)),
+        plan(rank()),
+    ),
+    "power that another draws": (
+        "power",
+        snapshot(
+            queued(), live=(running("acme-9", spec(), rank("north/a/g-1-0")),), sites=limited(feed=1_250)
+        ),
+        plan(rank()),
+    ),
+    "a country that is forbidden": (
+        "jurisdiction",
+        snapshot(queued(of=spec(policy=PolicyRef(countries=("GB", "SE"))))),
+        plan(rank()),
+    ),
+    "a profile that forbids": (
+        "jurisdiction",
+        snapshot(queued(of=spec(policy=PolicyRef("uk-only")))),
+        plan(rank()),
+    ),
+    "a profile that nobody declared": (
+        "jurisdiction",
+        snapshot(queued(of=spec(policy=PolicyRef("lunar")))),
+        plan(rank()),
+    ),
+    "a dedicated site": ("dedicated", snapshot(queued()), plan(rank("own/d/g-0-0"), at="own")),
+    "no contract": ("contract-absent", snapshot(queued(), no_contract=True), plan(rank())),
+    "another tenant's contract": (
+        "contract-absent",
+        snapshot(queued(), sold=contract(tenant=BETA)),
+        plan(rank()),
+    ),
+    "another site's contract": (
+        "contract-absent",
+        snapshot(queued(), sold=contract(site=SiteId("south"))),
+        plan(rank()),
+    ),
+    "another model's contract": (
+        "contract-absent",
+        snapshot(queued(), sold=contract(model="H100")),
+        plan(rank()),
+    ),
+    "a contract of tomorrow": (
+        "contract-absent",
+        snapshot(queued(), sold=contract(starts="2026-01-02")),
+        plan(rank()),
+    ),
+    "a contract that ended": (
+        "contract-absent",
+        snapshot(queued(), sold=contract(ends="2026-01-01")),
+        plan(rank()),
+    ),
+    "not the contract that was named": (
+        "contract-absent",
+        snapshot(queued(of=spec(contract=ContractId("other")))),
+        plan(rank()),
+    ),
+    "more than a contract holds": (
+        "contract-over-held",
+        snapshot(queued(), live=(TAKEN,), sold=RESERVED),
+        plan(rank(mask=0b1100)),
+    ),
+    "half a node for a cluster": ("cluster-not-whole", snapshot(queued(of=CLUSTER)), plan(rank(mask=0b0111))),
+    "a cluster where another runs": (
+        "cluster-not-whole",
+        snapshot(queued(of=CLUSTER), live=(ON_CPU,)),
+        plan(rank(mask=0b1111)),
+    ),
+    "a job on a leased node": (
+        "node-leased",
+        snapshot(queued(of=CPU_ONLY), live=(LEASE,)),
+        plan(rank(mask=0)),
+    ),
+    "another site than the pinned": (
+        "pinned-site",
+        snapshot(queued(of=spec(site=SiteId("south")))),
+        plan(rank()),
+    ),
+    "a base in the future": ("future-base", snapshot(queued()), plan(rank(), base=11)),
+    "evicting what is not there": ("eviction-unknown", snapshot(queued()), evict("acme-9.1")),
+    "evicting what has ended": ("eviction-unknown", snapshot(queued(), live=(ENDED,)), evict("acme-9.1")),
+    "evicting a firm job": ("eviction-forbidden", snapshot(queued(), live=(TAKEN,)), evict("acme-9.1")),
+    "evicting a pausable job": (
+        "eviction-forbidden",
+        snapshot(queued(), live=(running("acme-9", spec(flex=Flex.PAUSABLE), rank()),)),
+        evict("acme-9.1"),
+    ),
+    "evicting for nobody": (
+        "eviction-for-nobody",
+        snapshot(live=(running("acme-9", FILLER, rank()),)),
+        evict("acme-9.1"),
+    ),
+    "evicting twice": (
+        "eviction-twice",
+        snapshot(queued(), live=(running("acme-9", FILLER, rank()),)),
+        evict("acme-9.1", "acme-9.1"),
+    ),
+}
+
+CLEAN: dict[str, tuple[Snapshot, Plan]] = {
+    "nothing": (snapshot(), Plan(10)),
+    "a job on a free node": (snapshot(queued()), plan(rank())),
+    "a plan from an older version": (snapshot(queued()), plan(rank(), base=3)),
+    "a gang": (snapshot(queued(of=spec(2))), plan(rank(), rank("north/a/g-0-1"))),
+    "beside another": (snapshot(queued(), live=(TAKEN,)), plan(rank(mask=0b1100))),
+    "where another ended": (snapshot(queued(), live=(ENDED,)), plan(rank())),
+    "to the last watt": (snapshot(queued(), sites=FITTING), plan(rank())),
+    "to the last accelerator of a contract": (
+        snapshot(queued(), live=(TAKEN,), sold=replace(RESERVED, accelerators=4)),
+        plan(rank(mask=0b1100)),
+    ),
+    "a cluster on a whole node": (snapshot(queued(of=CLUSTER)), plan(rank(mask=0b1111))),
+    "where the policy allows": (
+        snapshot(queued(of=spec(policy=PolicyRef("nordic-only"), site=SiteId("north")))),
+        plan(rank()),
+    ),
+    "in a contract's last day": (
+        snapshot(queued(), sold=contract(starts="2026-01-01", ends="2026-01-02")),
+        plan(rank()),
+    ),
+    "evicting a filler": (snapshot(queued(), live=(running("acme-9", FILLER, rank()),)), evict("acme-9.1")),
+    "evicting what is preemptible": (
+        snapshot(queued(), live=(running("acme-9", spec(flex=Flex.PREEMPTIBLE), rank()),)),
+        evict("acme-9.1"),
+    ),
+}
+
+
+@pytest.mark.parametrize("name", BROKEN)
+def test_a_broken_plan_is_found_as_exactly_what_it_is(name: str) -> None:
+    """Promises 1, 2, 3, 5, 6: each kind of wrong plan breaks its rule, and no other."""
+    rule, world, wrong = BROKEN[name]
+    found = check(world, wrong)
+    assert [(violation.rule, violation.promise) for violation in found] == [(rule, PROMISES[rule])]
+    assert all(violation.subject and violation.detail and "\n" not in violation.detail for violation in found)
+
+
+@pytest.mark.parametrize("name", CLEAN)
+def test_a_clean_plan_is_found_clean(name: str) -> None:
+    """A checker that cries wolf is switched off: what keeps every promise is left alone."""
+    assert check(*CLEAN[name]) == []
+
+
+def test_a_site_without_a_country_takes_nothing() -> None:
+    """Promise 2: unknown is not allowed, and its nodes are never commissioned either."""
+    found = check(snapshot(queued()), plan(rank("somewhere/c/g-0-0"), at="somewhere"))
+    assert [violation.rule for violation in found] == ["unknown-country", "not-commissioned"]
+
+
+def test_every_rule_has_a_plan_that_breaks_it() -> None:
+    """No rule stands in the table unproved."""
+    assert {rule for rule, _, _ in BROKEN.values()} | {"unknown-country"} == set(PROMISES)
+
+
+def test_every_element_over_its_limit_is_named() -> None:
+    """Promise 1 holds at every node of the tree: each one that breaks is told, with its watts."""
+    tight = limited(rack=849, block=1_249, feed=1_249, transformer=1_249, connection=1_499)
+    found = check(snapshot(queued(), sites=tight), plan(rank()))
+    assert found == [
+        Violation(1, "north/a/g-0", "850 W could be drawn, 849 W are allowed", "power"),
+        Violation(1, "north/a", "1250 W could be drawn, 1249 W are allowed", "power"),
+        Violation(1, "north/feed", "1250 W could be drawn, 1249 W are allowed", "power"),
+        Violation(1, "north/transformer", "1250 W could be drawn, 1249 W are allowed", "power"),
+        Violation(1, "north", "1500 W could be drawn, 1499 W are allowed", "power"),
+    ]
+
+
+def test_nodes_are_numbered_in_the_order_of_the_estate() -> None:
+    """``node_open`` is the one column that is read: each node finds its own entry in it."""
+    names = [
+        f"{one.id}/{block.id}/g-{r}-{n}" for one in SITES for block in one.blocks for r, n in _places(block)
+    ]
+    assert len(names) == NODES
+    for index, name in enumerate(names):
+        at = name.split("/")[0]
+        found = check(
+            snapshot(queued(of=spec(accelerators=0)), closed=(index,)), plan(rank(name, mask=0), at=at)
+        )
+        closed = [
+            violation.rule for violation in found if violation.rule in {"node-closed", "not-commissioned"}
+        ]
+        assert len(closed) == 1, name
+
+
+def _places(block: Block) -> list[tuple[int, int]]:
+    group = block.groups[0]
+    return [(r, n) for r in range(group.racks) for n in range(group.nodes_per_rack)]

@@ -1,0 +1,142 @@
+"""Files that are wrong, each in one way or as its name says; the messages are in bad_files.golden."""
+
+SITE = """kind: estate
+operator: {name: op, country: NO, zone: Europe/Oslo, currency: NOK}
+sites:
+  - name: glomfjord
+    country: NO
+    zone: Europe/Oslo
+    energy: {carbon: 8, price: 0.45, currency: NOK}
+    connection: {firm: 40MW, flexible: 10MW}
+    pue: 1.1
+    power:
+      - {name: feed-a, kind: feed, rating: 20MW}
+    blocks:
+      - name: block-1
+        fed_by: feed-a
+        delivered: 2025-01-01
+        commissioned: 2025-02-01
+        groups:
+          - {name: g, hardware: h100-8, racks: 2, nodes_per_rack: 4}
+"""
+WORK = """kind: workload
+name: train
+type: job
+project: research
+nodes: 2
+resources: {gpu: H100:8, cpu: 4, memory: 8GB}
+commands: [python train.py]
+"""
+PLAN = "kind: price-plan\nname: p\ncurrency: NOK\n"
+CONTRACT = "kind: contract\nname: c\ntenant: t\nplan: p\n"
+TENANT = "kind: tenant\nname: t\nprojects: [a]\n"
+HARDWARE = """hardware:
+  - {name: x, accelerator: X1, accelerators: 8, nameplate: 1kW, idle: 2kW, cpu: 8, memory: 64GB,
+     accelerator_power: 500W, accelerator_idle: 50W}
+"""
+
+
+def site(old: str, new: str) -> str:
+    """The estate with one thing changed, which must be there."""
+    return changed(SITE, old, new)
+
+
+def work(new: str, old: str = "nodes: 2") -> str:
+    """The workload with one thing changed, which must be there."""
+    return changed(WORK, old, new)
+
+
+def changed(text: str, old: str, new: str) -> str:
+    """``text`` with ``old``, which must be in it, replaced."""
+    if old not in text:
+        raise AssertionError(f"{old!r} is not in the text")
+    return text.replace(old, new)
+
+
+BAD_FILES: dict[str, str | bytes] = {
+    "not UTF-8": b"kind: estate\nname: caf\xe9\n",
+    "a control character": b"kind: estate\nname: \x00\n",
+    "YAML syntax": "kind: estate\nsites: [a, b\n",
+    "a tab for indentation": "kind: estate\noperator:\n\tname: x\n",
+    "an empty file": "# nothing\n",
+    "a list for a document": "- a\n",
+    "no kind": "name: x\n",
+    "an unknown kind": "kind: estat\n",
+    "a key twice": site("    pue: 1.1\n", "    pue: 1.1\n    pue: 1.2\n"),
+    "a key that is a number": "kind: tenant\nname: a\n4: b\n",
+    "a key that is a list": "kind: tenant\n[a, b]: c\n",
+    "a merge key": "kind: tenant\n<<: {name: a}\n",
+    "a tag": "kind: !!python/object:os.system x\n",
+    "a private tag": "kind: !secret x\n",
+    "an unknown field": site("    pue: 1.1", "    peu: 1.1"),
+    "an unknown field deep down": site("racks: 2", "rakcs: 2"),
+    "a missing unit": site("firm: 40MW", "firm: 40"),
+    "a negative power": site("firm: 40MW", "firm: -40MW"),
+    "a wrong unit": site("rating: 20MW", "rating: 20MB"),
+    "a PUE below one": site("pue: 1.1", "pue: 0.9"),
+    "a PUE too fine": site("pue: 1.1", "pue: 1.12345"),
+    "a negative price": site("price: 0.45", "price: -0.45"),
+    "UK for GB": site("    country: NO", "    country: UK"),
+    "an unknown country": site("    country: NO", "    country: XX"),
+    "a country's name": site("    country: NO", "    country: Norway"),
+    "an unknown zone": site("    zone: Europe/Oslo", "    zone: Europe/Olso"),
+    "a currency in small letters": site("currency: NOK}\n    conn", "currency: nok}\n    conn"),
+    "unknown hardware": site("hardware: h100-8", "hardware: h100-9"),
+    "no racks": site("racks: 2", "racks: 0"),
+    "more nodes than places": site("racks: 2", "nodes: 20, racks: 2"),
+    "two groups of one name": site(
+        "nodes_per_rack: 4}", "nodes_per_rack: 4}\n          - {name: g, hardware: h100-8}"
+    ),
+    "two sites of one name": SITE + SITE[SITE.index("  - name") :],
+    "a block called like a feed": site("name: block-1", "name: feed-a"),
+    "an unknown feeder": site("        fed_by: feed-a", "        fed_by: feed-b"),
+    "a cycle in the power tree": site(
+        "rating: 20MW}",
+        "rating: 20MW, fed_by: ups-1}\n      - {name: ups-1, kind: ups, rating: 20MW, fed_by: feed-a}",
+    ),
+    "fed by itself": site("rating: 20MW}", "rating: 20MW, fed_by: feed-a}"),
+    "a day that is none": site("delivered: 2025-01-01", "delivered: 2025-02-30"),
+    "commissioned before delivered": site("commissioned: 2025-02-01", "commissioned: 2024-12-31"),
+    "a name in capitals": site("name: glomfjord", "name: Glom Fjord"),
+    "several problems": site("firm: 40MW", "firm: 40").replace(
+        "country: NO\n    zone", "country: UK\n    zone"
+    ),
+    "zero nodes": work("nodes: 0"),
+    "nodes that are a text": work("nodes: two"),
+    "an unknown type": work("type: jbo", "type: job"),
+    "accelerators without a model": work("gpu: 8", "gpu: H100:8"),
+    "zero accelerators": work("gpu: H100:0", "gpu: H100:8"),
+    "commands that are a text": work("python train.py", "[python train.py]"),
+    "no commands": work("", "commands: [python train.py]\n"),
+    "no country": work("policy: {countries: []}"),
+    "an unknown policy": work("policy: nordc-only"),
+    "a policy of both": work("policy: {profile: public, countries: [NO]}"),
+    "a variable of the engine": work("env: {RANK: 1}"),
+    "a variable that can't be": work("env: {1A: x}"),
+    "a secret that is a list": work("secrets: {TOKEN: [hunter2]}"),
+    "a secret in env too": work("env: {TOKEN: x}\nsecrets: {TOKEN: hunter2}"),
+    "a port that needs privilege": work("ports: {http: 80}"),
+    "a duration without a unit": work("max_duration: 120"),
+    "a firm filler": work("type: filler\nflex: firm", "type: job"),
+    "counters without a port": work("counters: llamacpp"),
+    "priority out of bounds": work("priority: 100000"),
+    "a reserved contract of nothing": CONTRACT + "type: reserved\n",
+    "a contract that ends first": CONTRACT + "starts: 2026-01-01\nends: 2026-01-01\n",
+    "a price finer than money": PLAN + "prices:\n  accelerator_per_hour: {H100: 0.0000001}\n",
+    "a plan without prices": PLAN,
+    "an unknown kind of token": PLAN + "prices: {tokens_per_million: {inputs: 1}}\n",
+    "a tenant without projects": "kind: tenant\nname: t\nprojects: []\n",
+    "one document twice": TENANT + "---\n" + TENANT,
+    "hardware that can't be": SITE + HARDWARE,
+    "an alias of itself": "kind: tenant\nname: t\nprojects: &a [*a]\n",
+    "aliases of aliases": "a: &a [x,x,x,x,x,x,x,x,x,x]\n"
+    + "".join(f"{chr(98 + n)}: &{chr(98 + n)} [{','.join(['*' + chr(97 + n)] * 10)}]\n" for n in range(5)),
+    "too deep": "kind: " + "[" * 100 + "]" * 100,
+    "far too deep": "kind: " + "[" * 5_000 + "]" * 5_000,
+    "a wrong site and a wrong block": changed(site("firm: 40MW", "firm: 40"), "2025-02-01", "2025-02-31"),
+    "two documents, both wrong": changed(TENANT, "[a]", "[A]")
+    + "---\n"
+    + changed(CONTRACT, "plan: p", "paln: p"),
+    "a field that plays with the terminal": 'kind: tenant\nname: t\nprojects: [a]\n"\\e[31mred": 1\n',
+    "a number that is huge": work("nodes: " + "9" * 5_000),
+}

@@ -1,0 +1,237 @@
+"""Documents are read as they are meant, and one meaning has one normalised form."""
+
+import dataclasses
+import json
+from pathlib import Path
+
+import pytest
+
+from headrace.core.codec import DOCUMENT_TYPES, from_normalised, normalise, to_plain
+from headrace.core.contracts import PricePlan, Tenant
+from headrace.core.errors import HeadraceError
+from headrace.core.estate import Estate
+from headrace.core.ids import ContractId, ProjectId, SiteId, TenantId
+from headrace.core.workload import Flex, PolicyRef, Resources, WorkloadSpec
+from headrace.documents import Document, load, load_all, parse_document, parse_documents
+from tests.documents.bad_files import PLAN, SITE, TENANT, WORK, changed, site, work
+
+EXAMPLES = Path(__file__).parents[2] / "examples"
+
+
+def _one(text: str) -> Document:
+    (document,) = load(text.encode(), "x.yaml")
+    return document
+
+
+def _workload(text: str) -> WorkloadSpec:
+    value = _one(text).value
+    assert isinstance(value, WorkloadSpec)
+    return value
+
+
+def _estate(text: str) -> Estate:
+    value = _one(text).value
+    assert isinstance(value, Estate)
+    return value
+
+
+def _plan(text: str) -> PricePlan:
+    value = _one(text).value
+    assert isinstance(value, PricePlan)
+    return value
+
+
+@pytest.mark.parametrize("country", ["NO", '"NO"', "'NO'"])
+def test_norway_is_a_country_and_not_false(country: str) -> None:
+    """YAML 1.1 reads an unquoted NO as false; here it is a text."""
+    assert _workload(work(f"policy: {{countries: [{country}]}}")).policy == PolicyRef(countries=("NO",))
+
+
+@pytest.mark.parametrize(
+    ("text", "wanted"),
+    [
+        ("resources: {gpu: H100:8, cpu: 4, memory: 8GB}", Resources("H100", 8, 4_000, 8_000)),
+        ("resources: {gpu: h100, cpu: 0.5, memory: 1TB}", Resources("H100", 1, 500, 1_000_000)),
+        ("resources: {cpu: 250m, memory: 512MB}", Resources("", 0, 250, 512)),
+        ("resources: {}", Resources("", 0, 1_000, 1_000)),
+    ],
+)
+def test_resources_are_what_they_say(text: str, wanted: Resources) -> None:
+    """Each in the core's units."""
+    assert _workload(work(text, "resources: {gpu: H100:8, cpu: 4, memory: 8GB}")).resources == wanted
+
+
+@pytest.mark.parametrize(
+    ("price", "micros"),
+    [
+        ("12", 12_000_000),
+        ("12.50", 12_500_000),
+        ('"12.50"', 12_500_000),
+        ("0.000001", 1),
+        ("1e-6", 1),
+        ("2.675", 2_675_000),
+        ("0", 0),
+    ],
+)
+def test_prices_are_exact(price: str, micros: int) -> None:
+    """No price passes through a float."""
+    plan = _plan(PLAN + f"prices: {{accelerator_per_hour: {{H100: {price}}}}}\n")
+    assert plan.accelerator_micros_per_hour == {"H100": micros}
+
+
+def test_a_filler_may_be_interrupted_unless_it_says_otherwise() -> None:
+    """It exists to be."""
+    assert _workload(work("type: filler", "type: job")).flex is Flex.PREEMPTIBLE
+    assert _workload(WORK).flex is Flex.FIRM
+
+
+def test_secrets_and_persons_stay_out_of_the_normalised_form() -> None:
+    """They are handed over beside it, for the vault."""
+    workload = _one(work("secrets: {TOKEN: hunter2}"))
+    tenant = _one(TENANT + "contact: Kari Nordmann\n")
+    assert workload.private == {"TOKEN": "hunter2"}
+    assert tenant.private == {"contact": "Kari Nordmann"}
+    for document in (workload, tenant):
+        shown = json.dumps(document.normalised) + repr(document.value) + repr(document)
+        assert "hunter2" not in shown
+        assert "Kari" not in shown
+
+
+def test_an_unknown_country_or_connection_is_allowed_and_empty() -> None:
+    """The core then places nothing there, and admits nothing."""
+    estate = _estate(
+        changed(
+            site("    country: NO\n", "    country: unknown\n"), "{firm: 40MW, flexible: 10MW}", "unknown"
+        )
+    )
+    assert estate.sites[0].country == ""
+    assert estate.sites[0].connection.total_w == 0
+
+
+def test_a_block_may_be_rated_above_what_feeds_it() -> None:
+    """The feeder limits it then; that is not a mistake."""
+    (block,) = _estate(site("fed_by: feed-a\n", "fed_by: feed-a\n        rating: 30MW\n")).sites[0].blocks
+    assert block.rating_w == 30_000_000
+
+
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [
+        (work("max_duration: 2h"), work("max_duration: 120m")),
+        (work("policy: {countries: [NO, GB]}"), work("policy: {countries: [GB, NO, GB]}")),
+        (work("env: {A: 1, B: x}"), work('env: {B: x, A: "1"}')),
+        (WORK, work("nodes: 2\nflex: firm\ngrace: 10s\nsite: null")),
+        (SITE, site("firm: 40MW", "firm: 40000 kW")),
+        (SITE, site("racks: 2, nodes_per_rack: 4", "nodes: 8, nodes_per_rack: 4")),
+        (
+            PLAN + "prices: {accelerator_per_hour: {A: 1, B: 2}}",
+            PLAN + "prices: {accelerator_per_hour: {B: 2.00, A: '1'}}",
+        ),
+        (TENANT.replace("[a]", "[a, b]"), TENANT.replace("[a]", "[b, a, a]")),
+        (SITE, SITE + "  # a comment\n"),
+    ],
+)
+def test_one_meaning_has_one_normalised_form(one: str, other: str) -> None:
+    """So that applying it twice, in whichever words, changes nothing."""
+    assert _one(one).normalised == _one(other).normalised
+
+
+def test_the_order_of_named_things_has_no_meaning() -> None:
+    """Sites, feeds and blocks are sorted by name, numbers in it by their value."""
+    blocks = "".join(f"      - {{name: block-{number}}}\n" for number in (10, 9))
+    estate = _estate(changed(SITE, "    blocks:\n", "    blocks:\n" + blocks))
+    assert [block.id for block in estate.sites[0].blocks] == ["block-1", "block-9", "block-10"]
+
+
+@pytest.mark.parametrize("path", sorted(EXAMPLES.rglob("*.yaml")), ids=lambda path: path.stem)
+def test_every_example_loads_and_comes_back_from_its_normalised_form(path: Path) -> None:
+    """What an event carries gives back what was applied, through JSON."""
+    for document in load(path):
+        plain = json.loads(json.dumps(document.normalised))
+        value = from_normalised(document.kind, plain)
+        assert value == document.value
+        assert normalise(document.kind, document.name, value) == document.normalised
+
+
+def test_a_json_file_is_read_like_a_yaml_file() -> None:
+    """JSON is YAML, with the same places in its errors."""
+    text = json.dumps({"kind": "tenant", "name": "t", "projects": ["a"]})
+    assert _one(text).value == Tenant(TenantId("t"), (ProjectId("a"),))
+    with pytest.raises(HeadraceError) as raised:
+        load(text.replace('"a"', "1").encode(), "x.json")
+    assert raised.value.problem.where == "x.json:1:46 projects[0]"
+
+
+def test_json_may_be_indented_with_tabs_and_escape_what_it_likes() -> None:
+    """YAML alone would refuse the one and tear the other in two."""
+    body = {"kind": "workload", "name": "a", "project": "a", "type": "job", "commands": ["echo \U0001f600"]}
+    text = json.dumps(body, indent="\t").replace("echo ", "echo \\/")
+    assert "\\ud83d\\ude00" in text
+    assert _workload(text).commands == ("echo /\U0001f600",)
+
+
+def test_a_json_body_gets_pointers() -> None:
+    """Places in a request's body are JSON pointers, below where the document stands in it."""
+    assert parse_document({"kind": "tenant", "name": "t", "projects": ["a"]}).name == "t"
+    with pytest.raises(HeadraceError) as raised:
+        parse_documents([{"kind": "tenant", "name": "t", "projects": ["A"]}], ("documents",))
+    assert raised.value.problem.where == "/documents/0/projects/0"
+
+
+@pytest.mark.parametrize(
+    "body", [None, [], {}, "x", [1], [None], [{"kind": []}], [{"kind": "tenant", "name": 1.5}]]
+)
+def test_a_body_that_is_no_document_is_refused(body: object) -> None:
+    """Whatever JSON can hold, the answer is a problem and never a crash."""
+    with pytest.raises(HeadraceError):
+        parse_documents(body)
+
+
+def test_documents_are_applied_in_an_order_that_their_references_allow() -> None:
+    """Tenants before the contracts that name them, whichever file comes first."""
+    files = [
+        EXAMPLES / "workloads" / "mine.yaml",
+        EXAMPLES / "tenants.yaml",
+        EXAMPLES / "estates" / "lab.yaml",
+    ]
+    kinds = list(dict.fromkeys(document.kind for document in load_all(files)))
+    assert kinds == ["tenant", "estate", "price-plan", "contract", "workload"]
+
+
+def test_a_normalised_form_of_a_newer_version_is_not_guessed_at() -> None:
+    """An unknown field, a wrong type or an unknown kind is a ValueError, not a silent loss."""
+    plain = _one(WORK).normalised
+    for broken in (
+        {**plain, "colour": "red"},
+        {**plain, "nodes": "2"},
+        {**plain, "type": "dance"},
+        {"name": "x"},
+    ):
+        with pytest.raises(ValueError, match=r"\S"):
+            from_normalised("workload", broken)
+    with pytest.raises(ValueError, match="no kind of document 'song'"):
+        from_normalised("song", plain)
+    with pytest.raises(ValueError, match="calls itself"):
+        normalise("workload", "other", _workload(WORK))
+
+
+def test_every_field_of_a_document_survives_the_normalised_form() -> None:
+    """Also fields that no example sets: each is given a value that is not its default."""
+    spec = dataclasses.replace(
+        _workload(WORK),
+        env={"A": "b"},
+        secrets={"T": "vault:1"},
+        ports={"http": 0},
+        priority=-1,
+        max_duration_ms=1,
+        grace_ms=1,
+        flex=Flex.PAUSABLE,
+        policy=PolicyRef("public", ("NO",)),
+        site=SiteId("s"),
+        contract=ContractId("c"),
+        counters="llamacpp",
+    )
+    plain = to_plain(spec)
+    assert set(plain) == {field.name for field in dataclasses.fields(WorkloadSpec)}
+    assert from_normalised("workload", json.loads(json.dumps(plain))) == spec
+    assert set(DOCUMENT_TYPES) == {"estate", "tenant", "price-plan", "contract", "workload"}
