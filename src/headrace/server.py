@@ -6,7 +6,7 @@ import secrets
 import signal
 import socket
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from hashlib import sha256
 from pathlib import Path
@@ -14,7 +14,7 @@ from pathlib import Path
 import uvicorn
 
 import headrace
-from headrace.api.app import build_app
+from headrace.api.app import create_app
 from headrace.clock import WallClock
 from headrace.control import SYSTEM, Batch, Control
 from headrace.core import commands as c
@@ -96,7 +96,7 @@ class Server:
     async def serve(self, ready: Callable[[], None] = lambda: None) -> None:
         """Serve until SIGTERM or SIGINT."""
         config = uvicorn.Config(
-            build_app(self.service),
+            create_app(self.service),
             log_level="warning",
             access_log=False,
             loop="uvloop",
@@ -109,7 +109,6 @@ class Server:
         loop = asyncio.get_running_loop()
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, stop.set)
-        self.service.start()
         self._tell(self.control.durable)
         serving = asyncio.create_task(web.serve(sockets=[self.socket]))
         ticking = asyncio.create_task(self._tick_forever())
@@ -162,7 +161,11 @@ class Server:
                     )
             except HeadraceError:
                 continue  # The journal is unavailable: the planner proposes again when it is back.
-        self.service.wake()
+        self._settling = asyncio.ensure_future(self._settle())
+
+    async def _settle(self) -> None:
+        with contextlib.suppress(HeadraceError):
+            await self.service.settled()
 
     def close(self) -> None:
         """Stop planning and close the store; a checkpoint makes the next start short."""
@@ -177,7 +180,7 @@ class _Web(uvicorn.Server):
     """uvicorn without its own signal handlers: the loop decides when to stop."""
 
     @contextlib.contextmanager
-    def capture_signals(self):  # type: ignore[no-untyped-def,override]
+    def capture_signals(self) -> Iterator[None]:
         yield
 
 

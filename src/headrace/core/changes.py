@@ -6,6 +6,7 @@ from typing import Any
 
 from headrace.core.errors import Problem, ProblemCode, unknown
 from headrace.core.ids import NodeId, TenantId
+from headrace.core.metering import UsageKey
 from headrace.core.workload import TERMINAL
 from headrace.core.world import World
 
@@ -120,7 +121,13 @@ def _contracts_in_use(world: World, trial: World) -> list[Problem]:
     for placement in world.state.placements.values():
         if placement.contract and placement.contract not in trial.contracts:
             users.setdefault(placement.contract, []).append(placement.workload)
-    return [_in_use(f"contract {name} is in use;", by) for name, by in sorted(users.items())]
+    problems = [_in_use(f"contract {name} is in use;", by) for name, by in sorted(users.items())]
+    # Without it what was used could never be invoiced, nor anything else of the same period.
+    billed = {UsageKey.parse(text).contract for text in world.state.usage.by_key}
+    gone = [name for name in world.contracts if name not in trial.contracts and name in billed]
+    step = "Let it end instead: apply it with the day on which it ends."
+    problems.extend(Problem(ProblemCode.IN_USE, f"contract {name} has usage;", step) for name in gone)
+    return problems
 
 
 def _limits(trial: World) -> list[Problem]:

@@ -157,7 +157,7 @@ def _token(world: World, command: c.IssueToken | c.RevokeToken, asked: _Asked) -
         raise fail(unknown("tenant", command.tenant, world.tenants))
     ident = TokenId(f"t-{len(world.state.tokens) + 1}")
     yield ev.TokenIssued(
-        ident, command.hash, command.role, command.tenant, command.holder, command.expires_ms, verdict
+        ident, command.hash, command.role, command.tenant, command.holder, command.expires_ms, asked.verdict
     )
     return c.Named(ident)
 

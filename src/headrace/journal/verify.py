@@ -52,7 +52,7 @@ def verify(path: Path, public: bytes | None, *, replay: bool = False, jobs: int 
         world = World() if replay else None
         frontier, streams = Frontier(), dict[bytes, tuple[int, bytes]]()
         groups = signatures = 0
-        with without_collection(), ProcessPoolExecutor(jobs, mp_context=get_context("spawn")) as pool:
+        with without_collection(), ProcessPoolExecutor(jobs, mp_context=get_context("fork")) as pool:
             # A few ranges ahead, not all: a worker's leaves wait in memory until their turn.
             results = pool.map(_check_range, [(path, first, end) for first, end in ranges], chunksize=1)
             for (first, end), checked in zip(ranges, results, strict=True):

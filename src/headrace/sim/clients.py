@@ -1,9 +1,10 @@
 """Clients outside the control plane: they remember what was acknowledged, and ask again when no answer came."""
 
-import msgspec
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from hashlib import sha256
+
+import msgspec
 
 from headrace.control import Caller, Control, request_digest
 from headrace.core import commands as c
@@ -25,6 +26,7 @@ class Request:
     key: str
     what: str
     send: Callable[[Control], c.Reply]
+    items: Items = ()
     expect: str = ""
     same_as: "Request | None" = None
     version: int = 0
@@ -42,7 +44,7 @@ class Request:
 def submission(caller: Caller, tenant: TenantId, items: Items, key: str) -> Request:
     """Submit workloads."""
     body = sha256(msgspec.json.encode([spec for spec, _ in items])).hexdigest()
-    return Request(caller, key, "Submit", lambda control: control.submit(caller, tenant, items, key, body))
+    return Request(caller, key, "Submit", lambda control: control.submit(caller, tenant, items, key, body), items)
 
 
 def command(caller: Caller, one: c.Command, key: str = "") -> Request:

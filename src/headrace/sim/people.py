@@ -69,15 +69,21 @@ class People:
         else:
             self.members[tenant] = caller
 
-    def submit(self, size: int) -> tuple[Request, Items]:
+    def submit(self, size: int) -> Request:
         """Some workloads of one tenant."""
         tenant = self.chance.choice(list(self.members))
         items = tuple(self.maker.make(tenant) for _ in range(size))
-        if size > 1 and self.chance.random() < 0.9:
-            # One that can never be placed takes its whole submission with it: those mostly come alone.
-            items = tuple((spec, values) for spec, values in items if spec.site != "nowhere")
         caller = self.members[tenant] if self.chance.random() < 0.9 else self.operator
-        return submission(caller, TenantId(tenant), items, self.key()), items
+        return submission(caller, TenantId(tenant), items, self.key())
+
+    def ask_for_less(self, request: Request) -> Request | None:
+        """What can never be placed, once more: one node each, anywhere."""
+        if all(spec.nodes == 1 and spec.site is None for spec, _ in request.items):
+            return None
+        items = tuple((self.maker.smaller(spec), values) for spec, values in request.items)
+        first = next(iter(self.members)) if request.caller is self.operator else ""
+        tenant = request.caller.subject.tenant or TenantId(first)
+        return submission(request.caller, tenant, items, self.key())
 
     def act(self, what: str, now_ms: int) -> Request | None:
         """One action; None when there is nothing to do it to."""

@@ -82,6 +82,7 @@ class Plant:
         self.reconciler: Reconciler | None = None
         self.waiting: list[tuple[Request, c.Reply]] = []
         self.on_answer: Callable[[Request, c.Reply], None] = lambda _request, _reply: None
+        self.on_denied: Callable[[Request], None] = lambda _request: None
         self.alter: Callable[[Plan], Plan | None] = lambda proposal: proposal
         self.ran = 0
         self.plans = 0
@@ -175,6 +176,7 @@ class Plant:
             self.witness.found(6, request.what, what, "answer")
         if request.same_as is not None and not request.expect:
             self.witness.found(3, request.what, f"asked again, it was denied: {problem.line()}", "answer")
+        self.on_denied(request)
 
     def commit(self) -> None:
         """Make everything durable, then answer. Raises Crash or JournalUnavailable."""

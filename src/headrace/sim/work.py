@@ -68,6 +68,14 @@ class SpecMaker:
         )
         return replace(spec, resources=room, nodes=max(1, min(spec.nodes, nodes // 2)))
 
+    def smaller(self, spec: WorkloadSpec) -> WorkloadSpec:
+        """The same on one node, anywhere, under no contract in particular, with at most one accelerator."""
+        need = replace(spec.resources, accelerators=min(1, spec.resources.accelerators), cpu_milli=100, memory_mb=0)
+        model = need.accelerator or self.ground.models()[0][0]
+        if model not in [name for name, _ in self.ground.models()]:
+            model = self.ground.models()[0][0]
+        return replace(spec, nodes=1, resources=replace(need, accelerator=model), site=None, contract=None)
+
     def _place(self, tenant: str, spec: WorkloadSpec) -> WorkloadSpec:
         chance = self.chance
         if chance.random() < 0.1:
@@ -101,7 +109,7 @@ class SpecMaker:
         count = chance.choice((1, 1, 2, most, most)) if chance.random() > WRONG else most + 1
         if kind is WorkloadType.CLUSTER and chance.random() < 0.5:
             count = 0
-        return Resources(model if count or chance.random() < 0.5 else "", count, cpu, memory)
+        return Resources(model, count, cpu, memory)
 
     def _policy(self) -> PolicyRef:
         chance = self.chance

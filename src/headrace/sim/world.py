@@ -64,6 +64,7 @@ class Simulation:
         path = folder / "journal.sqlite"
         self.plant = Plant(path, keys, self.wall, remote, plant_chance, self.witness, scale.meter_every_ms)
         self.plant.on_answer = self._answered
+        self.plant.on_denied = self._denied
         ground = make_ground(ground_chance, self.start_ms, is_long=is_long)
         maker = SpecMaker(work_chance, ground, *(LONG_MS if is_long else SHORT_MS))
         self.people = People(people_chance, ground, maker, self.start_ms)
@@ -138,7 +139,10 @@ class Simulation:
         return lambda: self._act(step.what)
 
     def _submit(self, size: int) -> None:
-        request, items = self.people.submit(size)
+        self._ask_for(self.people.submit(size))
+
+    def _ask_for(self, request: Request) -> None:
+        items = request.items
 
         def made(_request: Request, reply: c.Reply) -> None:
             if isinstance(reply, c.Submitted):
@@ -227,6 +231,14 @@ class Simulation:
             self.switches.fired["duplicate-request"] += 1
             again = replace(request, same_as=request, acts=False, made=None)
             self.later(self.chance.randint(0, 20 * 60_000), self._sender(again))
+
+    def _denied(self, request: Request) -> None:
+        """Who asked for too much asks again for less."""
+        self._on_answer.pop(id(request), None)
+        if request.what == "Submit" and not request.expect and not self.is_resting:
+            less = self.people.ask_for_less(request)
+            if less is not None:
+                self.later(self.chance.randint(*RETRY_MS), lambda: self._ask_for(less))
 
     def reuse_key(self) -> None:
         """A client asks for something else by a key that it used before."""

@@ -10,10 +10,19 @@ import pytest
 
 from headrace.core.authority import Verdict
 from headrace.core.contracts import Contract
-from headrace.core.estate import Block, Connection, NodeGroup, PowerElement, Site
-from headrace.core.fleet import Fleet
+from headrace.core.estate import Block, Connection, Estate, NodeGroup, Operator, PowerElement, Site
+from headrace.core.fleet import Fleet, compile_fleet
 from headrace.core.hardware import CATALOGUE
-from headrace.core.ids import ContractId, PlacementId, PlanId, ProjectId, SiteId, TenantId, WorkloadId
+from headrace.core.ids import (
+    ContractId,
+    OperatorId,
+    PlacementId,
+    PlanId,
+    ProjectId,
+    SiteId,
+    TenantId,
+    WorkloadId,
+)
 from headrace.core.scheduling.check import PROMISES, Violation, check
 from headrace.core.scheduling.proposal import Eviction, Plan, ProposedPlacement
 from headrace.core.scheduling.snapshot import Snapshot
@@ -63,7 +72,7 @@ SITES = (
     site("somewhere", "", lab_block("c")),
     site("own", "NO", lab_block("d"), dedicated_to=BETA),
 )
-NODES = 4 * 3 + 1 + 4 + 4 + 4
+OPERATOR = Operator(OperatorId("op"), "Operator", "NO", "UTC", "NOK")
 
 
 def contract(**changes: Any) -> Contract:
@@ -420,7 +429,7 @@ def test_nodes_are_numbered_in_the_order_of_the_estate() -> None:
     names = [
         f"{one.id}/{block.id}/g-{r}-{n}" for one in SITES for block in one.blocks for r, n in _places(block)
     ]
-    assert len(names) == NODES
+    assert names == compile_fleet(Estate(OPERATOR, SITES)).node_ids
     for index, name in enumerate(names):
         at = name.split("/")[0]
         found = check(

@@ -86,6 +86,19 @@ BROKEN: dict[str, tuple[str, Edit]] = {
         first(quantity=1, price_micros=1_800_000, amount_micros=1),
     ),
     "a price that no plan has": ("line-price", first(price_micros=7_200_000, amount_micros=40_000)),
+    "energy at another site's price": (
+        "line-price",
+        lines(
+            *(
+                replace(one, price_micros=1, amount_micros=0) if one.item == "energy" else one
+                for one in ACMES.lines
+            )
+        ),
+    ),
+    "energy that is not passed through": (
+        "line-price",
+        put("plan", document("price-plan", replace(PLAN, energy_pass_through=False))),
+    ),
     "a price by the minute": ("line-price", first(price_per=60_000, amount_micros=1_200_000)),
     "another unit": ("line-unit", first(unit="accelerator-h")),
     "a line of no kind": ("line-unit", first(item="kindness")),

@@ -21,7 +21,8 @@ class Snapshot:
 
     - ``version``: events applied; ``now_ms``: journal time of planning.
     - ``node_open[i]``: commissioned and ready, so it may be placed on.
-    - ``node_mask[i]``: bits of the accelerators in use; ``node_cpu_milli``, ``node_memory_mb``: in use; ``node_ranks``: ranks on it.
+    - ``node_mask[i]``: bits of the accelerators in use; ``node_cpu_milli``, ``node_memory_mb``: in use;
+      ``node_ranks``: ranks on it.
     - ``power_w[p]``: the most that what is below can draw now, IT watts, idle nodes included; placements being started and
       stopped count in full until their end is recorded. ``power_limit_w[p]``: the least of rating, contract, instruction.
     - ``queue``: queued workloads in order of arrival.

@@ -10,15 +10,17 @@ from headrace.core.estate import Site
 from headrace.core.ids import TenantId
 from headrace.core.workload import PolicyRef
 
+_EEA = (
+    "AT", "BE", "BG", "CY", "CZ", "DE", "DK", "EE", "ES", "FI", "FR", "GR", "HR", "HU", "IE",
+    "IS", "IT", "LI", "LT", "LU", "LV", "MT", "NL", "NO", "PL", "PT", "RO", "SE", "SI", "SK",
+)  # fmt: skip
 PROFILES: dict[str, Policy] = {
     "public": Policy("public"),
     "nordic-only": Policy("nordic-only", ("DK", "FI", "IS", "NO", "SE")),
     "uk-only": Policy("uk-only", ("GB",)),
     "eea-only": Policy(
         "eea-only",
-        tuple(  # noqa: SIM905 - a list of thirty strings reads worse
-            "AT BE BG CY CZ DE DK EE ES FI FR GR HR HU IE IS IT LI LT LU LV MT NL NO PL PT RO SE SI SK".split()
-        ),
+        _EEA,
     ),
 }
 

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from headrace.core.events import KINDS, Committed
 from headrace.core.scheduling.check import Violation
 from headrace.sim.checkers.base import Checker, Handler
+from headrace.sim.checkers.capacity import CapacityChecker
 from headrace.sim.checkers.contract import ContractChecker
 from headrace.sim.checkers.durability import DurabilityChecker
 from headrace.sim.checkers.exactness import Entry, ExactnessChecker
@@ -58,6 +59,7 @@ class Checkers:
         self.law = LawChecker(self.papers)
         self.durability = DurabilityChecker(self.papers)
         self.exactness = ExactnessChecker(self.papers)
+        self.capacity = CapacityChecker(self.papers)
         self.contract = ContractChecker(self.papers)
         self.isolation = IsolationChecker(self.papers)
         self.explanation = ExplanationChecker(self.papers, self.occupancy)
@@ -69,6 +71,7 @@ class Checkers:
             self.law,
             self.durability,
             self.exactness,
+            self.capacity,
             self.contract,
             self.isolation,
             self.explanation,

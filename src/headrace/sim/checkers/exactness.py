@@ -212,7 +212,6 @@ class ExactnessChecker(Checker):
         self, event: InvoiceIssued, line: InvoiceLine, contract: Contract, plan: PricePlan
     ) -> tuple[Fraction, ...]:
         """What one unit of a line may cost: one price, or one for each model that was used."""
-        site = self.papers.sites.get(line.site)
         match line.item:
             case "capacity":
                 models = self.months.get((event.tenant, event.period), Month()).models
@@ -223,11 +222,9 @@ class ExactnessChecker(Checker):
                 return tuple(
                     Fraction(price, MS_PER_HOUR) for price in (0, table.get("cpu", table.get("*", 0)))
                 )
-            case "energy":
-                price = (
-                    site.energy_price_micros_per_kwh if site is not None and plan.energy_pass_through else 0
-                )
-                return (Fraction(price, UJ_PER_KWH),)
+            case "energy" if plan.energy_pass_through:
+                prices = self.months.get((event.tenant, event.period), Month()).energy_prices
+                return tuple(Fraction(price, UJ_PER_KWH) for site, price in prices if site == line.site)
             case "tokens-input" | "tokens-output":
                 price = plan.token_micros_per_million.get(line.item.removeprefix("tokens-"), 0)
                 return (Fraction(price, 1_000_000),)

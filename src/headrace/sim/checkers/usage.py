@@ -92,10 +92,11 @@ class Meter:
 
 @dataclass(slots=True)
 class Month:
-    """What one tenant used in one month, and of which models at which sites."""
+    """What one tenant used in one month, of which models, and what energy cost at which sites meanwhile."""
 
     used: dict[UsageOf, Fraction] = field(default_factory=dict)
     models: dict[str, None] = field(default_factory=dict)
+    energy_prices: dict[tuple[str, int], None] = field(default_factory=dict)
 
     def add(self, item: str, meter: Meter, amount: int | Fraction) -> None:
         """Add to one kind of usage."""
@@ -114,6 +115,7 @@ class Month:
         self.add("capacity", meter, capacity_ms)
         self.add("process-time", meter, process_ms)
         if site is not None and source != "stale":
+            self.energy_prices[site.id, site.energy_price_micros_per_kwh] = None
             energy_uj = energy_mj * site.pue_permille
             self.add("energy", meter, energy_uj)
             self.add("carbon", meter, Fraction(energy_uj * site.carbon_g_per_kwh * 1_000_000, UJ_PER_KWH))

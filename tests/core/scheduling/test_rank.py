@@ -1,0 +1,127 @@
+"""Candidates and their order: what the choice of nodes rests on."""
+
+import numpy as np
+import pytest
+
+from headrace.core.fleet import I64
+from headrace.core.scheduling.leaving import Departures, fewest, holder_of
+from headrace.core.scheduling.rank import (
+    Ask,
+    ask_of,
+    candidates,
+    choose,
+    columns_of,
+    empty_scratch,
+    lowest_bits,
+    scratch_of,
+    shift,
+    take,
+    use_of,
+)
+from headrace.core.scheduling.refuse import Refusal
+from tests.core.scheduling.small import World, fleet_of, group, site
+
+
+def test_columns_repeat_what_the_catalogue_says_a_node_draws() -> None:
+    """Watts by step and waking are `node_watts` for every use of every type."""
+    fleet = fleet_of(site("a", group("g"), group("h", "h100-8"), group("i", "gb300-nvl72")))
+    columns = columns_of(fleet)
+    for index, kind in enumerate(fleet.node_hardware):
+        hardware = fleet.hardware[kind]
+        for used in range(hardware.accelerators + 1):
+            more_w = hardware.node_watts(used, True) - hardware.idle_w
+            assert more_w == columns.wake_w[index] + used * columns.step_w[index]
+
+
+def test_paths_are_those_of_the_power_tree() -> None:
+    """Every node's column lists its elements upwards and ends past the last."""
+    fleet = fleet_of(site("a", group(), feed_w=9_000), site("b", group("h", racks=2)))
+    columns = columns_of(fleet)
+    for index, leaf in enumerate(fleet.node_leaf):
+        path = [element for element in columns.paths[:, index].tolist() if element < len(fleet.power_ids)]
+        assert path == fleet.path(int(leaf))
+
+
+def test_finds_a_gang_its_power_even_where_the_preferred_nodes_would_waste_it() -> None:
+    """Waking an idle node costs 100 W more: only the two that are awake have the power together."""
+    world = World(fleet_of(site("glom", group(per_rack=3))))
+    for number in (1, 2):
+        world.run(world.submit(gpus=0, model=""), (f"glom/b/g-0-{number}", 0))
+    world.limits_w["glom"] = 200 + 300 + 300 + 2 * 175
+    snapshot, columns = world.snapshot(), columns_of(world.fleet)
+    state = scratch_of(snapshot, columns)
+    nodes = choose(columns, state, Ask(2, "lab", 1, 0, 0, False), 0)
+    assert nodes is not None
+    assert nodes.tolist() == [1, 2]
+    assert choose(columns, state, Ask(3, "lab", 1, 0, 0, False), 0) is None
+
+
+def test_what_is_taken_and_given_back_leaves_nothing_behind() -> None:
+    """`take`, then `shift` back: every column is as before, power included."""
+    world = World(fleet_of(site("glom", group(racks=2), feed_w=50_000)))
+    world.run(world.submit(gpus=1), ("glom/b/g-0-0", 0b1))
+    columns = columns_of(world.fleet)
+    state = scratch_of(world.snapshot(), columns)
+    before = state.copy()
+    ask = Ask(6, "lab", 3, 500, 700, False)
+    nodes = choose(columns, state, ask, 0)
+    assert nodes is not None
+    ranks = take(columns, state, ask, nodes)
+    shift(columns, state, use_of(world.fleet, ranks), 1)
+    for name in ("bits", "free", "cpu_milli", "memory_mb", "ranks"):
+        assert (getattr(state, name) == getattr(before, name)).all()
+    assert (state.head_w[:-1] == before.head_w[:-1]).all()
+
+
+@pytest.mark.parametrize(
+    ("bits", "count", "mask"), [(0b1011, 2, 0b11), (0b1010, 2, 0b1010), (1 << 63, 1, 1 << 63)]
+)
+def test_lowest_bits(bits: int, count: int, mask: int) -> None:
+    """Of the bits that are set, the lowest."""
+    assert lowest_bits(bits, count) == mask
+
+
+def test_candidates_name_the_filter_that_leaves_too_few() -> None:
+    """One node each falls to hardware, state, room and power."""
+    world = World(fleet_of(site("glom", group("g", racks=4, per_rack=1), group("h", "h100-8"))))
+    world.closed.add("glom/b/g-0-0")
+    world.run(world.submit(gpus=4), ("glom/b/g-1-0", 0b1111))
+    world.limits_w["glom/b/g-2"] = 250
+    columns = columns_of(world.fleet)
+    found = candidates(columns, scratch_of(world.snapshot(), columns), Ask(1, "lab", 1, 0, 0, False), 0)
+    assert [len(nodes) for nodes in (found.suit, found.ready, found.roomy, found.powered)] == [4, 3, 2, 1]
+    reasons = [found.refusal(wanted) for wanted in (5, 4, 3, 2, 1)]
+    assert reasons == [Refusal.HARDWARE, Refusal.NODE_STATE, Refusal.CAPACITY, Refusal.POWER, None]
+
+
+def test_one_gang_is_evicted_rather_than_two_larger_fillers() -> None:
+    """The fewest, though neither age nor size says so: only trying shows that the old gang alone is enough."""
+    world = World(fleet_of(site("glom", group(per_rack=4))))
+    gang = world.run(world.submit("filler", 2, 2), ("glom/b/g-0-0", 0b11), ("glom/b/g-0-1", 0b11))
+    for number in (2, 3):
+        world.run(world.submit("filler", gpus=4), (f"glom/b/g-0-{number}", 0b1111))
+    job = world.submit(nodes=2, gpus=4)
+    snapshot, columns = world.snapshot(), columns_of(world.fleet)
+    state, ask = scratch_of(snapshot, columns), ask_of(job.spec)
+    holders = [holder_of(snapshot, placement) for placement in world.placements.values()]
+
+    def fit(now: object) -> I64 | None:
+        return choose(columns, state, ask, 0)
+
+    departures = Departures(columns, state, fit)
+    found = fewest(departures, ask, 0, [holder for holder in holders if holder is not None])
+    assert found is not None
+    assert [holder.placement.id for holder in found.holders] == [gang.id]
+    departures.reset()
+    assert (state.free == scratch_of(snapshot, columns).free).all()
+
+
+def test_the_empty_estate_draws_idle_watts_for_what_is_there_today() -> None:
+    """Four nodes today, four of next year: the connection carries what it carries now."""
+    fleet = fleet_of(
+        site("now", group(), power_w=5_000), site("then", group(), commissioned="2031-01-01", power_w=5_000)
+    )
+    state = empty_scratch(columns_of(fleet), 20260101)
+    roots = [fleet.power_index[place.id] for place in fleet.sites]  # type: ignore[index]
+    assert state.head_w[roots].tolist() == [4_200, 5_000]
+    assert np.all(state.open)
