@@ -5,6 +5,7 @@ dies, nothing is lost: it is started again and reads the journal. Messages are l
 Beside the hot path it runs the independent ``check`` on what it proposes and reports what that finds.
 """
 
+import contextlib
 import os
 import select
 import socket
@@ -220,7 +221,9 @@ def main() -> None:
     path, descriptor = Path(sys.argv[1]), int(sys.argv[2])
     # The control plane keeps the other processor: planning is the work that can wait.
     os.nice(5)
-    serve(path, socket.socket(fileno=descriptor), PlanLimits())
+    with contextlib.suppress(BrokenPipeError, ConnectionResetError):
+        # The control plane is gone in the middle of a message: what it did not hear, the next one plans anew.
+        serve(path, socket.socket(fileno=descriptor), PlanLimits())
 
 
 if __name__ == "__main__":

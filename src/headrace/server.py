@@ -2,16 +2,18 @@
 
 import asyncio
 import contextlib
+import gc
 import secrets
 import signal
 import socket
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from hashlib import sha256
 from pathlib import Path
 
 import uvicorn
+import uvloop
 
 import headrace
 from headrace.api.app import create_app
@@ -20,12 +22,13 @@ from headrace.control import SYSTEM, Batch, Control
 from headrace.core import commands as c
 from headrace.core.authority import Role
 from headrace.core.errors import HeadraceError, Problem, ProblemCode
-from headrace.engines.local import LocalEngine
+from headrace.engines.local import LocalEngine, LocalSettings
 from headrace.engines.runner import boot_id
 from headrace.journal.keys import Keys
 from headrace.journal.sqlite import SqliteStore
 from headrace.meters import TokenMeter
 from headrace.planner import PlannerProcess
+from headrace.ports import Engine
 from headrace.reconcile import Reconciler
 from headrace.service import Service
 from headrace.state import ClientFile, StateDirectory
@@ -37,19 +40,23 @@ TICK_S = 0.1
 
 @dataclass(frozen=True, slots=True)
 class Settings:
-    """How to run: ``port`` 0 takes a free one; ``isolate`` false lets tenants share this process's Unix user."""
+    """How to run: ``port`` 0 takes a free one; ``isolate`` false lets tenants share this process's Unix user.
+
+    ``keep_records`` leaves the runners' records of what ended on disk (see ``LocalSettings``).
+    """
 
     state: Path
     host: str = "127.0.0.1"
     port: int = 7400
     isolate: bool = True
     meter_every_ms: int = 3_600_000
+    keep_records: bool = False
 
 
 class Server:
     """One control plane. ``open`` before ``serve``; ``close`` leaves what runs running."""
 
-    def __init__(self, settings: Settings) -> None:
+    def __init__(self, settings: Settings, engines: Mapping[str, Engine] | None = None) -> None:
         self.settings = settings
         self.directory = StateDirectory(settings.state)
         self.lock = self.directory.hold()
@@ -57,9 +64,18 @@ class Server:
             SqliteStore(self.directory.journal), Keys.open(self.directory.keys), WallClock()
         )
         self.control.execute(SYSTEM, c.StartControl(secrets.token_hex(8), headrace.__version__, boot_id()))
-        source = Path(headrace.__file__).parent.parent
-        engine = LocalEngine(self.directory.engine, sys.executable, [source], isolate=settings.isolate)
-        self.reconciler = Reconciler(self.control, {"local": engine}, settings.meter_every_ms)
+        if engines is None:
+            source = Path(headrace.__file__).parent.parent
+            engines = {
+                "local": LocalEngine(
+                    self.directory.engine,
+                    sys.executable,
+                    [source],
+                    isolate=settings.isolate,
+                    settings=LocalSettings(keep_records=settings.keep_records),
+                )
+            }
+        self.reconciler = Reconciler(self.control, engines, settings.meter_every_ms)
         self.admin_token = self._admin_token()
         self.control.commit()
         self.reconciler.fence()
@@ -77,6 +93,8 @@ class Server:
         if any(token.role is Role.OPERATOR_ADMIN for token in self.control.world.state.tokens.values()):
             return None
         value = TOKEN_PREFIX + secrets.token_urlsafe(32)
+        # Before its hash is durable: a crash in between costs a token that nobody was told, not the only key to the state.
+        self.directory.write_client(ClientFile("", value))
         self.control.execute(
             SYSTEM, c.IssueToken(sha256(value.encode()).hexdigest(), Role.OPERATOR_ADMIN, None)
         )
@@ -92,6 +110,17 @@ class Server:
             self.planner.tell(batch.group.head.size, self.control.now_ms())
 
     # -- the loop --------------------------------------------------------------------------------------------------
+
+    def run(self, ready: Callable[[], None] = lambda: None) -> None:
+        """Serve until SIGTERM or SIGINT, then close; ``ready`` is called once requests are answered."""
+        # What the world is made of lives as long as it does: the collector need not look at it again.
+        gc.collect()
+        gc.freeze()
+        gc.set_threshold(50_000, 20, 50)
+        try:
+            uvloop.run(self.serve(ready))
+        finally:
+            self.close()
 
     async def serve(self, ready: Callable[[], None] = lambda: None) -> None:
         """Serve until SIGTERM or SIGINT."""

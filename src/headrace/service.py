@@ -24,6 +24,8 @@ from headrace.reconcile import Reconciler
 T = TypeVar("T")
 Items = Sequence[tuple[WorkloadSpec, Mapping[str, str]]]
 
+GATHER_S = 0.001
+"""How long a commit waits for others to join it: a sync costs the same for one as for many."""
 PROBE_S = 1.0
 """How often a journal that refused a commit is tried again."""
 
@@ -161,6 +163,7 @@ class Service(InlineService):
             await self._wanted.wait()
             self._wanted.clear()
             while self.control.has_pending:
+                await asyncio.sleep(GATHER_S)
                 await self._commit()
 
     async def _commit(self) -> None:

@@ -74,6 +74,8 @@ class StateDirectory:
         descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
         with os.fdopen(descriptor, "wb") as file:
             file.write(msgspec.json.encode(client))
+            file.flush()
+            os.fsync(file.fileno())
         temporary.rename(self.client)
 
     def read_client(self) -> ClientFile | None:

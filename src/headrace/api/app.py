@@ -46,7 +46,9 @@ def create_app(service: InlineService, *, random: Callable[[int], bytes] = secre
     for group in GROUPS:
         for endpoint in group.endpoints:
             _add(app, endpoint)
-    app.add_api_route("/healthz", health, response_model=None, responses={200: {"model": Health}}, tags=["system"])
+    app.add_api_route(
+        "/healthz", health, response_model=None, responses={200: {"model": Health}}, tags=["system"]
+    )
     add_handlers(app)
     plain = app.openapi
     app.openapi = lambda: complete(app, plain)  # type: ignore[method-assign]  # how FastAPI says to extend it

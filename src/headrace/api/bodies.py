@@ -1,6 +1,6 @@
 """Bodies of requests: read with a limit, and checked by closed models that say all that is wrong, and where."""
 
-from typing import Annotated, Any, Literal, TypeVar
+from typing import Annotated, Any, TypeVar
 
 import msgspec
 from fastapi import Request
@@ -10,12 +10,13 @@ from headrace.core.errors import HeadraceError, Problem, ProblemCode
 from headrace.core.units import MS_PER_DAY
 from headrace.documents import values
 from headrace.documents.report import validated
-from headrace.documents.schema import Duration, Model, Name
+from headrace.documents.schema import Model, Name
 from headrace.documents.source import Source
 from headrace.documents.values import Bad
 
 MAX_BODY = 8 * 1024 * 1024
 """Bytes of a body; nothing longer is ever held in memory."""
+ROLES = ["operator-admin", "tenant-admin", "tenant-member"]
 MAX_NAMED = 10_000
 MAX_LINE = 500
 MAX_AMOUNT_MICROS = 10**15
@@ -89,9 +90,7 @@ def _whole(least: int, most: int, what: str) -> Any:
     return BeforeValidator(values.count(least, most, what))
 
 
-Line = Annotated[
-    str, BeforeValidator(_line), WithJsonSchema({"type": "string", "maxLength": MAX_LINE})
-]
+Line = Annotated[str, BeforeValidator(_line), WithJsonSchema({"type": "string", "maxLength": MAX_LINE})]
 NodeName = Annotated[
     str, BeforeValidator(_line), WithJsonSchema({"type": "string", "maxLength": MAX_LINE, "minLength": 1})
 ]
@@ -99,11 +98,13 @@ Expiry = Annotated[
     int, BeforeValidator(_long_duration), WithJsonSchema({"type": "string", "examples": ["90d"]})
 ]
 
+NodeNames = Annotated[list[NodeName], Field(max_length=MAX_NAMED)]
+
 
 class DrainBody(Model):
     """Nodes by name, or all of a site; with ``evict`` what runs on them is moved at once."""
 
-    nodes: Annotated[list[NodeName], Field(max_length=MAX_NAMED)] = []
+    nodes: NodeNames = Field(default=[])
     site: Name | None = None
     reason: Line = ""
     evict: bool = False
@@ -112,7 +113,7 @@ class DrainBody(Model):
 class UndrainBody(Model):
     """Nodes by name, or all of a site."""
 
-    nodes: Annotated[list[NodeName], Field(max_length=MAX_NAMED)] = []
+    nodes: NodeNames = Field(default=[])
     site: Name | None = None
     reason: Line = ""
 
@@ -120,7 +121,9 @@ class UndrainBody(Model):
 class TokenBody(Model):
     """A token's role and tenant; ``holder`` says who has it, and is kept encrypted; without ``expires_in`` it never ends."""
 
-    role: Literal["operator-admin", "tenant-admin", "tenant-member"]
+    role: Annotated[
+        str, BeforeValidator(values.choice("role", *ROLES)), WithJsonSchema({"type": "string", "enum": ROLES})
+    ]
     tenant: Name | None = None
     holder: Line = ""
     expires_in: Expiry | None = None

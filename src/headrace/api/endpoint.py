@@ -13,9 +13,7 @@ from headrace.journal.codec import Head
 
 Handler = Callable[..., Coroutine[Any, Any, Response]]
 MAX_PAGE = 1_000
-NAME_PATTERN = "^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?$"
 
-NamePath = Annotated[str, Path(pattern=NAME_PATTERN, max_length=63)]
 IdPath = Annotated[str, Path(min_length=1, max_length=100)]
 PeriodPath = Annotated[str, Path(pattern="^[0-9]{4}-(0[1-9]|1[0-2])$")]
 Limit = Annotated[int, Query(ge=1, le=MAX_PAGE)]
@@ -61,7 +59,7 @@ class Group:
 
         return register
 
-    def write(
+    def write(  # noqa: PLR0913 - one argument for each fact of a route
         self,
         method: str,
         path: str,

@@ -87,7 +87,9 @@ async def _framework(request: Request, error: Exception) -> Response:
         allowed = (headers or {}).get("Allow", "")
         message = f"{request.method} is not for {request.url.path!r};"
         return error_response([Problem(ProblemCode.BAD_INPUT, message, f"allowed: {allowed}.")], 405, headers)
-    return error_response([Problem(ProblemCode.BAD_INPUT, f"{error}.", "See /openapi.json.")], status, headers)
+    return error_response(
+        [Problem(ProblemCode.BAD_INPUT, f"{error}.", "See /openapi.json.")], status, headers
+    )
 
 
 async def _validation(_: Request, error: Exception) -> Response:
@@ -98,10 +100,14 @@ async def _validation(_: Request, error: Exception) -> Response:
 def _parameter_problem(found: Mapping[str, Any]) -> Problem:
     where = ".".join(str(part) for part in found["loc"])
     said = str(found["msg"])
-    return Problem(ProblemCode.BAD_INPUT, f"{where.rpartition('.')[2]}: {said[:1].lower()}{said[1:]}.", where=where)
+    return Problem(
+        ProblemCode.BAD_INPUT, f"{where.rpartition('.')[2]}: {said[:1].lower()}{said[1:]}.", where=where
+    )
 
 
 async def _defect(_: Request, error: Exception) -> Response:
     # The traceback goes to the server's log, never to the caller.
     message = f"a defect in headrace ({type(error).__name__}); nothing is known of what was asked."
-    return error_response([Problem(ProblemCode.BROKEN, message, "Look whether it was done, and report this.")])
+    return error_response(
+        [Problem(ProblemCode.BROKEN, message, "Look whether it was done, and report this.")]
+    )

@@ -21,7 +21,8 @@ def call(
     Raises RuntimeError when the app waits for something that only an event loop could bring.
     """
     plain, _, query = path.partition("?")
-    named = [(name.lower().encode(), value.encode("latin-1")) for name, value in (headers or {}).items()]
+    given = {"host": "inline", "content-length": str(len(body))}
+    given |= {name.lower(): value for name, value in (headers or {}).items()}
     scope: Message = {
         "type": "http",
         "asgi": {"version": "3.0"},
@@ -32,7 +33,7 @@ def call(
         "raw_path": plain.encode(),
         "root_path": "",
         "query_string": query.encode(),
-        "headers": [(b"host", b"inline"), (b"content-length", str(len(body)).encode()), *named],
+        "headers": [(name.encode(), value.encode("latin-1")) for name, value in given.items()],
         "client": ("inline", 0),
         "server": ("inline", 80),
     }

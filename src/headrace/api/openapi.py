@@ -21,7 +21,9 @@ from headrace.documents.schema import (
 class DocumentsBody(Model):
     """Documents as JSON."""
 
-    documents: list[EstateModel | TenantModel | PricePlanModel | ContractModel | WorkloadModel] = Field(min_length=1)
+    documents: list[EstateModel | TenantModel | PricePlanModel | ContractModel | WorkloadModel] = Field(
+        min_length=1
+    )
 
 
 BODIES: tuple[type[BaseModel], ...] = (

@@ -1,5 +1,5 @@
 """The ``headrace`` command."""
 
-from .app import main
+from headrace.cli.app import main
 
 __all__ = ["main"]

@@ -1,53 +1,134 @@
-"""The command's root: its groups, how errors are shown, and how it finds the control plane."""
+"""The command's root: the table of commands, how errors are shown, and the exit codes."""
 
 import sys
+from collections.abc import Sequence
+from importlib import import_module
+from typing import Any
 
 import typer
+from typer.core import TyperGroup
+from typer.exceptions import TyperException
 
 import headrace
 from headrace.core.errors import HeadraceError, ProblemCode
 
-from . import demo, estate, journal, money, operator, simulate, up, workloads
+COMMANDS: dict[str, str] = {
+    "up": "up",
+    "demo": "demo",
+    "status": "operator",
+    "whoami": "access",
+    "apply": "documents",
+    "documents": "documents",
+    "remove": "documents",
+    "estate": "estate",
+    "submit": "submit",
+    "ps": "workloads",
+    "explain": "workloads",
+    "logs": "workloads",
+    "wait": "workloads",
+    "stop": "workloads",
+    "pause": "workloads",
+    "resume": "workloads",
+    "endpoint": "workloads",
+    "nodes": "operator",
+    "sites": "operator",
+    "power": "operator",
+    "drain": "operator",
+    "undrain": "operator",
+    "top": "top",
+    "token": "access",
+    "tenant": "access",
+    "meter": "money",
+    "invoice": "money",
+    "journal": "journal",
+    "check": "check",
+    "sim": "simulate",
+}
+"""Every command, in the order of the help, and the module of this package that has it.
 
-app = typer.Typer(
-    name="headrace",
-    help="The operating system of a sovereign AI cloud: from the grid connection to the invoice.",
-    no_args_is_help=True,
-    add_completion=False,
-    pretty_exceptions_enable=False,
-    rich_markup_mode=None,
-)
-for module in (up, demo, workloads, operator, estate, money, journal, simulate):
-    module.register(app)
+A module is imported when its command is asked for: `headrace ps` should not wait for the server's imports.
+"""
 
-EXIT_CODES = {
+EXIT_CODES: dict[ProblemCode, int] = {
+    ProblemCode.BROKEN: 1,
     ProblemCode.BAD_INPUT: 2,
+    ProblemCode.TOO_LARGE: 2,
     ProblemCode.UNAUTHENTICATED: 3,
     ProblemCode.FORBIDDEN: 3,
     ProblemCode.NOT_FOUND: 4,
     ProblemCode.JOURNAL_UNAVAILABLE: 5,
     ProblemCode.ENGINE_UNAVAILABLE: 5,
+    ProblemCode.CONFLICT: 6,
+    ProblemCode.IN_USE: 6,
+    ProblemCode.IDEMPOTENCY_MISMATCH: 6,
+    ProblemCode.STALE: 6,
+    ProblemCode.UNPLACEABLE: 7,
+    ProblemCode.JURISDICTION: 7,
 }
-"""The process's exit code by kind of problem; 1 for any other."""
+"""The process's exit code by kind of problem. 1 is also what a workload that failed gives, 2 a wrong command line."""
+TIMED_OUT = 8
+"""The exit code of a wait that was not rewarded."""
+
+
+class Commands(TyperGroup):
+    """The root group: commands by the table, each from its module."""
+
+    def __init__(self, **attributes: Any) -> None:
+        super().__init__(**attributes)
+        # For the suggestions that a mistyped command gets; the values come from get_command.
+        self.commands = dict.fromkeys(COMMANDS)  # type: ignore[assignment]
+
+    def list_commands(self, _ctx: Any) -> list[str]:
+        """The names, in the order of the table."""
+        return list(COMMANDS)
+
+    def get_command(self, _ctx: Any, cmd_name: str) -> Any:
+        """A command by its name, None when there is none."""
+        if cmd_name not in COMMANDS:
+            return None
+        module = import_module(f"headrace.cli.{COMMANDS[cmd_name]}")
+        return typer.main.get_group(module.app).commands[cmd_name]
+
+
+app = typer.Typer(
+    name="headrace",
+    cls=Commands,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+)
 
 
 @app.callback(invoke_without_command=True)
-def root(version: bool = typer.Option(False, "--version", help="Print the version and end.")) -> None:
+def root(ctx: typer.Context, version: bool = typer.Option(False, "--version", help="Print the version.")) -> None:
     """The operating system of a sovereign AI cloud: from the grid connection to the invoice."""
     if version:
         typer.echo(f"headrace {headrace.__version__}")
         raise typer.Exit
+    if ctx.invoked_subcommand is None:
+        typer.echo(ctx.get_help())
+        raise typer.Exit
 
 
-def main() -> None:
-    """Run the command; a problem is one line on standard error that names the thing and the next step."""
+def run(arguments: Sequence[str]) -> int:
+    """Run a command line; its exit code. A problem is one line on standard error, with the next step."""
     try:
-        app()
+        code = app(list(arguments), prog_name="headrace", standalone_mode=False)
     except HeadraceError as error:
         for problem in error.problems:
             sys.stderr.write(f"headrace: {problem.line()}\n")
-        sys.exit(EXIT_CODES.get(error.problem.code, 1))
-    except KeyboardInterrupt:
-        sys.exit(130)
-    except BrokenPipeError:
-        sys.exit(0)
+        return EXIT_CODES[error.problem.code]
+    except TimeoutError as error:
+        sys.stderr.write(f"headrace: {error}; 'headrace explain' says why.\n")
+        return TIMED_OUT
+    except TyperException as error:
+        context = getattr(error, "ctx", None)
+        path = context.command_path if context is not None else "headrace"
+        sys.stderr.write(f"headrace: {error.format_message()} Try '{path} --help'.\n")
+        return error.exit_code
+    return code if isinstance(code, int) else 0
+
+
+def main() -> None:
+    """The ``headrace`` command."""
+    sys.exit(run(sys.argv[1:]))

@@ -1,41 +1,90 @@
 """What every command shares: the client, the console, confirmation."""
 
-import os
 import sys
 from collections.abc import Iterable, Sequence
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 import msgspec
 from rich.console import Console
 from rich.table import Table
+from rich.text import Text
 
+from headrace.api.views import WorkloadView
 from headrace.core.errors import HeadraceError, Problem, ProblemCode
+from headrace.core.units import format_duration
+from headrace.core.workload import TERMINAL
 from headrace.sdk import Client
 
-console = Console(soft_wrap=True, highlight=False)
+PLAIN_WIDTH = 200
+"""Columns where no terminal says how many there are: a table in a file should not be folded."""
+PATIENCE_S = 2.0
+"""How long a command goes on knocking at a control plane that does not answer."""
+_COLOURS = {
+    "running": "green",
+    "succeeded": "green",
+    "ready": "green",
+    "queued": "yellow",
+    "placed": "yellow",
+    "paused": "yellow",
+    "stopping": "yellow",
+    "draining": "yellow",
+    "failed": "red",
+    "refused": "red",
+    "down": "red",
+}
 
 
-def client() -> Client:
+class CommandClient(Client):
+    """The SDK's client with the patience of somebody who sits before a terminal."""
+
+    def __init__(self, base_url: str, token: str, timeout: float = 30.0) -> None:
+        super().__init__(base_url, token, timeout, patience_s=PATIENCE_S)
+
+
+def client() -> CommandClient:
     """The control plane's client, from the environment or the state directory; raises HeadraceError when neither says."""
-    return Client.from_env()
+    return CommandClient.from_env()
+
+
+def console() -> Console:
+    """Where commands print: with colour on a terminal, plainly and unfolded elsewhere."""
+    width = None if sys.stdout.isatty() else PLAIN_WIDTH
+    return Console(soft_wrap=True, highlight=False, markup=False, emoji=False, width=width)
+
+
+def say(line: str) -> None:
+    """Print one line."""
+    sys.stdout.write(f"{line}\n")
+    sys.stdout.flush()
 
 
 def print_json(value: object) -> None:
     """Print a value as JSON."""
-    sys.stdout.write(msgspec.json.format(msgspec.json.encode(value)).decode() + "\n")
+    say(msgspec.json.format(msgspec.json.encode(value)).decode())
 
 
-def print_table(columns: Sequence[str], rows: Iterable[Sequence[object]], empty: str) -> None:
-    """Print rows as a table, or a sentence when there are none."""
-    table = Table(box=None, pad_edge=False, header_style="bold")
+def table(columns: Sequence[str], rows: Iterable[Sequence[object]], right: Sequence[str] = ()) -> Table:
+    """A plain table; columns named in ``right`` are numbers. States get a colour."""
+    made = Table(box=None, pad_edge=False, header_style="bold")
     for column in columns:
-        table.add_column(column, overflow="fold")
-    count = 0
+        made.add_column(column, overflow="fold", justify="right" if column in right else "left")
     for row in rows:
-        table.add_row(*(str(cell) for cell in row))
-        count += 1
-    console.print(table if count else empty)
+        cells = ("" if cell is None else str(cell) for cell in row)
+        made.add_row(*(Text(cell, style=_COLOURS.get(cell, "")) for cell in cells))
+    return made
+
+
+def print_table(
+    columns: Sequence[str], rows: Iterable[Sequence[object]], empty: str, right: Sequence[str] = ()
+) -> None:
+    """Print rows as a table, or a sentence when there are none."""
+    made = table(columns, rows, right)
+    if made.row_count:
+        console().print(made)
+    else:
+        say(empty)
 
 
 def read_file(name: str) -> bytes:
@@ -57,7 +106,15 @@ def confirm(question: str, *, yes: bool) -> bool:
         raise HeadraceError(
             Problem(ProblemCode.BAD_INPUT, "nobody is there to confirm.", "Add -y to go on without asking.")
         )
-    return console.input(f"{question} [y/N] ").strip().lower() in ("y", "yes")
+    sys.stdout.write(f"{question} [y/N] ")
+    sys.stdout.flush()
+    return sys.stdin.readline().strip().lower() in ("y", "yes")
+
+
+def age(since: str) -> str:
+    """How long ago a time of the API was."""
+    passed = datetime.now(UTC) - datetime.fromisoformat(since)
+    return format_duration(max(0, int(passed.total_seconds() * 1000)))
 
 
 def plain(value: Any) -> Any:
@@ -65,6 +122,29 @@ def plain(value: Any) -> Any:
     return msgspec.to_builtins(value)
 
 
-def color() -> bool:
-    """Whether to use colour: a terminal, and NO_COLOR is not set."""
-    return console.is_terminal and "NO_COLOR" not in os.environ
+def resolve(using: Client, name: str) -> str:
+    """The id of a workload by its id or its name; raises HeadraceError when that is none, or more than one.
+
+    Of several workloads with one name, the only one that has not ended is meant.
+    """
+    try:
+        return using.workload(name).workload.id
+    except HeadraceError as error:
+        if error.problem.code is not ProblemCode.NOT_FOUND:
+            raise
+    found = [one for one in using.workloads() if one.name == name]
+    live = [one for one in found if one.state not in TERMINAL]
+    if len(live) == 1 or len(found) == 1:
+        return (live or found)[0].id
+    raise HeadraceError(_not_one(name, live or found))
+
+
+def _not_one(name: str, found: Sequence[WorkloadView]) -> Problem:
+    if not found:
+        return Problem(
+            ProblemCode.NOT_FOUND, f"no workload has the id or the name {name!r}.", "See 'headrace ps --all'."
+        )
+    ids = tuple(one.id for one in found)
+    return Problem(
+        ProblemCode.BAD_INPUT, f"{len(found)} workloads are called {name!r}.", "Say the id.", related=ids
+    )

@@ -206,10 +206,7 @@ def _placement_started(world: World, committed: ev.Committed, event: ev.Placemen
 def _meter(
     world: World, committed: ev.Committed, placement: Placement, event: ev.UsageMetered | ev.PlacementEnded
 ) -> list[Row]:
-    fleet = world.fleet
-    hardware = [
-        fleet.hardware[fleet.node_hardware[fleet.node_index[NodeId(rank.node)]]] for rank in placement.ranks
-    ]
+    hardware = [world.hardware_of(rank.node) for rank in placement.ranks]
     row = usage_row(
         placement,
         placement.project,

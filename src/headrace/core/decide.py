@@ -19,8 +19,7 @@ from headrace.core.observe import observe
 from headrace.core.scheduling.admit import admit, can_ever_fit
 from headrace.core.scheduling.proposal import Eviction, ProposedPlacement
 from headrace.core.scheduling.refuse import Refusal
-from headrace.core.sovereignty.plain import PROFILES, RIGHTS_POLICY
-from headrace.core.sovereignty.plain import decide as ask
+from headrace.core.sovereignty.plain import PROFILES
 from headrace.core.workload import TERMINAL, EndReason, Flex, State, Workload, WorkloadSpec, WorkloadType
 from headrace.core.world import World
 
@@ -34,7 +33,7 @@ def fail(problem: Problem) -> HeadraceError:
 
 def right(world: World, subject: Subject, action: str, target: Target) -> Generator[ev.Event, None, str]:
     """Ask the authority; record a verdict of a class not decided before; its digest. Raises HeadraceError when denied."""
-    verdict = ask(world.policies, RIGHTS_POLICY, subject, action, target, {})
+    verdict, ident = world.right(subject, action, target)
     if not verdict.allowed:
         if subject.tenant is not None and target.tenant != subject.tenant and target.id:
             # What one may not see does not exist for one.
@@ -43,7 +42,6 @@ def right(world: World, subject: Subject, action: str, target: Target) -> Genera
             )
         step = "Use a token with that right; see 'headrace whoami'."
         raise fail(Problem(ProblemCode.FORBIDDEN, f"{verdict.reasons[0]}.", step))
-    ident = verdict.id
     if ident not in world.state.verdicts:
         yield ev.DecisionRecorded(verdict)
     return ident

@@ -7,7 +7,7 @@ person: those are references into the vault.
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, NamedTuple
 
 from headrace.core.authority import Role, Verdict
 from headrace.core.ids import (
@@ -378,8 +378,7 @@ UPCASTS: dict[tuple[int, int], Callable[[dict[str, Any]], dict[str, Any]]] = {}
 """(kind, old version) to the function that turns its payload into that of the next version."""
 
 
-@dataclass(frozen=True, slots=True)
-class Committed:
+class Committed(NamedTuple):
     """An event with what its header says.
 
     ``request`` is the idempotency key's digest (16 bytes, empty for none); ``actor`` the number of the token that asked

@@ -11,6 +11,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, date, datetime, time, timedelta
 from fnmatch import fnmatchcase
+from functools import lru_cache
 from typing import Self
 from zoneinfo import ZoneInfo
 
@@ -19,7 +20,7 @@ from headrace.core.errors import Problem, ProblemCode
 from headrace.core.estate import Site
 from headrace.core.hardware import HardwareType
 from headrace.core.ids import ContractId, EventSeq, PlacementId, ProjectId, SiteId, TenantId, WorkloadId
-from headrace.core.workload import Placement
+from headrace.core.workload import Placement, RankPlace
 
 POWER_SOURCES = ("measured", "modelled", "nameplate", "stale")
 """What a power reading may come from, each worse than the one before it."""
@@ -32,6 +33,14 @@ _ESCAPED = {"%": "%25", "/": "%2F", "*": "%2A", "?": "%3F", "[": "%5B"}
 _UNESCAPE = sorted(_ESCAPED.items(), reverse=True)
 _SEGMENTS = 11
 _MS = timedelta(milliseconds=1)
+
+
+@lru_cache(maxsize=65_536)
+def _key_text(key: "UsageKey") -> str:
+    words = (key.tenant, key.period, key.contract, key.project, key.site, key.model, key.source)
+    head = "/".join(_escape(word) for word in words)
+    tail = f"{key.energy_price_micros_per_kwh}/{_escape(key.energy_currency)}/{key.pue_permille}"
+    return f"{head}/{key.carbon_g_per_kwh}/{tail}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,10 +70,7 @@ class UsageKey:
 
         :meth:`parse` undoes it.
         """
-        words = (self.tenant, self.period, self.contract, self.project, self.site, self.model, self.source)
-        head = "/".join(_escape(word) for word in words)
-        tail = f"{self.energy_price_micros_per_kwh}/{_escape(self.energy_currency)}/{self.pue_permille}"
-        return f"{head}/{self.carbon_g_per_kwh}/{tail}"
+        return _key_text(self)
 
     @classmethod
     def parse(cls, text: str) -> Self:
@@ -97,6 +103,10 @@ class UsageKey:
         head = "/".join(_escape(word) for word in words)
         price = f"{self.energy_price_micros_per_kwh}/{_escape(self.energy_currency)}" if by_price else "*/*"
         return f"{head}/*/*/{price}/*"
+
+
+_key = lru_cache(maxsize=65_536)(UsageKey)
+"""A key from its fields in order: the same few are asked for again and again."""
 
 
 def matches(selector: str, key_text: str) -> bool:
@@ -196,35 +206,31 @@ def usage_row(  # noqa: PLR0913 - one argument for each fact of the row
         return Problem(ProblemCode.BAD_INPUT, message, f"known: {', '.join(POWER_SOURCES)}.")
     ranks = placement.ranks
     # Ranks without accelerators may well be on nodes of several models: they use none of them.
-    models = {
-        kind.accelerator if rank.accelerators else CPU_MODEL
-        for kind, rank in zip(hardware, ranks, strict=False)
-    }
-    if len(hardware) != len(ranks) or len(models) != 1:
+    model = (hardware[0].accelerator if ranks[0].mask else CPU_MODEL) if hardware and ranks else ""
+    if len(hardware) != len(ranks) or any(
+        (kind.accelerator if rank.mask else CPU_MODEL) != model
+        for kind, rank in zip(hardware, ranks, strict=True)
+    ):
         message = f"placement {placement.id}: its ranks are not all on nodes of one accelerator model;"
         return Problem(ProblemCode.BROKEN, message, "no usage was recorded; check the plan that placed it.")
     deltas = _deltas(placement, reported)
     if isinstance(deltas, Problem):
         return deltas
-    if not any(running or paused for running, paused in deltas):
+    accelerator_ms, running_ms, paused_ms, energy_mj = _sums(ranks, hardware, deltas)
+    if not running_ms and not paused_ms:
         return None
-    accelerator_ms = energy_mj = 0
-    for rank, kind, (running, paused) in zip(ranks, hardware, deltas, strict=True):
-        accelerator_ms += rank.accelerators * (running + paused)
-        energy_mj += kind.share_watts(rank.accelerators, rank.cpu_milli, running=True) * running
-        energy_mj += kind.share_watts(rank.accelerators, rank.cpu_milli, running=False) * paused
-    key = UsageKey(
-        tenant=placement.tenant,
-        period=period,
-        contract=contract,
-        project=project,
-        site=site.id,
-        model=models.pop(),
-        source=source,
-        carbon_g_per_kwh=site.carbon_g_per_kwh,
-        energy_price_micros_per_kwh=site.energy_price_micros_per_kwh,
-        energy_currency=site.currency,
-        pue_permille=site.pue_permille,
+    key = _key(
+        placement.tenant,
+        period,
+        contract,
+        project,
+        site.id,
+        model,
+        source,
+        site.carbon_g_per_kwh,
+        site.energy_price_micros_per_kwh,
+        site.currency,
+        site.pue_permille,
     )
     return UsageRow(
         seq=seq,
@@ -234,11 +240,32 @@ def usage_row(  # noqa: PLR0913 - one argument for each fact of the row
         workload=placement.workload,
         placement=placement.id,
         accelerator_ms=accelerator_ms,
-        running_ms=sum(running for running, _ in deltas),
-        paused_ms=sum(paused for _, paused in deltas),
+        running_ms=running_ms,
+        paused_ms=paused_ms,
         energy_mj=0 if source == "stale" else energy_mj,
         estimated=estimated,
     )
+
+
+def _sums(
+    ranks: Sequence[RankPlace], hardware: Sequence[HardwareType], deltas: Sequence[tuple[int, int]]
+) -> tuple[int, int, int, int]:
+    """Accelerator-, running and paused milliseconds, and energy, of all ranks; those of a gang are mostly alike."""
+    accelerator_ms = running_ms = paused_ms = energy_mj = 0
+    accelerators = cpu_milli = -1
+    known: HardwareType | None = None
+    running_w = idle_w = 0
+    for rank, kind, (running, paused) in zip(ranks, hardware, deltas, strict=True):
+        count = rank.mask.bit_count()
+        if kind is not known or count != accelerators or rank.cpu_milli != cpu_milli:
+            known, accelerators, cpu_milli = kind, count, rank.cpu_milli
+            running_w = kind.share_watts(count, cpu_milli, running=True)
+            idle_w = kind.share_watts(count, cpu_milli, running=False)
+        accelerator_ms += count * (running + paused)
+        running_ms += running
+        paused_ms += paused
+        energy_mj += running_w * running + idle_w * paused
+    return accelerator_ms, running_ms, paused_ms, energy_mj
 
 
 def token_row(  # noqa: PLR0913 - one argument for each fact of the row

@@ -25,8 +25,9 @@ def observe(world: World, command: c.Observe, now_ms: int) -> Generator[ev.Event
             yield from _placement(world, placement, report, command, now_ms)
     for ident, detail in command.failed:
         placement = world.state.placements.get(ident)
-        if placement is not None and not placement.started_ms:
-            yield from _end_unseen(world, placement, EndReason.START_FAILED, detail, now_ms)
+        if placement is not None and not placement.started_ms and placement.stop_reason is None:
+            # Not its end yet: a start whose answer was lost may run. It is stopped, and ends when the engine says so.
+            yield ev.EvictionRequested(placement.id, EndReason.START_FAILED, detail)
     for ident in command.missing:
         placement = world.state.placements.get(ident)
         if placement is not None:

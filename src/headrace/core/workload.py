@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass, field
 from enum import StrEnum
+from typing import NamedTuple
 
 from headrace.core.ids import ContractId, PlacementId, ProjectId, SiteId, TenantId, WorkloadId
 
@@ -107,9 +108,11 @@ class WorkloadSpec:
     counters: str = ""
 
 
-@dataclass(frozen=True, slots=True)
-class RankPlace:
-    """Where one rank is: its node and what it takes there. ``mask`` has a bit for each accelerator taken."""
+class RankPlace(NamedTuple):
+    """Where one rank is: its node and what it takes there. ``mask`` has a bit for each accelerator taken.
+
+    In an event it is an array in this order: gangs of thousands of ranks are read and written often.
+    """
 
     node: str
     mask: int

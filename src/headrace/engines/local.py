@@ -2,7 +2,7 @@
 
 Below its root: ``epoch``, the lowest epoch whose orders count; ``placements/ID/placement.json``, which makes an
 accepted order durable, with a directory for each rank (see :mod:`headrace.engines.runner`); ``work/``, the ranks'
-working directories; ``logs/``, which outlive the placement's record. Whatever a crash cuts short is completed when the
+working directories; ``logs/``, which outlive the placement's record; ``records/``, if those are kept. Whatever a crash cuts short is completed when the
 order is repeated, or undone by the next :meth:`LocalEngine.fence`.
 """
 
@@ -60,7 +60,8 @@ class LocalSettings:
     """What is seldom changed. ``None`` finds out: whether this is root, and which processors there are to share.
 
     ``runner_python`` runs the runners; ``devices`` is where accelerators are looked for; a log is kept in
-    ``log_segments`` pieces of ``log_segment_bytes``, the oldest of which goes first.
+    ``log_segments`` pieces of ``log_segment_bytes``, the oldest of which goes first. With ``keep_records`` the runners' records
+    of forgotten placements stay in ``records/PLACEMENT.RANK.json``: for who wants to bill from them without the journal.
     """
 
     privileged: bool | None = None
@@ -71,6 +72,7 @@ class LocalSettings:
     log_segment_bytes: int = 8 << 20
     log_segments: int = 8
     heartbeat_ms: int = 5_000
+    keep_records: bool = False
 
 
 class LocalEngine:
@@ -202,11 +204,21 @@ class LocalEngine:
                 logs = self._root / "logs" / placement
                 logs.mkdir(mode=0o700, exist_ok=True)
                 (logs / "ended").touch(mode=0o600)
+                if self._settings.keep_records:
+                    self._keep_records(held)
                 trash = self._root / "trash" / uuid.uuid4().hex
                 held.directory.rename(trash)
                 del self._held[placement]
                 shutil.rmtree(trash, ignore_errors=True)
                 shutil.rmtree(self._work_dir(held.info), ignore_errors=True)
+
+    def _keep_records(self, held: Held) -> None:
+        """Give each rank's record a second name that stays; a crash half way does it again."""
+        records = self._root / "records"
+        records.mkdir(mode=0o700, exist_ok=True)
+        for rank in held.ranks:
+            with contextlib.suppress(FileExistsError, FileNotFoundError):
+                os.link(rank.record_path, records / f"{held.info['placement']}.{rank.number}.json")
 
     def nodes(self) -> Sequence[NodeReport]:
         """Nothing: this machine is up, or nobody could ask."""

@@ -49,6 +49,11 @@ class JournalCorrupt(HeadraceError):
         step = "Restore a backup; the state up to the event before it can be trusted."
         super().__init__(Problem(ProblemCode.BROKEN, f"journal is damaged at event {seq}: {what}.", step))
         self.seq = seq
+        self._what = what
+
+    def __reduce__(self) -> tuple[type["JournalCorrupt"], tuple[int, str]]:
+        """So that it survives the way from a verifying worker."""
+        return JournalCorrupt, (self.seq, self._what)
 
 
 @dataclass(frozen=True, slots=True)

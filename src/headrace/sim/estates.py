@@ -8,6 +8,8 @@ from headrace.core.contracts import Contract, PricePlan, Tenant
 from headrace.core.estate import Block, Connection, Estate, NodeGroup, Operator, PowerElement, PowerKind, Site
 from headrace.core.hardware import CATALOGUE, HardwareType
 from headrace.core.ids import ContractId, OperatorId, PlanId, ProjectId, SiteId, TenantId
+from headrace.core.sovereignty.plain import PROFILES as PROFILES_OF
+from headrace.core.workload import PolicyRef
 
 COUNTRIES = ("NO", "GB", "SE", "DE")
 HARDWARE = ("lab", "h100-8", "b200-8", "gb200-nvl72")
@@ -27,36 +29,25 @@ class Ground:
     plans: list[PricePlan]
     contracts: list[Contract]
 
-    def models(self) -> list[tuple[str, int]]:
-        """Models of accelerators that there are, each with how many a node has."""
-        names = dict.fromkeys(
-            group.hardware for site in self.estate.sites for block in site.blocks for group in block.groups
-        )
-        return [(CATALOGUE[name].accelerator, CATALOGUE[name].accelerators) for name in names]
-
-    def largest(self, model: str) -> tuple[int, HardwareType]:
-        """How many nodes with a model ("": any) the largest site has, and what each has at least."""
-        counts: dict[str, int] = {}
-        kinds: dict[str, HardwareType] = {}
-        for site in self.estate.sites:
-            for block in site.blocks:
-                for group in block.groups:
-                    hardware = CATALOGUE[group.hardware]
-                    if site.country and block.commissioned and model in ("", hardware.accelerator):
-                        counts[site.id] = counts.get(site.id, 0) + group.node_count
-                        kinds[group.hardware] = hardware
-        least = min(kinds.values(), key=lambda one: one.cpu_milli, default=CATALOGUE["lab"])
-        return max(counts.values(), default=0), least
-
-    def site_with(self, chance: Random, model: str) -> SiteId:
-        """A site that has a model; any one when none has."""
-        having = [
-            site.id
+    def open_to(self, tenant: str, policy: PolicyRef) -> list[Site]:
+        """Sites that a workload of a tenant may ever use; what it asks for is mostly chosen from there."""
+        own = next((one.policy for one in self.tenants if one.id == tenant), "")
+        countries = policy.countries or PROFILES_OF[policy.profile or own or "public"].countries
+        return [
+            site
             for site in self.estate.sites
-            for block in site.blocks
-            if any(model in ("", CATALOGUE[group.hardware].accelerator) for group in block.groups)
+            if site.country and (not countries or site.country in countries) and site.dedicated_to in (None, tenant)
         ]
-        return chance.choice(having or [site.id for site in self.estate.sites])
+
+    def groups(self, sites: list[Site]) -> list[tuple[SiteId, HardwareType, int]]:
+        """Nodes by site and type at some sites (at all, when there are none): those with a day of commissioning."""
+        return [
+            (site.id, CATALOGUE[group.hardware], group.node_count)
+            for site in sites or self.estate.sites
+            for block in site.blocks
+            if block.commissioned
+            for group in block.groups
+        ]
 
 
 def iso_day(at_ms: int, days: int = 0) -> str:

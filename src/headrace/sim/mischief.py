@@ -9,6 +9,7 @@ from headrace.core.errors import HeadraceError, ProblemCode
 from headrace.core.scheduling.proposal import Eviction, Plan, ProposedPlacement
 from headrace.core.units import MS_PER_HOUR, MS_PER_MINUTE
 from headrace.core.workload import RankPlace
+from headrace.reconcile import MISSING_STOP_MS
 from headrace.sim.faults import CRASHES
 
 if TYPE_CHECKING:
@@ -70,7 +71,8 @@ class Mischief:
             self.sim.engine.lose_rank(one.placement, one.rank)
 
     def late_reports(self) -> None:
-        self.sim.engine.faults.observe_delay_ms = self.chance.randint(1_000, 90_000)
+        # Less than what the loop waits before it takes a placement as gone: later than that is not late, but wrong.
+        self.sim.engine.faults.observe_delay_ms = self.chance.randint(100, MISSING_STOP_MS - 1_000)
         self._while(5 * MS_PER_MINUTE, 2 * MS_PER_HOUR, self._reports_in_time)
 
     def _reports_in_time(self) -> None:

@@ -9,12 +9,12 @@ from random import Random
 from headrace.control import SYSTEM, Control
 from headrace.core import commands as c
 from headrace.core.errors import HeadraceError, ProblemCode
-from headrace.core.events import Committed
+from headrace.core.events import Committed, EvictionRequested
 from headrace.core.ids import WorkloadId
 from headrace.core.scheduling.check import Violation, check
 from headrace.core.scheduling.plan import plan
 from headrace.core.scheduling.proposal import Plan
-from headrace.core.workload import State, Workload
+from headrace.core.workload import EndReason, State, Workload
 from headrace.journal.codec import Group, decode
 from headrace.journal.keys import Keys
 from headrace.journal.sqlite import JournalUnavailable
@@ -27,6 +27,8 @@ from headrace.sim.heads import HeadKeeper
 
 CREATES = frozenset({"Submit", "IssueToken", "IssueInvoices", "IssueCreditNote"})
 """Commands whose answers name what they made."""
+THRASHED = 60
+"""A workload that is evicted so often in two days gets nothing done."""
 PLAN_AGAIN_MS = 600_000
 CHECK_EVERY = 8
 """One plan in so many gets the independent second opinion."""
@@ -48,6 +50,7 @@ class Witness:
     last: list[Committed] = field(default_factory=list)
     own: list[Violation] = field(default_factory=list)
     seen: int = 0
+    evicted: Counter[str] = field(default_factory=Counter)
 
     def found(self, promise: int, subject: str, detail: str, rule: str) -> None:
         """Record what only the simulation itself can see."""
@@ -59,8 +62,21 @@ class Witness:
         for committed in events:
             self.checkers.observe(committed)
             self.events[type(committed.event).__name__] += 1
+            if isinstance(committed.event, EvictionRequested):
+                self._evicted(committed.event)
         self.seen = group.first + group.count
         self.last = [*self.last, *events][-40:]
+
+    def _evicted(self, event: EvictionRequested) -> None:
+        ident = event.placement.rpartition(".")[0]
+        self.evicted[ident] += 1
+        if event.reason is EndReason.PREEMPTED and self.evicted[ident] == THRASHED:
+            self.found(7, ident, f"it was evicted {THRASHED} times: {event.detail}", "thrashing")
+
+    @property
+    def is_broken(self) -> bool:
+        """Whether going on shows nothing new."""
+        return bool(self.own)
 
     @property
     def violations(self) -> list[Violation]:
@@ -267,7 +283,10 @@ class Plant:
         control = self.control
         if control is None or control.broken is not None or self.waiting:
             return True
-        return bool(control.world.unsettled) or (bool(control.world.queue) and control.world.state.version != self._planned)
+        if control.world.unsettled:
+            return True
+        is_planned = control.world.state.version == self._planned and control.now_ms() < self._plan_at_ms
+        return bool(control.world.queue) and not is_planned
 
     def next_ms(self) -> int:
         """Journal time until which nothing happens by itself in the control plane."""

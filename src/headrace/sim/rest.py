@@ -28,6 +28,8 @@ _ORDER = {"usage": "seq, idx", "transfers": "seq, rowid", "audit": "seq, rowid"}
 
 def come_to_rest(sim: Simulation) -> None:
     """Stop the faults, wait, compare; stop the workloads, wait, bill, compare again."""
+    if sim.witness.is_broken:
+        return
     _calm(sim)
     if not _wait(sim, _is_quiet):
         sim.witness.found(7, "world", f"it does not come to rest: {_why(sim)}", "restless")

@@ -4,6 +4,7 @@ import math
 from dataclasses import replace
 from random import Random
 
+from headrace.core.hardware import HardwareType
 from headrace.core.ids import SiteId
 from headrace.core.units import MS_PER_HOUR, MS_PER_MINUTE
 from headrace.core.workload import Flex, PolicyRef, Resources, WorkloadSpec, WorkloadType
@@ -34,11 +35,14 @@ class SpecMaker:
         self.made += 1
         name = f"work-{self.made}"
         kind = chance.choice(TYPES)
+        policy = self._policy()
+        groups = self.ground.groups([] if chance.random() < WRONG else self.ground.open_to(tenant, policy))
+        site, hardware, count = chance.choice(groups)
         spec = WorkloadSpec(
             name=name,
             type=kind,
             project=chance.choice(PROJECTS),
-            resources=self._resources(kind),
+            resources=self._resources(kind, hardware),
             commands=self._commands(kind),
             nodes=chance.choice((1, 1, 1, 2, 2, 3, 4, 6)),
             env={"WORK": name},
@@ -46,40 +50,25 @@ class SpecMaker:
             max_duration_ms=self._duration() if chance.random() < 0.15 else 0,
             grace_ms=chance.choice((0, 1_000, 10_000)),
             flex=chance.choice(tuple(Flex)),
-            policy=self._policy(),
+            policy=policy,
         )
         if chance.random() > WRONG:
-            spec = self._possible(spec)
-        spec = self._place(tenant, spec)
+            spec = replace(spec, nodes=max(1, min(spec.nodes, count // 2)))
+        spec = self._place(tenant, spec, site)
         if kind is WorkloadType.SERVICE and chance.random() < 0.6:
             spec = replace(spec, counters="llamacpp", ports={"http": 0})
         secrets = {"SECRET": f"secret of {name}"} if chance.random() < 0.2 else {}
         return spec, secrets
 
-    def _possible(self, spec: WorkloadSpec) -> WorkloadSpec:
-        """Ask for no more than the largest site has (its power may still never carry it)."""
-        need = spec.resources
-        nodes, hardware = self.ground.largest(need.accelerator)
-        room = replace(
-            need,
-            accelerators=min(need.accelerators, hardware.accelerators),
-            cpu_milli=min(need.cpu_milli, hardware.cpu_milli),
-            memory_mb=min(need.memory_mb, hardware.memory_mb),
-        )
-        return replace(spec, resources=room, nodes=max(1, min(spec.nodes, nodes // 2)))
-
     def smaller(self, spec: WorkloadSpec) -> WorkloadSpec:
         """The same on one node, anywhere, under no contract in particular, with at most one accelerator."""
         need = replace(spec.resources, accelerators=min(1, spec.resources.accelerators), cpu_milli=100, memory_mb=0)
-        model = need.accelerator or self.ground.models()[0][0]
-        if model not in [name for name, _ in self.ground.models()]:
-            model = self.ground.models()[0][0]
-        return replace(spec, nodes=1, resources=replace(need, accelerator=model), site=None, contract=None)
+        return replace(spec, nodes=1, resources=need, site=None, contract=None)
 
-    def _place(self, tenant: str, spec: WorkloadSpec) -> WorkloadSpec:
+    def _place(self, tenant: str, spec: WorkloadSpec, site: SiteId) -> WorkloadSpec:
         chance = self.chance
         if chance.random() < 0.1:
-            spec = replace(spec, site=self.ground.site_with(chance, spec.resources.accelerator))
+            spec = replace(spec, site=site)
         if chance.random() < WRONG / 2:
             spec = replace(spec, site=SiteId("nowhere"))
         reserved = [one.id for one in self.ground.contracts if one.tenant == tenant and one.kind == "reserved"]
@@ -99,9 +88,9 @@ class SpecMaker:
         code = chance.choice((0, 0, 0, 0, 0, 0, 0, 1, 3, 137))
         return (*trap, f"sleep {self._duration() / 1000}", *((f"exit {code}",) if code else ()))
 
-    def _resources(self, kind: WorkloadType) -> Resources:
+    def _resources(self, kind: WorkloadType, hardware: HardwareType) -> Resources:
         chance = self.chance
-        model, most = chance.choice(self.ground.models())
+        model, most = hardware.accelerator, hardware.accelerators
         cpu = chance.choice((0, 100, 1_000, 1_000, 3_000))
         memory = chance.choice((0, 100, 1_000, 4_000))
         if kind is not WorkloadType.CLUSTER and chance.random() < 0.1:

@@ -112,7 +112,7 @@ class Simulation:
         for step in sorted(self.steps, key=lambda one: (one.at_ms, one.kind, one.what)):
             self.later(step.at_ms, self._step(step))
         self._tick()
-        self.run_until(self.start_ms + self.scale.length_ms)
+        self.run_until(self.start_ms + self.scale.length_ms, lambda: self.witness.is_broken)
 
     def _prepare(self) -> None:
         people = self.people

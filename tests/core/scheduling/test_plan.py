@@ -319,6 +319,65 @@ class TestFillers:
             world.submit(gpus=4)
         assert len(plan(world.snapshot()).evictions) == 2
 
+    def test_are_each_evicted_for_one_job_where_power_is_short(self) -> None:
+        """Two jobs on free nodes, three fillers that hold the power: two different ones go, the third stays."""
+        world = lab(5, feed_w=5 * 200 + 3 * 800)
+        fillers = [world.submit("filler", gpus=4) for _ in range(3)]
+        for number, filler in enumerate(fillers):
+            world.run(filler, (node(number), 0b1111))
+        for _ in range(2):
+            world.submit(gpus=4)
+        assert sorted(evicted(plan(world.snapshot()))) == ids(fillers[1:])
+
+    def test_that_are_leaving_give_their_power_to_one_job_only(self) -> None:
+        """The power of the one that leaves goes to the first job; for the second another filler goes."""
+        world = lab(4, feed_w=4 * 200 + 2 * 800)
+        leaving, staying = world.submit("filler", gpus=4), world.submit("filler", gpus=4)
+        world.stop(world.run(leaving, (node(0), 0b1111)))
+        world.run(staying, (node(1), 0b1111))
+        world.submit(gpus=4)
+        second = world.submit(gpus=4)
+        got = plan(world.snapshot())
+        assert evicted(got) == ids([staying])
+        assert [eviction.waiting for eviction in got.evictions] == [second.id]
+
+    def test_that_are_leaving_are_not_counted_with_what_has_just_been_given_away(self) -> None:
+        """The free node goes to a small job, the leaver's to the next; for the third a filler has to go."""
+        world = lab(3)
+        world.stop(world.run(world.submit("filler", gpus=4), (node(0), 0b1111)))
+        staying = world.submit("filler", gpus=4)
+        world.run(staying, (node(2), 0b1111))
+        world.submit(nodes=3, gpus=3, cpu_milli=9_999)
+        jobs = [world.submit(gpus=4) for _ in range(3)]
+        got = plan(world.snapshot())
+        assert placed(got) == ids(jobs[:1])
+        assert [(str(e.placement).split(".")[0], e.waiting) for e in got.evictions] == [
+            (staying.id, jobs[2].id)
+        ]
+
+    def test_go_from_the_node_that_needs_the_fewest_to_go(self) -> None:
+        """Among forty small ones: three that are older, on a node with room, rather than four that are younger."""
+        world = lab(10)
+        few = [world.submit("filler") for _ in range(3)]
+        for bit, filler in enumerate(few):
+            world.run(filler, (node(0), 1 << bit))
+        world.run(world.submit("service", gpus=1), (node(1), 0b1))
+        for number in range(1, 10):
+            for bit in range(number == 1, 4):
+                world.run(world.submit("filler"), (node(number), 1 << bit))
+        world.submit(gpus=4)
+        assert sorted(evicted(plan(world.snapshot()))) == ids(few)
+
+    def test_leave_their_share_of_a_contract_to_the_job_that_waits_for_it(self) -> None:
+        """Three of four reserved are leaving, for a job of four: a job of one does not take the fourth meanwhile."""
+        world = lab(4)
+        world.contracts = [contract(kind="reserved", accelerators=4)]
+        world.stop(world.run(world.submit("filler", gpus=3), (node(0), 0b0111)))
+        world.submit(gpus=4)
+        world.submit(gpus=1)
+        got = plan(world.snapshot())
+        assert (got.placements, got.evictions) == ((), ())
+
     def test_are_not_evicted_for_fillers(self) -> None:
         """Nothing is gained by that."""
         world = lab(1)

@@ -7,6 +7,7 @@ import sys
 from dataclasses import replace
 from itertools import combinations
 from pathlib import Path
+from typing import Protocol, TypeVar
 
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
@@ -27,6 +28,15 @@ OTHER = TenantId("other")
 QUICK = settings(
     max_examples=60, deadline=None, suppress_health_check=[HealthCheck.too_slow, HealthCheck.filter_too_much]
 )
+
+
+T = TypeVar("T")
+
+
+class Draw(Protocol):
+    """What draws an example, inside a strategy or inside a test."""
+
+    def __call__(self, strategy: st.SearchStrategy[T]) -> T: ...
 
 
 @st.composite
@@ -63,7 +73,7 @@ def _group(draw: st.DrawFn) -> dict[str, object]:
     }
 
 
-def submit_some(draw: st.DrawFn, world: World, most: int, kinds: tuple[str, ...]) -> None:
+def submit_some(draw: Draw, world: World, most: int, kinds: tuple[str, ...]) -> None:
     for _ in range(draw(st.integers(0, most))):
         model = draw(st.sampled_from(["lab", "lab", "H100", ""]))
         world.submit(

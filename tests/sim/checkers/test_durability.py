@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import replace
 
 import pytest
 
@@ -94,7 +93,7 @@ def test_the_same_act_twice_under_one_key_is_found() -> None:
     """What makes nothing new is known by its content."""
     steps = list(commit(insert("stop-7", story()["stop-7"])(story())))
     at = next(seq for seq, one in enumerate(steps) if one.request == b"key-7")
-    steps[at + 1] = replace(steps[at + 1], request=b"key-7", at_ms=steps[at].at_ms)
+    steps[at + 1] = steps[at + 1]._replace(request=b"key-7", at_ms=steps[at].at_ms)
     checker = DurabilityChecker()
     for committed in steps:
         checker.observe(committed)
@@ -176,9 +175,9 @@ def test_sequence_and_time_only_go_forward() -> None:
     """A gap, a repetition, or a clock that goes back is found at once."""
     first, second, *_ = commit(story())
     for wrong, rule in (
-        (replace(second, seq=2), "sequence"),
-        (replace(second, seq=0), "sequence"),
-        (replace(second, at_ms=first.at_ms - 1), "time"),
+        (second._replace(seq=2), "sequence"),
+        (second._replace(seq=0), "sequence"),
+        (second._replace(at_ms=first.at_ms - 1), "time"),
     ):
         checker = DurabilityChecker()
         checker.observe(first)

@@ -35,7 +35,9 @@ documents = Group("documents")
 _BODY = {
     "required": True,
     "content": {
-        "application/yaml": {"schema": {"type": "string", "description": "documents as YAML, several to a text"}},
+        "application/yaml": {
+            "schema": {"type": "string", "description": "documents as YAML, several to a text"}
+        },
         "application/json": {"schema": {"$ref": "#/components/schemas/DocumentsBody"}},
     },
 }
@@ -181,7 +183,9 @@ async def _submit(call: Call, one: _Work, key: str) -> tuple[ChangeView, Head | 
         return change, None
     name = one.document.name
     derived = f"{key}/{one.tenant}/{name}" if key else ""
-    digest = sha256(repr((one.document.normalised, sorted(one.document.private.items()))).encode()).hexdigest()
+    digest = sha256(
+        repr((one.document.normalised, sorted(one.document.private.items()))).encode()
+    ).hexdigest()
     items = [(one.spec, one.document.private)]
     try:
         made, head = await call.service.submit(call.caller, one.tenant, items, derived, digest)
@@ -189,7 +193,9 @@ async def _submit(call: Call, one: _Work, key: str) -> tuple[ChangeView, Head | 
         first = error.problem
         where = one.document.where()
         step = f"{first.next_step} What was declared beside it is applied."
-        raise HeadraceError(replace(first, next_step=step.strip(), where=where), *error.problems[1:]) from None
+        raise HeadraceError(
+            replace(first, next_step=step.strip(), where=where), *error.problems[1:]
+        ) from None
     what = "unchanged" if made.repeated else "refused" if made.refused else "created"
     reason = made.refused[0][1] if made.refused else ""
     shown = () if made.repeated else change.differences

@@ -52,7 +52,9 @@ def _site_view(site: Site) -> SiteView:
 
 
 @estate.get("/v1/nodes", "node.read", operators("nodes"), Nodes)
-async def list_nodes(call: CallDep, site: SiteQuery = "", limit: Limit = 1_000, after: After = "") -> Response:
+async def list_nodes(
+    call: CallDep, site: SiteQuery = "", limit: Limit = 1_000, after: After = ""
+) -> Response:
     """Nodes with their state and use, in the order of the estate."""
     world = call.world
     world.at(call.service.control.now_ms())
@@ -80,7 +82,9 @@ def _position(indexes: list[int], found: int, after: str) -> int:
     if not after:
         return 0
     if found < 0:
-        problem = Problem(ProblemCode.BAD_INPUT, f"nothing {after!r} to go on after.", "Begin again.", "query.after")
+        problem = Problem(
+            ProblemCode.BAD_INPUT, f"nothing {after!r} to go on after.", "Begin again.", "query.after"
+        )
         raise HeadraceError(problem)
     return int(np.searchsorted(np.asarray(indexes), found, side="right"))
 

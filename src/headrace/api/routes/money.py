@@ -10,7 +10,6 @@ from headrace.api.endpoint import (
     IDEMPOTENCY_KEY,
     Group,
     IdPath,
-    NamePath,
     PeriodPath,
     head_view,
     json_body,
@@ -78,15 +77,13 @@ def _meter_all(call: Call) -> bool:
     Invoices,
     errors=(409,),
 )
-async def draft(call: CallDep, tenant: NamePath, period: PeriodPath) -> Response:
+async def draft(call: CallDep, tenant: IdPath, period: PeriodPath) -> Response:
     """What would be invoiced now, one draft for each currency; with the operator's token open intervals are metered first."""
     if may(call, "usage.meter", Target("usage")) and call.service.failure is None:
         _meter_all(call)
     world = call.world
     issued = list(world.state.invoices.values())
-    drafts = draft_invoices(
-        TenantId(tenant), period, world.state.usage, world.contracts, world.plans, issued
-    )
+    drafts = draft_invoices(TenantId(tenant), period, world.state.usage, world.contracts, world.plans, issued)
     if isinstance(drafts, Problem):
         raise HeadraceError(drafts)
     return reply(Invoices(tuple(InvoiceView(one, True, (), one.total_micros) for one in drafts)))
@@ -101,7 +98,7 @@ async def draft(call: CallDep, tenant: NamePath, period: PeriodPath) -> Response
     status=201,
     body=json_body(IssueBody),
 )
-async def issue(call: CallDep, tenant: NamePath) -> Response:
+async def issue(call: CallDep, tenant: IdPath) -> Response:
     """Issue a tenant's invoices for a period, one for each currency: once, and for good."""
     asked = await body(call.request, IssueBody)
     numbers, head = await call.service.run(call.caller, c.IssueInvoices(TenantId(tenant), asked.period))
@@ -172,16 +169,23 @@ def _usage_rows(call: Call, tenant: TenantId, period: str) -> Callable[[], list[
 
 def _usage_row(values: Sequence[object]) -> UsageRow:
     seq, index, at_ms, key, workload, placement, *numbers = values
-    counts = [int(str(number)) for number in numbers]
+    accelerator, running, paused, energy, tokens_in, tokens_out, estimated = (
+        int(str(one)) for one in numbers
+    )
     return UsageRow(
-        EventSeq(int(str(seq))),
-        int(str(index)),
-        int(str(at_ms)),
-        UsageKey.parse(str(key)),
-        WorkloadId(str(workload)),
-        PlacementId(str(placement)),
-        *counts[:6],
-        estimated=bool(counts[6]),
+        seq=EventSeq(int(str(seq))),
+        index=int(str(index)),
+        at_ms=int(str(at_ms)),
+        key=UsageKey.parse(str(key)),
+        workload=WorkloadId(str(workload)),
+        placement=PlacementId(str(placement)),
+        accelerator_ms=accelerator,
+        running_ms=running,
+        paused_ms=paused,
+        energy_mj=energy,
+        input_tokens=tokens_in,
+        output_tokens=tokens_out,
+        estimated=bool(estimated),
     )
 
 
@@ -255,7 +259,7 @@ async def credit(call: CallDep, number: IdPath) -> Response:
     Done,
     body=json_body(NoBody, required=False),
 )
-async def erase(call: CallDep, tenant: NamePath) -> Response:
+async def erase(call: CallDep, tenant: IdPath) -> Response:
     """Destroy a tenant's keys, then its logs; what accounting must keep stays."""
     await body(call.request, NoBody)
     named, head = await call.service.run(call.caller, c.EraseTenant(TenantId(tenant)))

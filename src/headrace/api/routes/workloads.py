@@ -15,7 +15,6 @@ from headrace.api.endpoint import (
     Group,
     IdPath,
     Limit,
-    NamePath,
     head_view,
     json_body,
     reply,
@@ -68,7 +67,7 @@ _LIVE = frozenset(State) - TERMINAL
     body=json_body(BatchModel),
     parameters=(IDEMPOTENCY_KEY,),
 )
-async def submit(call: CallDep, tenant: NamePath) -> Response:
+async def submit(call: CallDep, tenant: IdPath) -> Response:
     """Submit workloads of a tenant, all or none; answered once they are durable."""
     key = idempotency_key(call.request)
     raw = await read_body(call.request)
@@ -123,7 +122,9 @@ def _from(world: World, tenant: TenantId | None, after: str) -> Iterable[Workloa
     known = world.state.workloads
     if after and (after not in known or tenant not in (None, known[WorkloadId(after)].tenant)):
         message = f"no workload {after!r} to go on after."
-        raise HeadraceError(Problem(ProblemCode.BAD_INPUT, message, "Begin again without after.", "query.after"))
+        raise HeadraceError(
+            Problem(ProblemCode.BAD_INPUT, message, "Begin again without after.", "query.after")
+        )
     if tenant is not None:
         return _numbered(world, tenant, int(after.rpartition("-")[2]) if after else 0)
     if not after:
@@ -213,7 +214,12 @@ async def explain_workload(call: CallDep, workload: IdPath) -> Response:
 
 
 @workloads.write(
-    "POST", "/v1/workloads/{workload}/stop", "workload.stop", of_workload, Done, body=json_body(NoBody, required=False)
+    "POST",
+    "/v1/workloads/{workload}/stop",
+    "workload.stop",
+    of_workload,
+    Done,
+    body=json_body(NoBody, required=False),
 )
 async def stop(call: CallDep, workload: IdPath) -> Response:
     """Stop a workload for good."""
@@ -222,7 +228,12 @@ async def stop(call: CallDep, workload: IdPath) -> Response:
 
 
 @workloads.write(
-    "POST", "/v1/workloads/{workload}/pause", "workload.pause", of_workload, Done, body=json_body(NoBody, required=False)
+    "POST",
+    "/v1/workloads/{workload}/pause",
+    "workload.pause",
+    of_workload,
+    Done,
+    body=json_body(NoBody, required=False),
 )
 async def pause(call: CallDep, workload: IdPath) -> Response:
     """Pause a workload: its processes stop, and keep what they have."""
@@ -231,7 +242,12 @@ async def pause(call: CallDep, workload: IdPath) -> Response:
 
 
 @workloads.write(
-    "POST", "/v1/workloads/{workload}/resume", "workload.pause", of_workload, Done, body=json_body(NoBody, required=False)
+    "POST",
+    "/v1/workloads/{workload}/resume",
+    "workload.pause",
+    of_workload,
+    Done,
+    body=json_body(NoBody, required=False),
 )
 async def resume(call: CallDep, workload: IdPath) -> Response:
     """Let a paused workload go on."""
@@ -268,7 +284,9 @@ async def logs(
     if not 1 <= number <= work.attempt:
         if attempt:
             step = f"It was placed {work.attempt} times."
-            raise HeadraceError(Problem(ProblemCode.BAD_INPUT, f"no attempt {attempt};", step, "query.attempt"))
+            raise HeadraceError(
+                Problem(ProblemCode.BAD_INPUT, f"no attempt {attempt};", step, "query.attempt")
+            )
         return reply(LogView("", "", offset, offset, work.state in TERMINAL))
     await _audit(call, work.id, rank)
     placement = PlacementId(f"{work.id}.{number}")
@@ -304,7 +322,9 @@ def _reconciler(call: Call) -> Reconciler:
 
 
 def _no_engine() -> HeadraceError:
-    problem = Problem(ProblemCode.ENGINE_UNAVAILABLE, "no engine is connected here.", "Start it, and try again.")
+    problem = Problem(
+        ProblemCode.ENGINE_UNAVAILABLE, "no engine is connected here.", "Start it, and try again."
+    )
     return HeadraceError(problem)
 
 

@@ -283,10 +283,16 @@ class _Waiting:
 
     def behind(self, site: int) -> Explanation:
         """It would fit by itself: say who goes first."""
-        mine, now_ms, priority = _rank(self.workload), self.snapshot.now_ms, self.workload.spec.priority
-        # The cheap comparison first: a hundred thousand may be queued.
-        rivals = [other for other in self.snapshot.queue if other.spec.priority >= priority]
-        ahead = [other for other in rivals if _rank(other) < mine and other.not_before_ms <= now_ms]
+        now_ms, mine = self.snapshot.now_ms, _rank(self.workload)
+        priority = self.workload.spec.priority
+        # Plain comparisons first: a hundred thousand may be queued.
+        ahead = [
+            other
+            for other in self.snapshot.queue
+            if (level := other.spec.priority) >= priority
+            and (level > priority or _rank(other) < mine)
+            and other.not_before_ms <= now_ms
+        ]
         place = f"site {self.id_of(site)}"
         if not ahead:
             return self.answer(
@@ -294,7 +300,8 @@ class _Waiting:
                 f"waits: NEXT: it fits at {place} and is first in the queue",
                 "starts with the next plan",
             )
-        first = min(ahead, key=_rank)
+        highest = max(other.spec.priority for other in ahead)
+        first = min((other for other in ahead if other.spec.priority == highest), key=_rank)
         count = _count(len(ahead), "workload")
         line = f"waits: RANK: it fits at {place}, but {count} {'goes' if len(ahead) == 1 else 'go'} first"
         line += f", {first.id} (priority {first.spec.priority}) the next of them"

@@ -1,0 +1,138 @@
+"""For the operator: status, nodes, sites, power, drain."""
+
+from collections.abc import Callable
+from typing import Any
+
+import typer
+
+from headrace.api.views import Drained
+from headrace.cli.common import client, print_json, print_table, say
+from headrace.core.errors import HeadraceError, Problem, ProblemCode
+from headrace.core.units import PERMILLE, format_money, format_watts
+
+app = typer.Typer()
+AS_JSON = typer.Option(False, "--json", help="Print JSON.")
+SITE = typer.Option("", help="Only this site.")
+NODES = typer.Argument(None, help="Nodes by name.")
+WHOLE_SITE = typer.Option(None, "--site", help="All nodes of this site.")
+REASON = typer.Option("", help="Why; it is kept with the event.")
+
+
+@app.command()
+def status(as_json: bool = AS_JSON) -> None:
+    """Say how the control plane stands."""
+    with client() as control:
+        now = control.status()
+    if as_json:
+        print_json(now)
+        return
+    counted = ", ".join(f"{count} {state}" for state, count in now.workloads.items())
+    say(f"headrace {now.version}, operator {now.operator or '(no estate applied yet)'}, epoch {now.epoch}")
+    say(f"journal {now.journal}: {now.events} events, signed by key {now.key_id}")
+    say(f"workloads: {counted or 'none'}")
+    if now.alarms:
+        say(f"ALARMS: {now.alarms}; see 'headrace journal events --kind AlarmRaised'")
+    if now.problem is not None:
+        raise HeadraceError(Problem(ProblemCode(now.problem.code), now.problem.message, now.problem.next_step))
+
+
+@app.command()
+def nodes(site: str = SITE, as_json: bool = AS_JSON) -> None:
+    """List nodes: state, what is in use, watts and where the number comes from, how tenants are kept apart."""
+    with client() as control:
+        found = list(control.nodes(site))
+    if as_json:
+        print_json(found)
+        return
+    rows = [
+        (
+            one.id,
+            one.hardware,
+            f"{one.used}/{one.accelerators} {one.accelerator}",
+            one.ranks,
+            one.state,
+            format_watts(one.watts),
+            one.watts_source,
+            one.isolation or "-",
+            one.reason,
+        )
+        for one in found
+    ]
+    columns = ("NODE", "HARDWARE", "IN USE", "RANKS", "STATE", "WATTS", "SOURCE", "ISOLATION", "REASON")
+    print_table(columns, rows, "no nodes: apply an estate.", ("RANKS", "WATTS"))
+
+
+@app.command()
+def sites(as_json: bool = AS_JSON) -> None:
+    """List sites with the constants that are declared for their energy."""
+    with client() as control:
+        found = control.sites()
+    if as_json:
+        print_json(found)
+        return
+    rows = [
+        (
+            one.id,
+            one.country or "unknown",
+            one.grid_zone or "-",
+            one.energy_source or "-",
+            one.carbon_g_per_kwh,
+            format_money(one.energy_price_micros_per_kwh, one.currency),
+            one.pue_permille / PERMILLE,
+            one.dedicated_to or "-",
+        )
+        for one in found
+    ]
+    columns = ("SITE", "COUNTRY", "GRID ZONE", "SOURCE", "gCO2e/kWh", "PRICE/kWh", "PUE", "DEDICATED TO")
+    print_table(columns, rows, "no sites: apply an estate.", ("gCO2e/kWh", "PRICE/kWh", "PUE"))
+
+
+@app.command()
+def power(
+    site: str = SITE,
+    racks: bool = typer.Option(False, "--racks", help="Racks too."),
+    as_json: bool = AS_JSON,
+) -> None:
+    """Show the power tree: what is admitted at each element against its limit, in watts of IT load."""
+    with client() as control:
+        found = list(control.power(site, racks=racks))
+    if as_json:
+        print_json(found)
+        return
+    depth: dict[str, int] = {}
+    rows = []
+    for one in found:
+        depth[one.id] = depth.get(one.parent, -1) + 1
+        name = f"{'  ' * depth[one.id]}{one.kind} {one.id}"
+        share = f"{one.admitted_w * 100 // one.limit_w} %" if one.limit_w else "-"
+        rows.append((name, format_watts(one.admitted_w), format_watts(one.limit_w), share))
+    columns = ("ELEMENT", "ADMITTED", "LIMIT", "USED")
+    print_table(columns, rows, "no power tree: apply an estate.", columns[1:])
+
+
+@app.command()
+def drain(
+    node: list[str] = NODES,
+    site: str = WHOLE_SITE,
+    reason: str = REASON,
+    evict: bool = typer.Option(False, "--evict", help="Move what runs there at once, instead of letting it end."),
+) -> None:
+    """Place nothing more on nodes."""
+    _drained(lambda control: control.drain(node or [], site=site, reason=reason, evict=evict), "draining")
+
+
+@app.command()
+def undrain(node: list[str] = NODES, site: str = WHOLE_SITE, reason: str = REASON) -> None:
+    """Take drained nodes back."""
+    _drained(lambda control: control.undrain(node or [], site=site, reason=reason), "ready")
+
+
+def _drained(ask: Callable[[Any], Drained], now: str) -> None:
+    with client() as control:
+        done = ask(control)
+    for name in done.nodes:
+        say(f"{name} {now}")
+    for name in done.evicted:
+        say(f"placement {name} is told to leave")
+    if not done.nodes:
+        say("nothing changed: it was so already.")

@@ -1,0 +1,118 @@
+"""``headrace submit``: workloads from a file, or from flags."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import typer
+
+from headrace.api.views import SubmittedView
+from headrace.cli.common import client, print_json, read_file, say
+from headrace.cli.workloads import follow_to_the_end
+from headrace.core.errors import HeadraceError, Problem, ProblemCode
+from headrace.documents import load
+from headrace.documents.source import parse
+from headrace.sdk import Client
+
+app = typer.Typer()
+
+
+@app.callback()
+def group() -> None:
+    """Submit workloads."""
+
+
+@app.command()
+def submit(
+    file: list[str] = typer.Option([], "-f", "--file", help="A file of workloads, or -; may be repeated."),
+    name: str = typer.Option("", help="The workload's name."),
+    command: list[str] = typer.Option([], "-c", "--command", help="A shell command; may be repeated."),
+    type_: str = typer.Option("job", "--type", help="job, service, cluster or filler."),
+    project: str = typer.Option("", help="The project that pays."),
+    gpu: str = typer.Option("", help="Accelerators of each node, like lab:1 or H100:8."),
+    cpu: str = typer.Option("", help="Processors of each node, like 4 or 500m."),
+    memory: str = typer.Option("", help="Memory of each node, like 16GB."),
+    nodes: int = typer.Option(1, min=1, help="How many nodes, all or none."),
+    priority: int = typer.Option(0, help="The higher goes first."),
+    countries: str = typer.Option("", help="Where it may run, like NO,GB."),
+    site: str = typer.Option("", help="Run at this site alone."),
+    tenant: str = typer.Option("", help="Whose it is; a tenant's token knows [default: who has the project]."),
+    key: str = typer.Option("", help="Idempotency key: the same key and workloads again change nothing."),
+    follow: bool = typer.Option(False, "--follow", help="Print its log until it ends; exit 1 unless it succeeded."),
+    as_json: bool = typer.Option(False, "--json", help="Print JSON."),
+) -> None:
+    """Submit workloads, from files or by flags, all or none."""
+    flags = {"name": name, "type": type_, "project": project, "nodes": nodes, "priority": priority, "site": site}
+    resources = {"gpu": gpu, "cpu": cpu, "memory": memory}
+    wanted = from_files(file) if file else [from_flags(flags, resources, command, countries)]
+    with client() as control:
+        owner = tenant or owner_of(control, wanted)
+        made = control.submit(wanted, tenant=owner, key=key or None)
+        _print(made, wanted, as_json=as_json)
+        if follow and len(made.workloads) == 1 and not made.refused:
+            raise typer.Exit(follow_to_the_end(control, made.workloads[0]))
+    if made.refused:
+        raise typer.Exit(7)
+
+
+def _print(made: SubmittedView, wanted: Sequence[Mapping[str, Any]], *, as_json: bool) -> None:
+    if as_json:
+        print_json(made)
+        return
+    reasons = {one.workload: one.reason for one in made.refused}
+    again = " (it was already)" if made.repeated else ""
+    for ident, one in zip(made.workloads, wanted, strict=True):
+        if ident in reasons:
+            say(f"refused {one['name']} ({ident}): {reasons[ident]}")
+        else:
+            say(f"submitted {one['name']} as {ident}{again}")
+
+
+def from_files(files: Sequence[str]) -> list[dict[str, Any]]:
+    """The workloads of files, as the API takes them; raises HeadraceError with file, line and column."""
+    out: list[dict[str, Any]] = []
+    for name in files:
+        raw, called = read_file(name), "<stdin>" if name == "-" else str(Path(name))
+        for document in load(raw, called):
+            if document.kind != "workload":
+                step = "Use 'headrace apply' for other documents."
+                message = f"{document.kind} {document.name} is no workload."
+                raise HeadraceError(Problem(ProblemCode.BAD_INPUT, message, step, document.where()))
+        for one in parse(raw, called):
+            out.append({key: value for key, value in one.data.items() if key != "kind"})
+    return out
+
+
+def from_flags(
+    flags: Mapping[str, Any], resources: Mapping[str, str], commands: Sequence[str], countries: str
+) -> dict[str, Any]:
+    """A workload from the flags that were given; raises HeadraceError when the least is missing."""
+    missing = [f"--{flag}" for flag in ("name", "project") if not flags[flag]]
+    if missing:
+        step = "Give -f FILE, or at least --name, --project and --command."
+        raise HeadraceError(Problem(ProblemCode.BAD_INPUT, f"{' and '.join(missing)} not given.", step))
+    spec = {key: value for key, value in flags.items() if value not in ("", 0)}
+    given = {key: value for key, value in resources.items() if value}
+    if given:
+        spec["resources"] = given
+    if commands:
+        spec["commands"] = list(commands)
+    if countries:
+        spec["policy"] = {"countries": [one.strip() for one in countries.split(",")]}
+    return spec
+
+
+def owner_of(control: Client, wanted: Sequence[Mapping[str, Any]]) -> str:
+    """The tenant of the token, or for the operator the only one that has the workloads' project."""
+    mine = control.whoami().tenant
+    if mine is not None:
+        return mine
+    names = [one.name for one in control.documents() if one.kind == "tenant"]
+    projects = {name: control.document("tenant", name).document["projects"] for name in names}
+    asked = {one["project"]: None for one in wanted}
+    having = [name for name in names if all(project in projects[name] for project in asked)]
+    if len(having) == 1:
+        return having[0]
+    count = f"{len(having)} tenants have" if having else "no tenant has"
+    message = f"{count} the project {' and '.join(map(repr, asked))};"
+    raise HeadraceError(Problem(ProblemCode.BAD_INPUT, message, "Say whose it is with --tenant.", related=tuple(names)))

@@ -1,0 +1,120 @@
+"""Documents over HTTP: shown before they are applied, applied twice without a change, refused whole."""
+
+import json
+from typing import Any
+
+from tests.api.small import EXAMPLES, JOB, Small
+
+TENANT: dict[str, Any] = {"kind": "tenant", "name": "new", "projects": ["p"], "contact": "ada@example.com"}
+
+
+def apply(world: Small, text: bytes | dict[str, Any], query: str = "", key: str = "") -> Any:
+    media = "application/yaml" if isinstance(text, bytes) else "application/json"
+    headers = {"content-type": media} | ({"idempotency-key": key} if key else {})
+    return world.ask("POST", f"/v1/apply{query}", text, headers=headers)
+
+
+def whats(answer: Any) -> list[tuple[str, str, str]]:
+    return [(one["kind"], one["name"], one["what"]) for one in answer.json["changes"]]
+
+
+def test_a_dry_run_says_each_difference_and_changes_nothing(world: Small) -> None:
+    """The path, the value before and the value after, as applying would make them."""
+    text = (EXAMPLES / "estates/lab.yaml").read_bytes().replace(b"firm: 3700W", b"firm: 4500W")
+    before = world.state
+    shown = apply(world, text, "?dry_run=true")
+    ((change,)) = shown.json["changes"]
+    assert change["what"] == "changed"
+    assert change["differences"] == [
+        {"path": "sites[glomfjord].connection.firm_w", "before": 3_700, "after": 4_500}
+    ]
+    assert world.state == before
+    applied = apply(world, text)
+    assert applied.json["changes"] == shown.json["changes"]
+    assert world.state != before
+
+
+def test_applying_twice_changes_nothing_persons_and_workloads_included(world: Small) -> None:
+    """The second time everything is unchanged, and no event but the verdicts is made."""
+    work = dict(JOB, kind="workload", project="p", policy="public", secrets={"A": "b"})
+    contract = {"kind": "contract", "name": "new-demand", "tenant": "new", "plan": "lab-nok"}
+    body = {"documents": [work, contract, TENANT]}
+    first = apply(world, body)
+    assert first.status == 200, first.body
+    assert [what for _, _, what in whats(first)] == ["created"] * 3
+    before = world.state
+    again = apply(world, body)
+    assert [what for _, _, what in whats(again)] == ["unchanged"] * 3
+    assert again.json["changes"][-1]["workload"] == "new-1"
+    assert world.state == before
+
+
+def test_who_to_call_is_kept_in_the_vault_alone(world: Small) -> None:
+    """A tenant's contact is a reference everywhere else; changing it is a change."""
+    apply(world, {"documents": [TENANT]})
+    shown = world.ask("GET", "/v1/documents/tenant/new").json["document"]
+    assert world.control.reveal(shown["contact"]) == "ada@example.com"
+    assert b"ada@example.com" not in world.ask("GET", "/v1/journal/events?limit=1000").body
+    changed = apply(world, {"documents": [dict(TENANT, contact="grace@example.com")]})
+    assert whats(changed) == [("tenant", "new", "changed")]
+
+
+def test_the_same_key_submits_the_workloads_of_a_text_once(world: Small) -> None:
+    """Each workload has a key of its own, made from the request's: both come, and neither twice."""
+    text = b"".join((EXAMPLES / f"workloads/{name}.yaml").read_bytes() + b"\n---\n" for name in ("score", "mine"))
+    first = apply(world, text, key="k")
+    assert [one["workload"] for one in first.json["changes"]] == ["fjord-ai-1", "albion-health-1"]
+    again = apply(world, text, key="k")
+    assert [one["what"] for one in again.json["changes"]] == ["unchanged", "unchanged"]
+    assert len(world.control.world.state.workloads) == 2
+
+
+def test_one_wrong_document_keeps_all_of_them_out(world: Small) -> None:
+    """Nothing of a text is applied when any of it is wrong, and the line is said."""
+    before = world.state
+    text = b"kind: tenant\nname: fine\nprojects: [p]\n---\nkind: tenant\nname: wrong\nprojcts: [p]\n"
+    answer = apply(world, text)
+    assert answer.status == 400
+    assert answer.json["error"]["where"].startswith("body:7:1")
+    assert "Did you mean projects?" in answer.body.decode()
+    assert world.state == before
+
+
+def test_what_is_in_use_is_not_removed_and_says_by_whom(world: Small) -> None:
+    """A tenant with a living workload and tokens stays; who uses it is listed."""
+    world.submit()
+    contract = world.ask("DELETE", "/v1/documents/contract/fjord-on-demand")
+    assert contract.status == 200
+    answer = world.ask("DELETE", "/v1/documents/tenant/fjord-ai")
+    assert (answer.status, answer.codes) == (409, ["in_use"])
+    assert {"fjord-ai-1", "t-2", "t-3"} <= set(answer.json["error"]["related"])
+
+
+def test_a_workload_of_a_project_that_two_tenants_have_needs_its_tenant(world: Small) -> None:
+    """It is not guessed whose it is; said, it is submitted for that one."""
+    work = dict(JOB, kind="workload")
+    apply(world, {"documents": [{"kind": "tenant", "name": "new", "projects": ["research"]}]})
+    answer = apply(world, {"documents": [work]})
+    assert answer.status == 400
+    assert answer.json["error"]["related"] == ["fjord-ai", "new"]
+    assert apply(world, {"documents": [work]}, "?tenant=fjord-ai").json["changes"][0]["workload"] == "fjord-ai-1"
+
+
+def test_a_tenant_reads_its_own_documents_and_the_plans_that_it_pays_by(world: Small) -> None:
+    """Its tenant, its contracts, their price plans; not the estate."""
+    listed = world.ask("GET", "/v1/documents", token="fjord").json["documents"]
+    names = {(one["kind"], one["name"]) for one in listed}
+    assert names == {("tenant", "fjord-ai"), ("contract", "fjord-on-demand"), ("price-plan", "lab-nok")}
+    for kind, name in names:
+        assert world.ask("GET", f"/v1/documents/{kind}/{name}", token="fjord").status == 200
+
+
+def test_a_dry_run_finds_what_applying_would_refuse(world: Small) -> None:
+    """A site that shrinks below what idles on it is refused in both, with the same words."""
+    world.submit(dict(JOB, nodes=2))
+    world.run()
+    text = (EXAMPLES / "estates/lab.yaml").read_bytes().replace(b"firm: 3700W", b"firm: 1350W")
+    dry, wet = apply(world, text, "?dry_run=true"), apply(world, text)
+    assert dry.status == wet.status == 409
+    assert dry.json == wet.json
+    assert json.loads(dry.body)["error"]["related"] == ["fjord-ai-1"]
