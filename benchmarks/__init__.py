@@ -1,6 +1,6 @@
 """Benchmarks: each figure of the product, with its goal, printed as one line of JSON."""
 
-from benchmarks import serving, storage
+from benchmarks import kill, serving, storage
 from benchmarks.registry import Benchmark
 
 _ALL = (
@@ -36,6 +36,14 @@ _ALL = (
         "MiB",
         2_048,
         storage.memory,
+        at_least=False,
+    ),
+    Benchmark(
+        "kill",
+        "kill -9 at 500 random points under load: what was lost, done twice or billed wrongly",
+        "violations",
+        0,
+        kill.kill,
         at_least=False,
     ),
 )

@@ -124,7 +124,7 @@ def test_commands_that_come_during_a_commit_share_the_next_one(world: Small) -> 
         gate.open.set()
         made = [one.workloads[0] for one in await asyncio.gather(*tasks)]
         assert len(set(made)) == 101
-        assert len(gate.sizes) == 2
+        assert len(gate.sizes) == 2, gate.sizes
 
     on_loop(world, test)
 

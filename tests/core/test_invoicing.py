@@ -54,7 +54,7 @@ RESERVED = Contract(ContractId("held"), ACME, PLAN.id, kind="reserved", model="H
 
 def usage(seq: int, key: UsageKey = KEY, **amounts: int) -> UsageRow:
     row = UsageRow(EventSeq(seq), 0, seq, key, WorkloadId("acme-1"), PlacementId("acme-1.1"))
-    return replace(row, **amounts)  # type: ignore[arg-type]
+    return row._replace(**amounts)  # type: ignore[arg-type]
 
 
 def busy(seq: int, key: UsageKey = KEY) -> UsageRow:
@@ -199,7 +199,7 @@ def test_a_line_carries_its_worst_source_and_whether_it_is_estimated() -> None:
     ]
     line = line_of(only(draft(*rows)), "capacity")
     assert (line.source, line.estimated, line.quantity, line.usage_rows) == ("nameplate", False, 4 * HOUR, 2)
-    rows.append(replace(busy(3), estimated=True))
+    rows.append(busy(3)._replace(estimated=True))
     estimated = line_of(only(draft(*rows)), "capacity")
     assert estimated.estimated
     assert "estimated" in estimated.description
@@ -335,7 +335,7 @@ usage_rows = st.lists(
         usage_keys, amounts, amounts, amounts,
     ),
     max_size=12,
-).map(lambda rows: [replace(row, seq=EventSeq(seq)) for seq, row in enumerate(rows)])  # fmt: skip
+).map(lambda rows: [row._replace(seq=EventSeq(seq)) for seq, row in enumerate(rows)])  # fmt: skip
 plans = st.builds(
     lambda currency, price, passed, permille: PricePlan(
         PLAN.id,

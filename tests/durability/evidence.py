@@ -184,19 +184,25 @@ def used_by(records: list[dict[str, Any]], made: dict[str, dict[str, Any]]) -> d
     out: dict[tuple[str, str], Used] = {}
     for record in records:
         placement = made[record["placement"]]
-        rank = placement["ranks"][record["rank"]]
+        _, mask, cpu_milli, _ = place_of(placement["ranks"][record["rank"]])
         sums = out.setdefault((placement["tenant"], placement["site"]), Used())
         running, paused = record["running_ms"], record["paused_ms"]
-        accelerators = bin(rank["mask"]).count("1")
+        accelerators = bin(mask).count("1")
         if accelerators:
             sums.accelerator_ms += accelerators * (running + paused)
             full_w, idle_w = (watts * accelerators // LAB_ACCELERATORS for watts in (LAB_W, LAB_IDLE_W))
         else:
             sums.process_ms += running + paused
             base_w = LAB_W - LAB_ACCELERATORS * LAB_ACCELERATOR_W
-            full_w, idle_w = (watts * rank["cpu_milli"] // LAB_CPU_MILLI for watts in (base_w, LAB_IDLE_W))
+            full_w, idle_w = (watts * cpu_milli // LAB_CPU_MILLI for watts in (base_w, LAB_IDLE_W))
         sums.energy_mj[bool(accelerators)] += full_w * running + idle_w * paused
     return out
+
+
+def place_of(rank: Any) -> tuple[str, int, int, int]:
+    """Node, mask of accelerators, milli-processors and megabytes of a rank, as events hold it."""
+    node, mask, cpu_milli, memory_mb = rank.values() if isinstance(rank, dict) else rank
+    return node, mask, cpu_milli, memory_mb
 
 
 def read_records(folder: Path) -> list[dict[str, Any]]:

@@ -29,6 +29,8 @@ from tests.durability.launcher import READY
 
 ROOT = Path(__file__).parents[2]
 KILL_WITHIN_S = (0.05, 1.5)
+KILLED_AT_START, START_WITHIN_S = 0.2, 1.3
+"""So often it is killed again before it answers, at most so long after it was launched."""
 START_S = 60.0
 NODES = 16
 LIVE = "queued", "placed", "running", "paused", "stopping"
@@ -91,9 +93,8 @@ class ControlPlane:
         self.process: subprocess.Popen[str] | None = None
         self.said = tempfile.TemporaryFile("w+", encoding="utf-8")
 
-    def start(self) -> float:
-        """Start it; seconds until it answered."""
-        began = time.monotonic()
+    def launch(self) -> None:
+        """Start it, without waiting until it answers."""
         command = [sys.executable, "-P", "-m", "tests.durability.launcher", str(self.state), str(self.port)]
         path = f"{ROOT / 'src'}{os.pathsep}{ROOT}"
         self.process = subprocess.Popen(
@@ -104,9 +105,13 @@ class ControlPlane:
             stderr=self.said,
             text=True,
         )
-        out = self.process.stdout
-        if out is None or out.readline().strip() != READY:
-            self.process.wait(START_S)
+
+    def start(self) -> float:
+        """Start it; seconds until it answered. RuntimeError with what it said when it ends instead."""
+        began = time.monotonic()
+        self.launch()
+        if self.process is None or self.process.stdout is None or self.process.stdout.readline().strip() != READY:
+            self.signal(signal.SIGTERM)
             raise RuntimeError(f"the control plane did not start: {self.errors()[-2_000:]}")
         return time.monotonic() - began
 
@@ -120,7 +125,12 @@ class ControlPlane:
         if self.process is None:
             return
         self.process.send_signal(number)
-        self.process.wait(START_S)
+        try:
+            self.process.wait(START_S)
+        except subprocess.TimeoutExpired:
+            self.process.kill()
+            self.process.wait()
+            raise
         if self.process.stdout is not None:
             self.process.stdout.close()
         self.process = None
@@ -203,6 +213,7 @@ class Report:
 
     violations: list[str]
     kills: int = 0
+    start_kills: int = 0
     planner_kills: int = 0
     runner_kills: int = 0
     acknowledged: int = 0
@@ -215,6 +226,7 @@ class Report:
         median = statistics.median(self.restarts_s) if self.restarts_s else 0.0
         return {
             "kills": self.kills,
+            "of_them_in_a_start": self.start_kills,
             "planner_kills": self.planner_kills,
             "runner_kills": self.runner_kills,
             "acknowledged": self.acknowledged,
@@ -322,6 +334,12 @@ def _strike(plane: ControlPlane, chance: random.Random, report: Report) -> None:
         time.sleep(chance.choice((0.0, 0.3)))
     plane.kill()
     report.kills += 1
+    while chance.random() < KILLED_AT_START:
+        plane.launch()
+        time.sleep(chance.uniform(0.0, START_WITHIN_S))
+        plane.kill()
+        report.kills += 1
+        report.start_kills += 1
     report.restarts_s.append(plane.start())
 
 

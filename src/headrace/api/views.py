@@ -405,7 +405,7 @@ class UsageView:
     """A row of usage behind an invoice line: what the event ``seq`` of the journal added."""
 
     seq: int
-    index: int
+    part: int
     at: str
     workload: str
     placement: str

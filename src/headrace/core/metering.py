@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, date, datetime, time, timedelta
 from fnmatch import fnmatchcase
 from functools import lru_cache
-from typing import Self
+from typing import NamedTuple, Self
 from zoneinfo import ZoneInfo
 
 from headrace.core.contracts import Contract, PricePlan
@@ -114,9 +114,8 @@ def matches(selector: str, key_text: str) -> bool:
     return fnmatchcase(key_text, selector)
 
 
-@dataclass(frozen=True, slots=True)
-class UsageRow:
-    """What one event added: row ``index`` of event ``seq``, at journal time ``at_ms``.
+class UsageRow(NamedTuple):
+    """What one event added: row ``part`` of event ``seq``, at journal time ``at_ms``.
 
     ``accelerator_ms`` is accelerators x milliseconds held, ``running_ms`` and ``paused_ms`` are
     rank-milliseconds, ``energy_mj`` is IT load without cooling (0 when its source is stale: a gap isn't
@@ -124,7 +123,7 @@ class UsageRow:
     """
 
     seq: EventSeq
-    index: int
+    part: int
     at_ms: int
     key: UsageKey
     workload: WorkloadId
@@ -191,7 +190,7 @@ def usage_row(  # noqa: PLR0913 - one argument for each fact of the row
     period: str,
     source: str,
     estimated: bool = False,
-    index: int = 0,
+    part: int = 0,
 ) -> UsageRow | Problem | None:
     """The usage that a report adds to what ``placement.metered`` holds; None when it adds nothing.
 
@@ -234,7 +233,7 @@ def usage_row(  # noqa: PLR0913 - one argument for each fact of the row
     )
     return UsageRow(
         seq=seq,
-        index=index,
+        part=part,
         at_ms=at_ms,
         key=key,
         workload=placement.workload,
@@ -280,7 +279,7 @@ def token_row(  # noqa: PLR0913 - one argument for each fact of the row
     period: str,
     source: str = "replica-counters",
     estimated: bool = False,
-    index: int = 0,
+    part: int = 0,
 ) -> UsageRow | Problem | None:
     """The tokens that a batch adds: cumulative ``(input, output)`` as ``reported``, less ``metered`` before.
 
@@ -297,7 +296,7 @@ def token_row(  # noqa: PLR0913 - one argument for each fact of the row
         return None
     return UsageRow(
         seq=seq,
-        index=index,
+        part=part,
         at_ms=at_ms,
         key=UsageKey(
             tenant=placement.tenant,

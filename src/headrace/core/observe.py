@@ -99,6 +99,9 @@ def _usage(placement: Placement, ranks: Sequence[RankReport]) -> tuple[tuple[int
 
 def _reason(placement: Placement, ranks: Sequence[RankReport]) -> tuple[EndReason, str]:
     if all(rank.exit_code == 0 for rank in ranks):
+        if placement.stop_reason is EndReason.STOPPED:
+            # What ends well on SIGTERM was stopped all the same: a service must not come back.
+            return EndReason.STOPPED, ""
         return EndReason.EXITED, "ended by itself"
     for rank in ranks:
         if rank.reason == EndReason.START_FAILED:

@@ -83,11 +83,11 @@ def _quantity(text: str, table: dict[str, int], what: str, example: str) -> Frac
 
 
 def format_watts(watts: int) -> str:
-    """A power for people: ``"290 MW"``, ``"10.2 kW"``, ``"700 W"``."""
+    """A power for people, in four digits: ``"290 MW"``, ``"10.2 kW"``, ``"700 W"``."""
     for unit, size in (("GW", 10**9), ("MW", 10**6), ("kW", 10**3)):
-        if abs(watts) >= size:
-            # Trailing zeros say nothing; digits beyond the third decimal say too much.
-            return f"{watts / size:.3f}".rstrip("0").rstrip(".") + f" {unit}"
+        # From 999.95 on, four digits of the smaller unit would read 1000.
+        if abs(watts) >= size - size // 20_000:
+            return f"{watts / size:.4g} {unit}"
     return f"{watts} W"
 
 

@@ -7,7 +7,7 @@ world, the planner another that folds the same events.
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -112,8 +112,7 @@ class State:
     """``tenant/period`` to how many of its placements shared a Unix user with others' ("none" isolation)."""
 
 
-@dataclass(frozen=True, slots=True)
-class AuditRow:
+class AuditRow(NamedTuple):
     """A decided action for the audit's projection: which token asked, what, under which verdict."""
 
     seq: int

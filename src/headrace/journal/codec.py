@@ -17,6 +17,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from hashlib import sha256
+from typing import NamedTuple
 
 import msgspec
 
@@ -56,8 +57,7 @@ class JournalCorrupt(HeadraceError):
         return JournalCorrupt, (self.seq, self._what)
 
 
-@dataclass(frozen=True, slots=True)
-class Draft:
+class Draft(NamedTuple):
     """An event on its way into the journal, with the names of the streams that it concerns."""
 
     event: Event

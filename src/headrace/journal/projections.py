@@ -1,14 +1,14 @@
 """Projections: tables that are filled in the journal's own transaction, and that a replay fills again to the same rows."""
 
 from dataclasses import dataclass
+from typing import NamedTuple
 
 from headrace.core.ledger import Transfer
 from headrace.core.metering import UsageRow
 from headrace.core.world import AuditRow, Row
 
 
-@dataclass(frozen=True, slots=True)
-class ProjectionRow:
+class ProjectionRow(NamedTuple):
     """A row of a projection's table."""
 
     table: str
@@ -60,7 +60,7 @@ def project(row: Row) -> ProjectionRow:
             return ProjectionRow(
                 "usage",
                 (
-                    row.seq, row.index, row.at_ms, row.key.text, row.key.tenant, row.key.period, row.workload,
+                    row.seq, row.part, row.at_ms, row.key.text, row.key.tenant, row.key.period, row.workload,
                     row.placement, row.accelerator_ms, row.running_ms, row.paused_ms, row.energy_mj, row.input_tokens,
                     row.output_tokens, int(row.estimated),
                 ),

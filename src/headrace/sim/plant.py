@@ -101,7 +101,7 @@ class Plant:
         self.on_denied: Callable[[Request], None] = lambda _request: None
         self.alter: Callable[[Plan], Plan | None] = lambda proposal: proposal
         self.ran = 0
-        self.plans = 0
+        self.plans = self.rounds = 0
         self._planned, self._plan_at_ms = -1, 0
 
     # -- life ------------------------------------------------------------------------------------------------------
@@ -110,6 +110,11 @@ class Plant:
     def is_up(self) -> bool:
         """Whether it answers."""
         return self.reconciler is not None
+
+    @property
+    def decides(self) -> bool:
+        """Whether it is up, and nothing keeps it from deciding."""
+        return self.is_up and self.control is not None and self.control.broken is None
 
     def boot(self) -> None:
         """Start on the file as it is. Raises Crash, or HeadraceError when the disk or an engine does not let it."""
@@ -245,6 +250,7 @@ class Plant:
         if control.has_pending:
             self.commit()
         reconciler.act()
+        self.rounds += 1
 
     def note_ran(self) -> None:
         """Tell the checkers of processes that really started since."""

@@ -309,6 +309,12 @@ class Simulation:
             self._round_ms = at_ms
             self.later(delay_ms, lambda: self._round(at_ms))
 
+    def nudge(self) -> None:
+        """Have two rounds soon, whatever else is due."""
+        self._plan_round(0)
+        self.later(1, lambda: self._plan_round(0))
+        self.later(5_000, lambda: self._plan_round(0))
+
     def _round(self, at_ms: int) -> None:
         if at_ms != self._round_ms:
             return  # Another round came before, and planned the next.

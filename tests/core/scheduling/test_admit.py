@@ -31,7 +31,7 @@ def good(world: World) -> ProposedPlacement:
 
 def rank(changes: dict[str, object]) -> Change:
     """Tamper with the last rank."""
-    return lambda p: replace(p, ranks=(*p.ranks[:-1], replace(p.ranks[-1], **changes)))  # type: ignore[arg-type]
+    return lambda p: replace(p, ranks=(*p.ranks[:-1], p.ranks[-1]._replace(**changes)))  # type: ignore[arg-type]
 
 
 def test_admits_what_the_planner_proposes() -> None:

@@ -168,13 +168,13 @@ def _usage_rows(call: Call, tenant: TenantId, period: str) -> Callable[[], list[
 
 
 def _usage_row(values: Sequence[object]) -> UsageRow:
-    seq, index, at_ms, key, workload, placement, *numbers = values
+    seq, part, at_ms, key, workload, placement, *numbers = values
     accelerator, running, paused, energy, tokens_in, tokens_out, estimated = (
         int(str(one)) for one in numbers
     )
     return UsageRow(
         seq=EventSeq(int(str(seq))),
-        index=int(str(index)),
+        part=int(str(part)),
         at_ms=int(str(at_ms)),
         key=UsageKey.parse(str(key)),
         workload=WorkloadId(str(workload)),
@@ -208,7 +208,7 @@ def _rows_billed(line: InvoiceLine, earlier: Sequence[InvoiceIssued]) -> int:
 def _usage_view(row: UsageRow) -> UsageView:
     return UsageView(
         seq=row.seq,
-        index=row.index,
+        part=row.part,
         at=rfc3339(row.at_ms),
         workload=row.workload,
         placement=row.placement,
