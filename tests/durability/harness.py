@@ -33,6 +33,7 @@ KILLED_AT_START, START_WITHIN_S = 0.2, 1.3
 """So often it is killed again before it answers, at most so long after it was launched."""
 START_S = 60.0
 NODES = 16
+CLIENTS = 2
 LIVE = "queued", "placed", "running", "paused", "stopping"
 
 DOCUMENTS = f"""
@@ -212,6 +213,8 @@ class Report:
     """What a run found."""
 
     violations: list[str]
+    kept: Kept = field(default_factory=Kept)
+    public: bytes = b""
     kills: int = 0
     start_kills: int = 0
     planner_kills: int = 0
@@ -260,17 +263,13 @@ def issue(api: Api, tenant: str) -> int:
     return api.call("POST", f"/v1/tenants/{tenant}/invoices", {"period": period})[0]
 
 
-def run(
-    kills: int, seed: int, *, seconds: float | None = None, clients: int = 2, pace_s: float = 0.25
-) -> Report:
-    """Kill ``kills`` times (or as often as fits in ``seconds``), let everything settle, and judge."""
+def run(kills: int, seed: int, *, seconds: float | None = None, pace_s: float = 0.25) -> Report:
+    """Kill ``kills`` times (or as often as fits in ``seconds``), let everything settle, and judge.
+
+    What was left stays on disk when there is something to look at.
+    """
     folder = Path(tempfile.mkdtemp(prefix="headrace-kill-"))
-    try:
-        with control_plane(folder / "state", meter_every_ms=2_000) as plane:
-            report = _run(plane, folder / "witness", kills, seed, seconds, clients, pace_s)
-    except BaseException:
-        sys.stderr.write(f"left for a look: {folder}\n")
-        raise
+    report = run_in(folder, kills, seed, seconds=seconds, pace_s=pace_s)
     if report.violations:
         sys.stderr.write(f"left for a look: {folder}\n")
     else:
@@ -278,21 +277,35 @@ def run(
     return report
 
 
-def _run(  # noqa: PLR0913 - one argument for each thing that a run is made of
+def run_in(
+    folder: Path, kills: int, seed: int, *, seconds: float | None = None, pace_s: float = 0.25
+) -> Report:
+    """The same, with everything left in ``folder``: ``state``, ``witness``."""
+    (folder / "witness").mkdir()
+    report = Report([])
+    with control_plane(folder / "state", meter_every_ms=2_000) as plane:
+        _run(plane, folder / "witness", report, kills, seed, seconds, pace_s)
+    found = judge.judge(folder / "state", folder / "witness", report.kept, report.public)
+    report.violations.extend(found.violations)
+    report.acknowledged, report.placements = len(report.kept.submitted), found.placements
+    report.notes |= found.notes | {"retries": report.kept.retries, "heads": len(report.kept.heads)}
+    return report
+
+
+def _run(
     plane: ControlPlane,
     witness: Path,
+    report: Report,
     kills: int,
     seed: int,
     seconds: float | None,
-    clients: int,
     pace_s: float,
-) -> Report:
-    witness.mkdir()
-    chance, kept, report = random.Random(seed), Kept(), Report([])
-    plane.api().apply(DOCUMENTS)
+) -> None:
+    chance, api = random.Random(seed), plane.api()
+    api.apply(DOCUMENTS)
     users = [
-        Client(number, plane.api(), kept, random.Random(seed * 1_000 + number), str(witness), pace_s)
-        for number in range(clients)
+        Client(number, api, report.kept, random.Random(seed * 1_000 + number), str(witness), pace_s)
+        for number in range(CLIENTS)
     ]
     accountant = Accountant(plane.api(), random.Random(seed + 1))
     for thread in (*users, accountant):
@@ -308,16 +321,11 @@ def _run(  # noqa: PLR0913 - one argument for each thing that a run is made of
         if thread.is_alive():
             report.violations.append("a client still waits for an answer, a minute after the last kill")
     report.violations.extend(f"a client failed: {user.failure!r}" for user in users if user.failure is not None)
-    public = _settle(plane, report)
+    report.public = _settle(plane, report)
     plane.end()
     runners = plane.runners()
     if runners:
         report.violations.append(f"runners that nobody wants still run: {runners}")
-    found = judge.judge(plane.state, witness, kept, public)
-    report.violations.extend(found.violations)
-    report.acknowledged, report.placements = len(kept.submitted), found.placements
-    report.notes |= found.notes | {"retries": kept.retries, "heads": len(kept.heads)}
-    return report
 
 
 def _strike(plane: ControlPlane, chance: random.Random, report: Report) -> None:

@@ -17,6 +17,8 @@ from headrace.documents.schema import (
     WorkloadModel,
 )
 
+_OWN = "HTTPValidationError"
+
 
 class DocumentsBody(Model):
     """Documents as JSON."""
@@ -49,6 +51,17 @@ def complete(app: FastAPI, plain: Callable[[], dict[str, Any]]) -> dict[str, Any
         schema = model.model_json_schema(ref_template="#/components/schemas/{model}")
         schemas.update(schema.pop("$defs", {}))
         schemas[model.__name__] = schema
+    _without_422(document, schemas)
     components["securitySchemes"] = {"bearer": {"type": "http", "scheme": "bearer"}}
     app.openapi_schema = document
     return document
+
+
+def _without_422(document: dict[str, Any], schemas: dict[str, Any]) -> None:
+    """Take out FastAPI's own shape of a wrong parameter: here it is a 400 like any other wrong input."""
+    for operations in document["paths"].values():
+        for operation in operations.values():
+            if _OWN in str(operation["responses"].get("422", "")):
+                del operation["responses"]["422"]
+    for name in (_OWN, "ValidationError"):
+        schemas.pop(name, None)

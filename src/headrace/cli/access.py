@@ -39,9 +39,11 @@ def whoami(as_json: bool = AS_JSON) -> None:
 @token.command()
 def issue(
     role: str = typer.Argument(..., help="operator-admin, tenant-admin or tenant-member."),
-    tenant: str = typer.Option(None, help="The tenant that it is bound to."),
+    tenant: str | None = typer.Option(None, help="The tenant that it is bound to."),
     holder: str = typer.Option("", help="Who gets it; kept encrypted."),
-    expires_in: str = typer.Option(None, help="How long it is good, like 90d [default: until it is revoked]."),
+    expires_in: str | None = typer.Option(
+        None, help="How long it is good, like 90d [default: until it is revoked]."
+    ),
     as_json: bool = AS_JSON,
 ) -> None:
     """Issue a token; its value is printed this once and kept nowhere."""
@@ -62,14 +64,23 @@ def list_tokens(as_json: bool = AS_JSON) -> None:
         print_json(found)
         return
     rows = [
-        (one.id, one.role, one.tenant or "-", one.holder, one.expires or "-", "revoked" if one.revoked else "good")
+        (
+            one.id,
+            one.role,
+            one.tenant or "-",
+            one.holder,
+            one.expires or "-",
+            "revoked" if one.revoked else "good",
+        )
         for one in found
     ]
     print_table(("ID", "ROLE", "TENANT", "HOLDER", "EXPIRES", "STATE"), rows, "no tokens.")
 
 
 @token.command()
-def revoke(ident: str = typer.Argument(..., metavar="ID", help="The token's id, as `headrace token ls` shows it.")) -> None:
+def revoke(
+    ident: str = typer.Argument(..., metavar="ID", help="The token's id, as `headrace token ls` shows it."),
+) -> None:
     """Let a token open nothing any more."""
     with client() as control:
         done = control.revoke_token(ident)
@@ -86,5 +97,5 @@ def erase(
         if not confirm(f"Destroy the keys and logs of {name} for good?", yes=yes):
             say("nothing was erased.")
             raise typer.Exit(1)
-        done = control.erase(name)
-    say(f"erased {name}" if done.changed else f"{name} was erased already")
+        control.erase(name)
+    say(f"the keys and logs of {name} are destroyed")

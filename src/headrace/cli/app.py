@@ -100,7 +100,9 @@ app = typer.Typer(
 
 
 @app.callback(invoke_without_command=True)
-def root(ctx: typer.Context, version: bool = typer.Option(False, "--version", help="Print the version.")) -> None:
+def root(
+    ctx: typer.Context, version: bool = typer.Option(False, "--version", help="Print the version.")
+) -> None:
     """The operating system of a sovereign AI cloud: from the grid connection to the invoice."""
     if version:
         typer.echo(f"headrace {headrace.__version__}")

@@ -11,8 +11,7 @@ from headrace.core.scheduling.check import PROMISES, check
 from headrace.core.scheduling.proposal import Plan
 from headrace.journal.checkpoint import load
 from headrace.journal.sqlite import SqliteStore
-from headrace.sdk.client import state_directory
-from headrace.state import StateDirectory
+from headrace.state import StateDirectory, default_state
 
 app = typer.Typer()
 
@@ -24,11 +23,11 @@ def group() -> None:
 
 @app.command("check")
 def run(
-    state: Path = typer.Option(None, help="The state directory [default: as for `up`]."),
+    state: Path | None = typer.Option(None, help="The state directory [default: as for `up`]."),
     as_json: bool = typer.Option(False, "--json", help="Print JSON."),
 ) -> None:
     """Check every promise on all that is placed, by code that shares nothing with the scheduler; live or offline."""
-    directory = StateDirectory(state or state_directory())
+    directory = StateDirectory(state or default_state())
     if not directory.journal.exists():
         step = "Name the state directory with --state."
         raise HeadraceError(Problem(ProblemCode.NOT_FOUND, f"no journal in {directory.path}.", step))

@@ -16,12 +16,14 @@ def group() -> None:
 
 @app.command()
 def demo(
-    estate: Path = typer.Option(None, help="Another estate than examples/estates/lab.yaml: change watts or countries."),
+    estate: Path | None = typer.Option(
+        None, help="Another estate than examples/estates/lab.yaml: change watts or countries."
+    ),
     prompt: str = typer.Option(PROMPT, help="What the model is asked."),
     paragraphs: int = typer.Option(PARAGRAPHS, min=1, max=200, help="How much text the gang scores."),
-    state: Path = typer.Option(None, help="Keep the state here [default: a new temporary directory]."),
+    state: Path | None = typer.Option(None, help="Keep the state here [default: a new temporary directory]."),
     keep: bool = typer.Option(False, "--keep", help="Leave the control plane running at the end."),
-    picture: Path = typer.Option(None, help="Write a picture of the result (SVG)."),
+    picture: Path | None = typer.Option(None, help="Write a picture of the result (SVG)."),
 ) -> None:
     """Show the main job on real parts: a model, a gang, a miner, the law, power, and the bill; about a minute."""
     raise typer.Exit(run(options(estate, prompt, paragraphs), state=state, keep=keep, picture=picture))

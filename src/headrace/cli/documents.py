@@ -10,7 +10,9 @@ from headrace.cli.common import client, confirm, print_json, print_table, say
 from headrace.documents import Change, Document, load, load_all
 
 app = typer.Typer()
-FILES = typer.Option(..., "-f", "--file", help="A file of documents, or - for standard input; may be repeated.")
+FILES = typer.Option(
+    ..., "-f", "--file", help="A file of documents, or - for standard input; may be repeated."
+)
 
 
 @app.command()
@@ -18,7 +20,9 @@ def apply(
     file: list[str] = FILES,
     yes: bool = typer.Option(False, "-y", "--yes", help="Don't ask."),
     dry_run: bool = typer.Option(False, "--dry-run", help="Only show what would change."),
-    tenant: str = typer.Option("", help="Whose the workloads in the files are, where their project does not say."),
+    tenant: str = typer.Option(
+        "", help="Whose the workloads in the files are, where their project does not say."
+    ),
     as_json: bool = typer.Option(False, "--json", help="Print JSON."),
 ) -> None:
     """Show what documents would change, ask, and apply them; workloads among them are submitted. Twice changes nothing."""
@@ -40,7 +44,9 @@ def apply(
         return
     for change in applied.changes:
         if change.workload:
-            say(f"submitted {change.name} as {change.workload}{f': {change.reason}' if change.reason else ''}")
+            say(
+                f"submitted {change.name} as {change.workload}{f': {change.reason}' if change.reason else ''}"
+            )
     size = f"; the journal holds {applied.head.size} events" if applied.head else ""
     say(f"applied{size}.")
 
@@ -99,5 +105,3 @@ def remove(
             raise typer.Exit(1)
         control.remove(kind, name)
     say(f"removed {kind} {name}.")
-
-

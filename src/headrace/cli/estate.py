@@ -29,8 +29,12 @@ def estate_group() -> None:
 
 @estate.command()
 def show(
-    file: Path = typer.Argument(None, help="A file with an estate; without one, the estate that is applied."),
-    day: str = typer.Option("", help="The day (like 2027-06-30) by which blocks are commissioned or not [default: today]."),
+    file: Path | None = typer.Argument(
+        None, help="A file with an estate; without one, the estate that is applied."
+    ),
+    day: str = typer.Option(
+        "", help="The day (like 2027-06-30) by which blocks are commissioned or not [default: today]."
+    ),
     as_json: bool = typer.Option(False, "--json", help="Print JSON."),
 ) -> None:
     """Print the estate as a table, its power trees, what is commissioned when, and what contradicts a claim."""

@@ -11,8 +11,7 @@ from headrace.cli.common import client, plain, print_json, print_table, read_fil
 from headrace.core.errors import HeadraceError, Problem, ProblemCode
 from headrace.journal.sqlite import SqliteStore
 from headrace.journal.verify import verify as verify_store
-from headrace.sdk.client import state_directory
-from headrace.state import StateDirectory
+from headrace.state import StateDirectory, default_state
 
 app = typer.Typer()
 journal = typer.Typer()
@@ -33,14 +32,20 @@ def journal_group() -> None:
 
 @journal.command()
 def verify(
-    state: Path = typer.Option(None, help="The state directory, or a copy of it [default: as for `up`]."),
+    state: Path | None = typer.Option(
+        None, help="The state directory, or a copy of it [default: as for `up`]."
+    ),
     replay: bool = typer.Option(False, "--replay", help="Also fold every event into a world again."),
-    head: str = typer.Option("", help="A head that was kept (`headrace journal head > FILE`): it must be in there."),
-    key: str = typer.Option("", help="The operator's public key in hexadecimal [default: what lies in the state]."),
+    head: str = typer.Option(
+        "", help="A head that was kept (`headrace journal head > FILE`): it must be in there."
+    ),
+    key: str = typer.Option(
+        "", help="The operator's public key in hexadecimal [default: what lies in the state]."
+    ),
     jobs: int = typer.Option(2, min=1, max=64, help="Processes."),
 ) -> None:
     """Verify a journal from genesis, offline: every leaf, link, Merkle root and signature."""
-    directory = StateDirectory(state or state_directory())
+    directory = StateDirectory(state or default_state())
     if not directory.journal.exists():
         step = "Name the state directory with --state."
         raise HeadraceError(Problem(ProblemCode.NOT_FOUND, f"no journal in {directory.path}.", step))
@@ -50,7 +55,9 @@ def verify(
     what = f"{found.events} events in {found.groups} commits: leaves, links and roots are right"
     say(f"{what}; {found.signatures} signatures are the operator's ({took_s:.2f} s)")
     if found.world is not None:
-        say(f"replayed: {len(found.world.state.workloads)} workloads, {len(found.world.state.invoices)} invoices")
+        say(
+            f"replayed: {len(found.world.state.workloads)} workloads, {len(found.world.state.invoices)} invoices"
+        )
     if head:
         size = check_head(directory, head)
         say(f"the kept head of {size} events is in it: nothing before it was rewritten")

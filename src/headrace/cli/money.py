@@ -1,6 +1,8 @@
 """Usage and invoices."""
 
+from datetime import datetime
 from decimal import Decimal, InvalidOperation
+from zoneinfo import ZoneInfo
 
 import typer
 
@@ -36,11 +38,13 @@ def show(
     tenant: str = typer.Argument(..., help="The tenant, or an invoice's number."),
     period: str = PERIOD,
     form: str = typer.Option("table", "--format", help="table, json or csv."),
-    line: int = typer.Option(None, min=1, help="The events behind this line of an issued invoice."),
+    line: int | None = typer.Option(None, min=1, help="The events behind this line of an issued invoice."),
 ) -> None:
     """Show a tenant's invoices of a month, and as a draft what is not invoiced yet."""
     if form not in ("table", "json", "csv"):
-        raise HeadraceError(Problem(ProblemCode.BAD_INPUT, f"no format {form!r};", "known: table, json, csv."))
+        raise HeadraceError(
+            Problem(ProblemCode.BAD_INPUT, f"no format {form!r};", "known: table, json, csv.")
+        )
     with client() as control:
         found = find(control, tenant, period)
         if line is not None:
@@ -60,8 +64,13 @@ def find(control: Client, name: str, period: str) -> list[InvoiceView]:
 
 
 def this_month(control: Client) -> str:
-    """The month by the control plane's clock."""
-    return control.status().now[:7]
+    """The month by the control plane's clock: in the operator's zone, as it bills; in UTC where one may not see that."""
+    status = control.status()
+    now = datetime.fromisoformat(status.now)
+    if any((one.kind, one.name) == ("estate", status.operator) for one in control.documents()):
+        operator = control.document("estate", status.operator).document["operator"]
+        now = now.astimezone(ZoneInfo(operator["zone"]))
+    return now.strftime("%Y-%m")
 
 
 def _print(found: list[InvoiceView], form: str) -> None:
@@ -84,7 +93,18 @@ def _show_events(control: Client, found: list[InvoiceView], line: int) -> None:
         step = "Name one by its number." if issued else "Issue it first: headrace invoice issue TENANT."
         raise HeadraceError(Problem(ProblemCode.BAD_INPUT, message, step, related=tuple(issued)))
     rows = control.line_events(issued[0], line).rows
-    columns = ("EVENT", "AT", "PLACEMENT", "RAN", "PAUSED", "ACCELERATOR TIME", "IT ENERGY", "TOKENS IN", "OUT", "SOURCE")
+    columns = (
+        "EVENT",
+        "AT",
+        "PLACEMENT",
+        "RAN",
+        "PAUSED",
+        "ACCELERATOR TIME",
+        "IT ENERGY",
+        "TOKENS IN",
+        "OUT",
+        "SOURCE",
+    )
     empty = f"no usage is behind line {line}: it bills a reservation, or says something."
     print_table(columns, map(usage_cells, rows), empty, columns[3:9])
 
@@ -128,8 +148,14 @@ def list_invoices(
         print_json(found)
         return
     rows = [
-        (one.invoice.invoice, one.invoice.tenant, one.invoice.period, _money(one.invoice.total_micros),
-         _money(one.due_micros), one.invoice.currency)
+        (
+            one.invoice.invoice,
+            one.invoice.tenant,
+            one.invoice.period,
+            _money(one.invoice.total_micros),
+            _money(one.due_micros),
+            one.invoice.currency,
+        )
         for one in found
     ]
     columns = ("NUMBER", "TENANT", "PERIOD", "TOTAL", "LEFT TO PAY", "CURRENCY")
@@ -145,7 +171,7 @@ def credit(
     number: str = typer.Argument(..., help="The invoice's number."),
     amount: str = typer.Argument(..., help="How much to give back, in the invoice's currency, like 12.50."),
     reason: str = typer.Option(..., help="Why; it stands on the credit note."),
-    key: str = typer.Option(None, help="Idempotency key: the same again gives nothing twice."),
+    key: str | None = typer.Option(None, help="Idempotency key: the same again gives nothing twice."),
 ) -> None:
     """Correct an issued invoice by a credit note: the only way there is."""
     with client() as control:

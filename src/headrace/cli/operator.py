@@ -15,6 +15,8 @@ AS_JSON = typer.Option(False, "--json", help="Print JSON.")
 SITE = typer.Option("", help="Only this site.")
 NODES = typer.Argument(None, help="Nodes by name.")
 WHOLE_SITE = typer.Option(None, "--site", help="All nodes of this site.")
+NO_LIMIT_W = 1 << 50
+"""What an element without a rating has for a limit."""
 REASON = typer.Option("", help="Why; it is kept with the event.")
 
 
@@ -33,7 +35,9 @@ def status(as_json: bool = AS_JSON) -> None:
     if now.alarms:
         say(f"ALARMS: {now.alarms}; see 'headrace journal events --kind AlarmRaised'")
     if now.problem is not None:
-        raise HeadraceError(Problem(ProblemCode(now.problem.code), now.problem.message, now.problem.next_step))
+        raise HeadraceError(
+            Problem(ProblemCode(now.problem.code), now.problem.message, now.problem.next_step)
+        )
 
 
 @app.command()
@@ -104,25 +108,29 @@ def power(
     for one in found:
         depth[one.id] = depth.get(one.parent, -1) + 1
         name = f"{'  ' * depth[one.id]}{one.kind} {one.id}"
-        share = f"{one.admitted_w * 100 // one.limit_w} %" if one.limit_w else "-"
-        rows.append((name, format_watts(one.admitted_w), format_watts(one.limit_w), share))
+        limited = one.limit_w < NO_LIMIT_W
+        share = f"{one.admitted_w * 100 // one.limit_w} %" if limited and one.limit_w else "-"
+        limit = format_watts(one.limit_w) if limited else "none of its own"
+        rows.append((name, format_watts(one.admitted_w), limit, share))
     columns = ("ELEMENT", "ADMITTED", "LIMIT", "USED")
     print_table(columns, rows, "no power tree: apply an estate.", columns[1:])
 
 
 @app.command()
 def drain(
-    node: list[str] = NODES,
-    site: str = WHOLE_SITE,
+    node: list[str] | None = NODES,
+    site: str | None = WHOLE_SITE,
     reason: str = REASON,
-    evict: bool = typer.Option(False, "--evict", help="Move what runs there at once, instead of letting it end."),
+    evict: bool = typer.Option(
+        False, "--evict", help="Move what runs there at once, instead of letting it end."
+    ),
 ) -> None:
     """Place nothing more on nodes."""
     _drained(lambda control: control.drain(node or [], site=site, reason=reason, evict=evict), "draining")
 
 
 @app.command()
-def undrain(node: list[str] = NODES, site: str = WHOLE_SITE, reason: str = REASON) -> None:
+def undrain(node: list[str] | None = NODES, site: str | None = WHOLE_SITE, reason: str = REASON) -> None:
     """Take drained nodes back."""
     _drained(lambda control: control.undrain(node or [], site=site, reason=reason), "ready")
 

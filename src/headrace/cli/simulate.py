@@ -12,7 +12,9 @@ def group() -> None:
     """Simulate."""
 
 
-@app.command(context_settings={"allow_extra_args": True, "ignore_unknown_options": True, "help_option_names": []})
+@app.command(
+    context_settings={"allow_extra_args": True, "ignore_unknown_options": True, "help_option_names": []}
+)
 def sim(ctx: typer.Context) -> None:
     """Play simulated worlds with faults, and check every promise; `headrace sim --help` lists its options."""
     raise typer.Exit(simulate(ctx.args))

@@ -23,7 +23,7 @@ def group() -> None:
 
 
 @app.command()
-def submit(
+def submit(  # noqa: PLR0913, PLR0917 - one for each flag
     file: list[str] = typer.Option([], "-f", "--file", help="A file of workloads, or -; may be repeated."),
     name: str = typer.Option("", help="The workload's name."),
     command: list[str] = typer.Option([], "-c", "--command", help="A shell command; may be repeated."),
@@ -36,13 +36,24 @@ def submit(
     priority: int = typer.Option(0, help="The higher goes first."),
     countries: str = typer.Option("", help="Where it may run, like NO,GB."),
     site: str = typer.Option("", help="Run at this site alone."),
-    tenant: str = typer.Option("", help="Whose it is; a tenant's token knows [default: who has the project]."),
+    tenant: str = typer.Option(
+        "", help="Whose it is; a tenant's token knows [default: who has the project]."
+    ),
     key: str = typer.Option("", help="Idempotency key: the same key and workloads again change nothing."),
-    follow: bool = typer.Option(False, "--follow", help="Print its log until it ends; exit 1 unless it succeeded."),
+    follow: bool = typer.Option(
+        False, "--follow", help="Print its log until it ends; exit 1 unless it succeeded."
+    ),
     as_json: bool = typer.Option(False, "--json", help="Print JSON."),
 ) -> None:
     """Submit workloads, from files or by flags, all or none."""
-    flags = {"name": name, "type": type_, "project": project, "nodes": nodes, "priority": priority, "site": site}
+    flags = {
+        "name": name,
+        "type": type_,
+        "project": project,
+        "nodes": nodes,
+        "priority": priority,
+        "site": site,
+    }
     resources = {"gpu": gpu, "cpu": cpu, "memory": memory}
     wanted = from_files(file) if file else [from_flags(flags, resources, command, countries)]
     with client() as control:
@@ -78,8 +89,8 @@ def from_files(files: Sequence[str]) -> list[dict[str, Any]]:
                 step = "Use 'headrace apply' for other documents."
                 message = f"{document.kind} {document.name} is no workload."
                 raise HeadraceError(Problem(ProblemCode.BAD_INPUT, message, step, document.where()))
-        for one in parse(raw, called):
-            out.append({key: value for key, value in one.data.items() if key != "kind"})
+        plain = [one.data for one in parse(raw, called)]
+        out.extend({key: value for key, value in one.items() if key != "kind"} for one in plain)
     return out
 
 
@@ -115,4 +126,6 @@ def owner_of(control: Client, wanted: Sequence[Mapping[str, Any]]) -> str:
         return having[0]
     count = f"{len(having)} tenants have" if having else "no tenant has"
     message = f"{count} the project {' and '.join(map(repr, asked))};"
-    raise HeadraceError(Problem(ProblemCode.BAD_INPUT, message, "Say whose it is with --tenant.", related=tuple(names)))
+    raise HeadraceError(
+        Problem(ProblemCode.BAD_INPUT, message, "Say whose it is with --tenant.", related=tuple(names))
+    )

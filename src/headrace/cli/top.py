@@ -3,7 +3,7 @@
 import time
 
 import typer
-from rich.console import Group
+from rich.console import Group, RenderableType
 from rich.live import Live
 from rich.table import Table
 from rich.text import Text
@@ -47,7 +47,7 @@ def frame(control: Client) -> Group:
     title = Text(f"{status.operator or 'no estate'}  {counted}  {status.now[11:19]} UTC", style="bold")
     connections = [one for one in control.power(racks=False) if not one.parent]
     works = list(control.workloads(live=True))
-    parts = [title, Text(), _sites(connections, list(control.nodes())), Text()]
+    parts: list[RenderableType] = [title, Text(), _sites(connections, list(control.nodes())), Text()]
     if works:
         parts.append(table(COLUMNS, map(row, works[:MOST_WORKLOADS]), NUMBERS))
     if len(works) > MOST_WORKLOADS:
@@ -61,7 +61,12 @@ def _sites(connections: list[PowerView], nodes: list[NodeView]) -> Table:
         here = [node for node in nodes if node.site == one.site]
         ready = sum(node.state == "ready" for node in here)
         used = f"{sum(node.used for node in here)}/{sum(node.accelerators for node in here)}"
-        cells = (one.site, _bar(one.admitted_w, one.limit_w), format_watts(one.admitted_w), format_watts(one.limit_w))
+        cells = (
+            one.site,
+            _bar(one.admitted_w, one.limit_w),
+            format_watts(one.admitted_w),
+            format_watts(one.limit_w),
+        )
         made.add_row(*cells, str(len(here)), str(ready), used)
     return made
 

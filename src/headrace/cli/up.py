@@ -8,8 +8,8 @@ import uvloop
 
 import headrace
 from headrace.cli.common import say
-from headrace.sdk.client import state_directory
 from headrace.server import Server, Settings
+from headrace.state import default_state
 
 app = typer.Typer()
 
@@ -21,15 +21,19 @@ def group() -> None:
 
 @app.command()
 def up(
-    state: Path = typer.Option(None, help="Where everything is kept [default: HEADRACE_STATE, or your state directory]."),
+    state: Path | None = typer.Option(
+        None, help="Where everything is kept [default: HEADRACE_STATE, or your state directory]."
+    ),
     host: str = typer.Option("127.0.0.1", help="The address to listen on."),
     port: int = typer.Option(7400, min=0, max=65535, help="The port to listen on; 0 takes a free one."),
     no_isolation: bool = typer.Option(
-        False, "--no-isolation", help="Let the workloads of all tenants run as one Unix user; nodes and invoices say so."
+        False,
+        "--no-isolation",
+        help="Let the workloads of all tenants run as one Unix user; nodes and invoices say so.",
     ),
 ) -> None:
     """Run the control plane until Ctrl-C. What it runs goes on, and is found again by the next start."""
-    server = Server(Settings((state or state_directory()).absolute(), host, port, isolate=not no_isolation))
+    server = Server(Settings((state or default_state()).absolute(), host, port, isolate=not no_isolation))
     say(f"headrace {headrace.__version__}")
     say(f"state  {server.directory.path}")
     say(f"url    {server.url}")
@@ -37,7 +41,9 @@ def up(
         say(f"token  {server.admin_token}   the operator's; shown this once")
 
     def ready() -> None:
-        say("ready. In another terminal: headrace status. Ctrl-C ends the control plane, not what runs under it.")
+        say(
+            "ready. In another terminal: headrace status. Ctrl-C ends the control plane, not what runs under it."
+        )
 
     try:
         with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:

@@ -31,7 +31,9 @@ def ps(
     if as_json:
         print_json(found)
         return
-    empty = "no workloads." if everything else "no live workloads; headrace ps --all shows those that have ended."
+    empty = (
+        "no workloads." if everything else "no live workloads; headrace ps --all shows those that have ended."
+    )
     print_table(COLUMNS, map(row, found), empty, NUMBERS)
 
 
@@ -67,7 +69,9 @@ def explain(workload: str = WORKLOAD, as_json: bool = AS_JSON) -> None:
 def logs(
     workload: str = WORKLOAD,
     follow: bool = typer.Option(False, "-f", "--follow", help="Go on until the workload ends."),
-    rank: int = typer.Option(None, min=0, help="Only this rank [default: all ranks of a gang, in turn]."),
+    rank: int | None = typer.Option(
+        None, min=0, help="Only this rank [default: all ranks of a gang, in turn]."
+    ),
     stderr: bool = typer.Option(False, "--stderr", help="What it wrote to standard error."),
 ) -> None:
     """Print a workload's log. Reading a log is recorded in the journal."""
@@ -100,7 +104,9 @@ def follow_to_the_end(control: Client, ident: str) -> int:
 @app.command()
 def wait(
     workload: str = WORKLOAD,
-    state: list[str] = typer.Option([], "--for", help="A state to wait for, like running [default: any end]."),
+    state: list[str] = typer.Option(
+        [], "--for", help="A state to wait for, like running [default: any end]."
+    ),
     timeout: float = typer.Option(600.0, min=0, help="Seconds; exit code 8 when they are over."),
 ) -> None:
     """Wait until a workload is in a state, by default until it has ended; exit 1 when it ended in another way."""

@@ -113,6 +113,7 @@ def _document(world: World, committed: ev.Committed, event: ev.DocumentApplied) 
 def _removed(world: World, committed: ev.Committed, event: ev.DocumentRemoved) -> list[Row]:
     world.state.documents.pop(f"{event.kind}/{event.name}", None)
     world.drop_document(event.kind, event.name)
+    _remember(world, committed, event.name)
     return _audit(committed, f"{event.kind} {event.name}", event.verdict)
 
 
@@ -129,6 +130,7 @@ def _token_revoked(world: World, committed: ev.Committed, event: ev.TokenRevoked
     for token in world.state.tokens.values():
         if token.id == event.token:
             token.revoked = True
+    _remember(world, committed, event.token)
     return _audit(committed, event.token, event.verdict)
 
 
@@ -260,6 +262,7 @@ def _stop(world: World, committed: ev.Committed, event: ev.StopRequested) -> lis
         _enter(world, work, WorkloadState.STOPPED, committed.at_ms, "stopped while it waited")
     else:
         _leave(world, committed, placement, EndReason.STOPPED, "stop requested")
+    _remember(world, committed, work.id)
     return _audit(committed, work.id, event.verdict)
 
 
@@ -280,6 +283,7 @@ def _pause(world: World, committed: ev.Committed, event: ev.PauseRequested) -> l
         placement = world.state.placements[work.placement]
         placement.wanted_seq = committed.seq
         world.settle(placement)
+    _remember(world, committed, work.id)
     return _audit(committed, work.id, event.verdict)
 
 
@@ -314,6 +318,7 @@ def _node(world: World, committed: ev.Committed, event: ev.NodeStateChanged) -> 
     index = world.fleet.node_index.get(node)
     if index is not None:
         world.node_ready[index] = event.state == "ready"
+    _remember(world, committed, node)
     return _audit(committed, node, event.verdict)
 
 
@@ -365,6 +370,7 @@ def _book(world: World, transfers: Sequence[Transfer]) -> Sequence[Transfer]:
 
 def _erased(world: World, committed: ev.Committed, event: ev.TenantErased) -> list[Row]:
     world.state.tenants[event.tenant].erased = True
+    _remember(world, committed, event.tenant)
     return _audit(committed, event.tenant, event.verdict)
 
 

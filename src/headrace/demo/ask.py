@@ -3,8 +3,7 @@
 import time
 from dataclasses import dataclass
 
-import httpx
-from openai import APIConnectionError, InternalServerError, OpenAI
+from openai import APIConnectionError, DefaultHttpxClient, InternalServerError, OpenAI
 
 READY_S = 60.0
 MAX_TOKENS = 64
@@ -24,7 +23,7 @@ class Answer:
 def ask(base_url: str, api_key: str, prompt: str) -> Answer:
     """Ask, once the replica has loaded its model; raises openai.OpenAIError when it never answers."""
     # Not by a proxy of the environment: the replica is on this machine.
-    with httpx.Client(trust_env=False) as http:
+    with DefaultHttpxClient(trust_env=False) as http:
         client = OpenAI(base_url=base_url, api_key=api_key, max_retries=0, timeout=READY_S, http_client=http)
         model = _loaded(client)
         began = time.perf_counter()

@@ -3,22 +3,20 @@
 import base64
 import subprocess
 import sys
-from datetime import datetime
 from pathlib import Path
-from zoneinfo import ZoneInfo
 
 import msgspec
 
 from headrace.api.views import InvoiceView
 from headrace.cli.common import table
 from headrace.cli.journal import detail
-from headrace.cli.money import usage_cells
+from headrace.cli.money import this_month, usage_cells
 from headrace.core.errors import HeadraceError, ProblemCode
+from headrace.core.events import InvoiceIssued
 from headrace.core.units import format_money
-from headrace.demo.chapters import FJORD
 from headrace.demo.story import Failed, Story
 from headrace.journal.merkle import root_from_inclusion
-from headrace.money.render import invoice_table, quantity_text
+from headrace.money.render import quantity_text
 
 _NOTHING = (ProblemCode.NOT_FOUND, ProblemCode.CONFLICT, ProblemCode.BAD_INPUT)
 HEAD_FILE = "kept-head.json"
@@ -35,21 +33,13 @@ def the_bill(story: Story) -> list[InvoiceView]:
     say.text("""Usage is the integral over the time on the nodes, by the hosts' own clocks. Tokens are the replica's own
         counters, watts the catalogue's model, carbon and energy price constants that the site declares: each line says so.
         Money is integers, in double entry.""")
-    period = _period(story)
+    period = this_month(story.operator)
     issued: list[InvoiceView] = []
     for tenant in story.tenants:
         say.command(f"invoice issue {tenant} {period}")
         issued.extend(_issue(story, tenant, period))
-    story.tenants[FJORD].status()
     _adds_up(story, issued)
     return issued
-
-
-def _period(story: Story) -> str:
-    """The month by the control plane's clock in the operator's zone, in which it bills."""
-    status = story.operator.status()
-    zone = story.operator.document("estate", status.operator).document["operator"]["zone"]
-    return datetime.fromisoformat(status.now).astimezone(ZoneInfo(zone)).strftime("%Y-%m")
 
 
 def _issue(story: Story, tenant: str, period: str) -> list[InvoiceView]:
@@ -62,8 +52,30 @@ def _issue(story: Story, tenant: str, period: str) -> list[InvoiceView]:
         return []
     found = [story.tenants[tenant].invoice(number) for number in numbers]
     for one in found:
-        story.say.table(invoice_table(one.invoice))
+        _print(story, one.invoice)
     return found
+
+
+def _print(story: Story, invoice: InvoiceIssued) -> None:
+    story.say.line(f"Invoice {invoice.invoice}", "bold")
+    rows = [
+        (
+            number,
+            line.description,
+            line.project or "-",
+            quantity_text(line),
+            f"{format_money(line.price_micros, invoice.currency)} per {line.price_unit}"
+            if line.price_micros
+            else "-",
+            format_money(line.amount_micros, invoice.currency) if line.item != "note" else "-",
+            line.source,
+        )
+        for number, line in enumerate(invoice.lines, 1)
+    ]
+    columns = ("", "WHAT", "PROJECT", "QUANTITY", "PRICE", "AMOUNT", "SOURCE")
+    story.say.table(table(columns, rows, ("", "QUANTITY", "AMOUNT")))
+    tax = "tax not computed" if invoice.tax_permille is None else f"{invoice.tax_name} included"
+    story.say.line(f"total {format_money(invoice.total_micros, invoice.currency)}, {tax}", "bold")
 
 
 def _adds_up(story: Story, issued: list[InvoiceView]) -> None:
@@ -72,11 +84,16 @@ def _adds_up(story: Story, issued: list[InvoiceView]) -> None:
         if sum(line.amount_micros for line in one.invoice.lines) != one.invoice.net_micros:
             raise Failed(f"the lines of {one.invoice.invoice} do not sum to its net")
     tokens = sum(
-        line.quantity for one in issued for line in one.invoice.lines if line.item in ("tokens-input", "tokens-output")
+        line.quantity
+        for one in issued
+        for line in one.invoice.lines
+        if line.item in ("tokens-input", "tokens-output")
     )
     if tokens != story.tokens_seen:
         raise Failed(f"{tokens} tokens are billed; the OpenAI client counted {story.tokens_seen}")
-    story.say.good(f"{tokens} tokens billed, and {story.tokens_seen} counted by the client that asked: the same")
+    story.say.good(
+        f"{tokens} tokens billed, and {story.tokens_seen} counted by the client that asked: the same"
+    )
 
 
 def the_way_back(story: Story, issued: list[InvoiceView]) -> None:
@@ -90,7 +107,9 @@ def the_way_back(story: Story, issued: list[InvoiceView]) -> None:
     view, number = choice
     line = view.invoice.lines[number - 1]
     say.command(f"invoice show {view.invoice.invoice} --line {number}")
-    say.line(f"{line.description}: {quantity_text(line)}, {format_money(line.amount_micros, view.invoice.currency)}")
+    say.line(
+        f"{line.description}: {quantity_text(line)}, {format_money(line.amount_micros, view.invoice.currency)}"
+    )
     rows = story.operator.line_events(view.invoice.invoice, number).rows
     columns = ("EVENT", "AT", "PLACEMENT", "RAN", "PAUSED", "ACC. TIME", "IT ENERGY", "IN", "OUT", "SOURCE")
     say.table(table(columns, map(usage_cells, rows), columns[3:9]))
@@ -106,7 +125,10 @@ def the_way_back(story: Story, issued: list[InvoiceView]) -> None:
 def _line_to_walk(issued: list[InvoiceView]) -> tuple[InvoiceView, int] | None:
     """A line about tokens if there is one, else any with usage behind it."""
     lines = [
-        (view, number, line) for view in issued for number, line in enumerate(view.invoice.lines, 1) if line.usage_rows
+        (view, number, line)
+        for view in issued
+        for number, line in enumerate(view.invoice.lines, 1)
+        if line.usage_rows
     ]
     lines.sort(key=lambda found: found[2].item != "tokens-output")
     return (lines[0][0], lines[0][1]) if lines else None

@@ -31,7 +31,9 @@ def the_estate(story: Story) -> None:
     text = "\n---\n".join(file.read_text() for file in (options.estate, options.tenants))
     applied = story.operator.apply(text)
     if not all(change.what == "created" for change in applied.changes):
-        raise Failed(f"applied to a new journal, but {[c.name for c in applied.changes if c.what != 'created']} were there")
+        raise Failed(
+            f"applied to a new journal, but {[c.name for c in applied.changes if c.what != 'created']} were there"
+        )
     for tenant in (FJORD, ALBION):
         made = story.operator.issue_token("tenant-admin", tenant)
         story.tenants[tenant] = story.plant.client(made.value)
@@ -50,7 +52,9 @@ def the_estate(story: Story) -> None:
     ]
     columns = ("SITE", "COUNTRY", "ENERGY", "IT LIMIT", "PUE", "CARBON (declared)", "PRICE (declared)")
     say.table(table(columns, rows, columns[3:]))
-    say.good(f"{len(applied.changes)} documents are in the journal; its signed head covers {_size(story)} events")
+    say.good(
+        f"{len(applied.changes)} documents are in the journal; its signed head covers {_size(story)} events"
+    )
 
 
 def _size(story: Story) -> int:
@@ -81,7 +85,9 @@ def the_model(story: Story) -> None:
     say.line(f"you: {story.options.prompt}", "bold")
     say.line(f"{answer.model}: {answer.text}", "italic")
     rate = answer.completion_tokens / answer.seconds
-    say.good(f"{answer.prompt_tokens} tokens in, {answer.completion_tokens} out in {answer.seconds:.1f} s: {rate:.0f} tokens/s")
+    say.good(
+        f"{answer.prompt_tokens} tokens in, {answer.completion_tokens} out in {answer.seconds:.1f} s: {rate:.0f} tokens/s"
+    )
 
 
 def the_miner(story: Story) -> None:
@@ -125,7 +131,9 @@ def the_refusal(story: Story) -> None:
     """A workload whose law no site satisfies."""
     say = story.say
     say.chapter("The law: refused, whatever is free")
-    say.text("A workload that may run in Sweden alone. The estate says where its sites are; the policy decides.")
+    say.text(
+        "A workload that may run in Sweden alone. The estate says where its sites are; the policy decides."
+    )
     say.command("submit -f examples/workloads/train-se.yaml && headrace explain train-se")
     outcome = story.submit("train-se", FJORD)
     say.line(outcome.line, "yellow")
@@ -147,7 +155,12 @@ def the_wait(story: Story) -> None:
     say.command("power")
     elements = [one for one in story.operator.power(racks=False) if not one.parent]
     rows = [
-        (one.site, format_watts(one.admitted_w), format_watts(one.limit_w), f"{one.admitted_w * 100 // one.limit_w} %")
+        (
+            one.site,
+            format_watts(one.admitted_w),
+            format_watts(one.limit_w),
+            f"{one.admitted_w * 100 // one.limit_w} %",
+        )
         for one in elements
     ]
     columns = ("SITE", "ADMITTED (IT, nameplate)", "LIMIT", "USED")
@@ -166,7 +179,14 @@ def the_nodes(story: Story) -> None:
     say.command("nodes")
     nodes = list(story.operator.nodes())
     rows = [
-        (one.id, f"{one.used}/{one.accelerators}", one.state, format_watts(one.watts), one.watts_source, one.isolation)
+        (
+            one.id,
+            f"{one.used}/{one.accelerators}",
+            one.state,
+            format_watts(one.watts),
+            one.watts_source,
+            one.isolation,
+        )
         for one in nodes
     ]
     columns = ("NODE", "IN USE", "STATE", "WATTS", "SOURCE", "ISOLATION")
@@ -191,7 +211,9 @@ def the_end_of_the_gang(story: Story) -> None:
             say.line(line)
         ended = story.tenants[FJORD].wait(story.outcomes["score"].ident, TERMINAL, 30)
         if ended.state != State.SUCCEEDED:
-            raise Failed(f"the gang should have succeeded; the API says: {ended.state} {ended.reason} {ended.exit_codes}")
+            raise Failed(
+                f"the gang should have succeeded; the API says: {ended.state} {ended.reason} {ended.exit_codes}"
+            )
         say.good(f"the gang ended with exit codes {', '.join(map(str, ended.exit_codes))}")
     if story.outcomes["big"].what == "waiting" and story.outcomes["score"].runs:
         _power_comes_free(story)
@@ -253,7 +275,9 @@ def log_lines(client: Client, ident: str, rank: int) -> Iterator[str]:
 
 def _instead(story: Story, outcome: Outcome) -> None:
     story.say.line(outcome.line, "yellow")
-    story.say.text(f"With this estate {outcome.name} does not run; the line above says why, and what would change it.")
+    story.say.text(
+        f"With this estate {outcome.name} does not run; the line above says why, and what would change it."
+    )
     _obeys(story, outcome)
 
 

@@ -12,6 +12,7 @@ from rich.text import Text
 
 WIDTH = 116
 """Columns where no terminal says how many there are, and of the picture."""
+_INDENT = (0, 0, 0, 3)
 _FONT_FACE = re.compile(r"@font-face \{.*?\}\s*", re.DOTALL)
 
 
@@ -22,7 +23,13 @@ class Narrator:
         width = None if sys.stdout.isatty() else WIDTH
         self._out = Console(width=width, highlight=False, markup=False, emoji=False)
         self._picture = Console(
-            width=WIDTH, highlight=False, markup=False, emoji=False, record=True, file=io.StringIO(), force_terminal=True
+            width=WIDTH,
+            highlight=False,
+            markup=False,
+            emoji=False,
+            record=True,
+            file=io.StringIO(),
+            force_terminal=True,
         )
         self.pictured = False
         self._chapter = 0
@@ -43,15 +50,15 @@ class Narrator:
 
     def line(self, words: str, style: str = "") -> None:
         """A line of output."""
-        self.show(Padding(Text(words, style=style, overflow="fold"), (0, 0, 0, 3)))
+        self.show(Padding(Text(words, style=style, overflow="fold"), _INDENT, expand=False))
 
     def good(self, words: str) -> None:
         """Something that was looked at and is as it should be."""
-        self.show(Padding(Text.assemble(("✓ ", "green"), words), (0, 0, 0, 3)))
+        self.show(Padding(Text.assemble(("✓ ", "green"), words), _INDENT, expand=False))
 
     def table(self, made: RenderableType) -> None:
         """A table."""
-        self.show(Padding(made, (0, 0, 0, 3)))
+        self.show(Padding(made, _INDENT, expand=False))
 
     def show(self, made: RenderableType) -> None:
         """Print anything."""

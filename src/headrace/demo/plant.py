@@ -24,7 +24,9 @@ class Plant:
     """``headrace up`` on a free port. ``why_shared`` says why tenants share one Unix user, empty when they don't."""
 
     def __init__(self, state: Path | None) -> None:
-        self.state = state.absolute() if state is not None else Path(tempfile.mkdtemp(prefix="headrace-demo-"))
+        self.state = (
+            state.absolute() if state is not None else Path(tempfile.mkdtemp(prefix="headrace-demo-"))
+        )
         self.why_shared = ""
         self._process: subprocess.Popen[str] | None = None
 
@@ -46,7 +48,17 @@ class Plant:
         self._spawn("up", *(["--no-isolation"] if self.why_shared else []))
 
     def _spawn(self, *arguments: str) -> None:
-        command = [sys.executable, "-P", "-m", "headrace", *arguments, "--state", str(self.state), "--port", "0"]
+        command = [
+            sys.executable,
+            "-P",
+            "-m",
+            "headrace",
+            *arguments,
+            "--state",
+            str(self.state),
+            "--port",
+            "0",
+        ]
         with tempfile.TemporaryFile("w+") as complaints:
             # A session of its own: Ctrl-C is for the demo, which ends what runs before it ends this.
             process = subprocess.Popen(
@@ -57,6 +69,8 @@ class Plant:
                     self._process = process
                     return
             process.wait()
+            if process.stdout is not None:
+                process.stdout.close()
             complaints.seek(0)
             said = complaints.read().strip().removeprefix("headrace: ") or f"exit code {process.returncode}"
         message = said.splitlines()[-1]
@@ -115,7 +129,7 @@ class Plant:
             self._process.wait(10)
         except subprocess.TimeoutExpired:
             self._kill()
-        if self._process is not None and self._process.stdout is not None:
+        if self._process.stdout is not None:
             self._process.stdout.close()
         self._process = None
 

@@ -111,6 +111,10 @@ def _farewell(say: Narrator, plant: Plant, seconds: float, *, keep: bool) -> Non
         say.line("   headrace top")
         say.line(f"End it with: kill {plant.pid}")
         return
-    say.line(f"\nEvery chapter happened, in {seconds:.0f} s; nothing is left running. The state is kept in {plant.state}:")
-    say.line(f"   headrace up --state {plant.state}      and in another terminal, with HEADRACE_STATE set to it:")
+    say.line(
+        f"\nEvery chapter happened, in {seconds:.0f} s; nothing is left running. The state is kept in {plant.state}:"
+    )
+    say.line(
+        f"   headrace up --state {plant.state}      and in another terminal, with HEADRACE_STATE set to it:"
+    )
     say.line("   headrace ps --all")

@@ -88,9 +88,13 @@ class Story:
     def document(self, name: str) -> dict[str, Any]:
         """An example workload as the API takes it."""
         file = self.options.workloads / f"{name}.yaml"
-        found = {key: value for key, value in parse(file.read_bytes(), str(file))[0].data.items() if key != "kind"}
+        found = {
+            key: value for key, value in parse(file.read_bytes(), str(file))[0].data.items() if key != "kind"
+        }
         found["commands"] = [
-            f"{command} --paragraphs {self.options.paragraphs}" if command.endswith("payloads.score") else command
+            f"{command} --paragraphs {self.options.paragraphs}"
+            if command.endswith("payloads.score")
+            else command
             for command in found["commands"]
         ]
         return found

@@ -16,25 +16,16 @@ from headrace.api import views as v
 from headrace.core.errors import HeadraceError, Problem, ProblemCode
 from headrace.core.workload import TERMINAL
 from headrace.sdk.transport import Transport
+from headrace.state import StateDirectory, default_state
 
 MAX_BATCH = 1_000
 """Workloads in one request."""
 MAX_BATCH_BYTES = 4 * 1024 * 1024
-CLIENT_FILE = "client.json"
 POLL_S = 0.5
 _PAGE = 1_000
 _LOG_PIECE = 256 * 1024
 
 _encode = msgspec.json.Encoder().encode
-
-
-def state_directory() -> Path:
-    """Where the control plane of this user keeps its state: ``HEADRACE_STATE``, else below the XDG state directory."""
-    named = os.environ.get("HEADRACE_STATE")
-    if named:
-        return Path(named)
-    base = os.environ.get("XDG_STATE_HOME") or str(Path.home() / ".local" / "state")
-    return Path(base) / "headrace"
 
 
 class Client:
@@ -67,7 +58,7 @@ class Client:
         """A client by ``HEADRACE_URL`` and ``HEADRACE_TOKEN``, else by what ``headrace up`` left for this user."""
         url, token = os.environ.get("HEADRACE_URL", ""), os.environ.get("HEADRACE_TOKEN", "")
         if not (url and token):
-            kept = _kept(state_directory() / CLIENT_FILE)
+            kept = _kept(StateDirectory(default_state()).client)
             url, token = url or kept.get("url", ""), token or kept.get("token", "")
         if not (url and token):
             step = "Set HEADRACE_URL and HEADRACE_TOKEN, or run 'headrace up'."

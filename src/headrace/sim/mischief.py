@@ -5,8 +5,12 @@ from dataclasses import replace
 from random import Random
 from typing import TYPE_CHECKING
 
+import numpy as np
+
 from headrace.core.errors import HeadraceError, ProblemCode
+from headrace.core.scheduling.plan import plan
 from headrace.core.scheduling.proposal import Eviction, Plan, ProposedPlacement
+from headrace.core.scheduling.snapshot import Snapshot
 from headrace.core.units import MS_PER_HOUR, MS_PER_MINUTE
 from headrace.core.workload import RankPlace
 from headrace.reconcile import MISSING_STOP_MS
@@ -44,7 +48,7 @@ class Mischief:
     # -- engines ---------------------------------------------------------------------------------------------------
 
     def lost_ack(self) -> None:
-        self.sim.engine.faults.lose_next_acks += self.chance.randint(1, 3)
+        self.sim.engine.faults.lose_next_acks += self.chance.choice((1, 2, 12))
 
     def duplicate_start(self) -> None:
         self.sim.engine.faults.duplicate_next_starts += self.chance.randint(1, 3)
@@ -66,8 +70,9 @@ class Mischief:
 
     def lost_rank(self) -> None:
         live = [one for one in self.sim.engine.ran[-200:] if one.ended_ms is None]
-        if live:
-            one = self.chance.choice(live)
+        gangs = [one for one in live if one.rank] or live
+        if gangs:
+            one = self.chance.choice(gangs)
             self.sim.engine.lose_rank(one.placement, one.rank)
 
     def late_reports(self) -> None:
@@ -147,18 +152,31 @@ class Mischief:
     def reused_key(self) -> None:
         self.sim.reuse_key()
 
-    def alter(self, proposal: Plan) -> Plan | None:
+    def alter(self, snapshot: Snapshot, proposal: Plan) -> Plan | None:
         """What comes of a plan on its way to the writer."""
         if self.stale and proposal.placements:
             self.stale -= 1
             self.sim.switches.fired["stale-plan"] += 1
             self._while(2_000, 10 * MS_PER_MINUTE, lambda: self.sim.adopt(proposal))
             return None
-        if self.tampered and proposal.placements:
-            self.tampered -= 1
-            self.sim.switches.fired["tampered-plan"] += 1
-            return self._tamper(proposal)
+        if self.tampered:
+            wrong = self._careless(snapshot) if self.chance.random() < 0.6 else proposal
+            if wrong.placements:
+                self.tampered -= 1
+                self.sim.switches.fired["tampered-plan"] += 1
+                return self._tamper(wrong) if wrong is proposal else wrong
         return proposal
+
+    def _careless(self, snapshot: Snapshot) -> Plan:
+        """The plan of a planner that forgets power, or who may use what, or which nodes are open."""
+        match self.chance.randrange(4):
+            case 0:
+                return plan(replace(snapshot, node_open=np.ones_like(snapshot.node_open)))
+            case 1:
+                bits = np.zeros_like(snapshot.node_mask)
+                return plan(replace(snapshot, node_mask=bits, node_ranks=np.zeros_like(snapshot.node_ranks)))
+            case _:
+                return plan(replace(snapshot, power_limit_w=snapshot.power_limit_w * 1_000))
 
     def _tamper(self, proposal: Plan) -> Plan:
         chance = self.chance
@@ -168,11 +186,11 @@ class Mischief:
         rank = first.ranks[0]
         wrong: list[ProposedPlacement] = [
             replace(first, site=chance.choice(sites)),
-            replace(first, ranks=tuple(replace(one, node=chance.choice(nodes)) for one in first.ranks)),
-            replace(first, ranks=tuple(replace(one, mask=one.mask << 1 | 1) for one in first.ranks)),
+            replace(first, ranks=tuple(_at(one, chance.choice(nodes)) for one in first.ranks)),
+            replace(first, ranks=tuple(RankPlace(one.node, one.mask << 1 | 1, one.cpu_milli, one.memory_mb) for one in first.ranks)),
             replace(first, ranks=first.ranks * 2),
             replace(first, ranks=(RankPlace("nowhere", rank.mask, rank.cpu_milli, rank.memory_mb), *first.ranks[1:])),
-            replace(first, ranks=tuple(replace(one, cpu_milli=0, memory_mb=0) for one in first.ranks)),
+            replace(first, ranks=tuple(RankPlace(one.node, one.mask, 0, 0) for one in first.ranks)),
             first,
         ]
         # Somewhere else with the right shape: only law, dedication, power and what is in use stand in its way.
@@ -180,12 +198,16 @@ class Mischief:
         there = [node for node in nodes if node.startswith(f"{site}/")]
         if len(there) >= len(first.ranks):
             moved = chance.sample(there, len(first.ranks))
-            ranks = tuple(replace(one, node=node) for one, node in zip(first.ranks, moved, strict=True))
+            ranks = tuple(_at(one, node) for one, node in zip(first.ranks, moved, strict=True))
             wrong = [ProposedPlacement(first.workload, site, ranks), *wrong]
         live = [ident for ident, _ in self.sim.live_placements()]
         evictions = [Eviction(ident, first.workload) for ident in chance.sample(live, min(2, len(live)))]
         chosen = chance.sample(wrong, 4)
         return Plan(proposal.base_version, (*chosen, *proposal.placements, *chosen), (*proposal.evictions, *evictions))
+
+
+def _at(rank: RankPlace, node: str) -> RankPlace:
+    return RankPlace(node, rank.mask, rank.cpu_milli, rank.memory_mb)
 
 
 _FAULTS: dict[str, Callable[[Mischief], None]] = {

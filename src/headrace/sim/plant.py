@@ -14,6 +14,7 @@ from headrace.core.ids import WorkloadId
 from headrace.core.scheduling.check import Violation, check
 from headrace.core.scheduling.plan import plan
 from headrace.core.scheduling.proposal import Plan
+from headrace.core.scheduling.snapshot import Snapshot
 from headrace.core.workload import EndReason, State, Workload
 from headrace.journal.codec import Group, decode
 from headrace.journal.keys import Keys
@@ -99,7 +100,7 @@ class Plant:
         self.waiting: list[tuple[Request, c.Reply]] = []
         self.on_answer: Callable[[Request, c.Reply], None] = lambda _request, _reply: None
         self.on_denied: Callable[[Request], None] = lambda _request: None
-        self.alter: Callable[[Plan], Plan | None] = lambda proposal: proposal
+        self.alter: Callable[[Snapshot, Plan], Plan | None] = lambda _snapshot, proposal: proposal
         self.ran = 0
         self.plans = self.rounds = 0
         self._planned, self._plan_at_ms = -1, 0
@@ -273,7 +274,7 @@ class Plant:
         self._planned = world.state.version
         times = [work.not_before_ms for work in world.queue.values() if work.not_before_ms > now_ms]
         self._plan_at_ms = min([*times, now_ms + PLAN_AGAIN_MS])
-        altered = self.alter(proposal)
+        altered = self.alter(snapshot, proposal)
         if altered is not None and (altered.placements or altered.evictions):
             self.adopt(altered)
 

@@ -16,7 +16,7 @@ FAULTS = (
 """Every kind of fault; a long world has at least ten, a short one at least one."""
 
 ACTIONS = {
-    "stop": 30,
+    "stop": 60,
     "pause": 14,
     "resume": 12,
     "drain": 8,

@@ -14,8 +14,8 @@ WRONG = 0.02
 """How many ask for what can never be."""
 FOREVER = "sleep 999999999"
 TYPES = (
-    *(WorkloadType.JOB,) * 13,
-    *(WorkloadType.SERVICE,) * 2,
+    *(WorkloadType.JOB,) * 32,
+    *(WorkloadType.SERVICE,) * 3,
     *(WorkloadType.FILLER,) * 3,
     *(WorkloadType.CLUSTER,) * 2,
 )
@@ -44,7 +44,7 @@ class SpecMaker:
             project=chance.choice(PROJECTS),
             resources=self._resources(kind, hardware),
             commands=self._commands(kind),
-            nodes=chance.choice((1, 1, 1, 2, 2, 3, 4, 6)),
+            nodes=chance.choice((1, 1, 1, 1, 2, 2, 3, 5)),
             env={"WORK": name},
             priority=chance.choice((0, 0, 0, 1, 5, 10)),
             max_duration_ms=self._duration() if chance.random() < 0.15 else 0,
@@ -120,4 +120,4 @@ def is_endless(spec: WorkloadSpec) -> bool:
 
 
 SHORT_MS = (90_000, 15 * MS_PER_MINUTE)
-LONG_MS = (25 * MS_PER_MINUTE, 10 * MS_PER_HOUR)
+LONG_MS = (12 * MS_PER_MINUTE, 5 * MS_PER_HOUR)

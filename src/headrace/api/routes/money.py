@@ -30,10 +30,11 @@ from headrace.api.routes.workloads import idempotency_key
 from headrace.api.views import Done, Invoices, InvoicesIssued, InvoiceView, LineEvents, UsageView, rfc3339
 from headrace.core import commands as c
 from headrace.core.authority import Target
+from headrace.core.decide import drafts_of
 from headrace.core.errors import HeadraceError, Problem, ProblemCode
 from headrace.core.events import InvoiceIssued, InvoiceLine
 from headrace.core.ids import EventSeq, InvoiceNumber, PlacementId, TenantId, WorkloadId
-from headrace.core.invoicing import draft_invoices, rows_behind
+from headrace.core.invoicing import rows_behind
 from headrace.core.metering import UsageKey, UsageRow
 from headrace.money.render import due_micros
 
@@ -81,9 +82,7 @@ async def draft(call: CallDep, tenant: IdPath, period: PeriodPath) -> Response:
     """What would be invoiced now, one draft for each currency; with the operator's token open intervals are metered first."""
     if may(call, "usage.meter", Target("usage")) and call.service.failure is None:
         _meter_all(call)
-    world = call.world
-    issued = list(world.state.invoices.values())
-    drafts = draft_invoices(TenantId(tenant), period, world.state.usage, world.contracts, world.plans, issued)
+    drafts = drafts_of(call.world, TenantId(tenant), period)
     if isinstance(drafts, Problem):
         raise HeadraceError(drafts)
     return reply(Invoices(tuple(InvoiceView(one, True, (), one.total_micros) for one in drafts)))

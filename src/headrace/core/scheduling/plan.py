@@ -329,6 +329,9 @@ class _Pass:
         slack = state.head_w[elements] - need
         departures.reset()
         victims = [holder for holder in horizon.holders if holder.may_be_evicted_for(workload)]
+        if len(victims) < len(horizon.holders):
+            # Others must end first: evicted now, a filler would only start again until they have.
+            victims = []
         release(self.columns, state, victims)
         for holder in victims:
             self.evicted[holder.placement.id] = holder

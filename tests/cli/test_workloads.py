@@ -1,0 +1,127 @@
+"""Workloads on the command line, on a live control plane with real processes."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from tests.cli.conftest import Headrace, Said
+from tests.cli.plane import ROOT
+
+
+def submit(headrace: Headrace, name: str, command: str, *more: str) -> Said:
+    """Submit a small job of fjord-ai that may run in Norway."""
+    flags = ("--project", "research", "--countries", "NO", "--cpu", "100m", "--memory", "50MB")
+    return headrace("submit", "--name", name, "-c", command, *flags, *more)
+
+
+def test_a_job_runs_and_its_log_and_exit_code_come_back(headrace: Headrace) -> None:
+    """`submit --follow` is a remote shell with a bill."""
+    said = submit(headrace, "hello", "echo hello from $RANK", "--follow")
+    assert said.code == 0, said
+    assert "hello from 0" in said.out
+
+
+def test_a_job_that_fails_says_so_with_its_code(headrace: Headrace) -> None:
+    """The exit code of the workload is in the reason, and the command's own code is not 0."""
+    said = submit(headrace, "fails", "echo before; exit 3", "--follow")
+    assert said.code == 1
+    assert "before" in said.out
+    assert "3" in said.err
+    ended = headrace("wait", "fails")
+    assert ended.code == 1
+    assert "failed" in ended.out
+
+
+def test_a_name_stands_for_a_workload_as_long_as_it_is_unique(headrace: Headrace) -> None:
+    """Two live workloads of one name need an id; one live among ended ones does not."""
+    for _ in range(2):
+        submit(headrace, "twin", "sleep 60")
+    said = headrace("explain", "twin")
+    assert said.code == 2
+    ids = said.err.partition("[")[2].partition("]")[0].split(", ")
+    assert len(ids) == 2
+    assert headrace("stop", ids[0]).code == 0
+    headrace("wait", ids[0], "--for", "stopped", "--timeout", "30")
+    assert headrace("explain", "twin").out.startswith(ids[1])
+    headrace("stop", "twin")
+    assert headrace("explain", "no-such").code == 4
+
+
+def test_a_gang_is_followed_rank_by_rank(headrace: Headrace) -> None:
+    """Every rank's output is there, by rank and by stream."""
+    submit(headrace, "gang", "echo rank $RANK of $WORLD_SIZE; echo aside >&2", "--nodes", "2", "--follow")
+    assert headrace("logs", "gang").out == "rank 0 of 2\nrank 1 of 2\n"
+    assert headrace("logs", "gang", "--rank", "1").out == "rank 1 of 2\n"
+    assert headrace("logs", "gang", "--stderr", "--rank", "0").out == "aside\n"
+    assert headrace("logs", "gang", "--rank", "7").code == 2
+
+
+def test_pause_and_resume_are_seen(headrace: Headrace) -> None:
+    """A paused workload says so, and a second pause changes nothing."""
+    submit(headrace, "sleeper", "sleep 60")
+    headrace("wait", "sleeper", "--for", "running", "--timeout", "30")
+    assert headrace("pause", "sleeper").out.startswith("pausing ")
+    assert headrace("wait", "sleeper", "--for", "paused", "--timeout", "30").code == 0
+    assert "is paused already" in headrace("pause", "sleeper").out
+    assert "is paused" in headrace("explain", "sleeper").out
+    assert headrace("resume", "sleeper").out.startswith("resuming ")
+    assert headrace("wait", "sleeper", "--for", "running", "--timeout", "30").code == 0
+    assert headrace("stop", "sleeper").out.startswith("stopping ")
+    assert headrace("wait", "sleeper", "--for", "stopped", "--timeout", "30").code == 0
+
+
+def test_a_refused_workload_says_the_law_in_one_line(headrace: Headrace) -> None:
+    """The refusal and its reason come back with the submission, with a code of their own."""
+    said = headrace("submit", "-f", ROOT / "examples" / "workloads" / "train-se.yaml")
+    assert said.code == 7
+    assert "policy countries SE" in said.out
+    assert "JURISDICTION" in headrace("ps", "--all").out
+
+
+def test_what_can_never_fit_is_refused_at_once_with_what_would(headrace: Headrace) -> None:
+    """Nothing is queued that no node could ever take."""
+    said = submit(headrace, "giant", "true", "--gpu", "lab:400")
+    assert said.code in (2, 7)
+    assert said.err.startswith("headrace: ")
+
+
+def test_the_same_key_submits_once(headrace: Headrace) -> None:
+    """A script that is run again after a lost answer does nothing twice."""
+    first = submit(headrace, "keyed", "true", "--key", "k-1", "--json")
+    again = submit(headrace, "keyed", "true", "--key", "k-1", "--json")
+    assert json.loads(first.out)["workloads"] == json.loads(again.out)["workloads"]
+    assert json.loads(again.out)["repeated"] is True
+
+
+def test_a_wrong_workload_file_is_named_by_line(headrace: Headrace, tmp_path: Path) -> None:
+    """The same errors as for every document."""
+    file = tmp_path / "w.yaml"
+    file.write_text("kind: workload\nname: w\ntype: job\nproject: research\nnodes: -1\ncommands: [x]\n")
+    said = headrace("submit", "-f", file)
+    assert said.code == 2
+    assert "w.yaml:5:" in said.err
+
+
+def test_a_tenant_sees_and_touches_its_own(headrace: Headrace, monkeypatch: pytest.MonkeyPatch) -> None:
+    """With a tenant's token the other tenant's workloads do not exist, and the estate is not its business."""
+    submit(headrace, "private", "sleep 60")
+    ident = headrace("explain", "private").out.split()[0]
+    token = headrace(
+        "token", "issue", "tenant-admin", "--tenant", "albion-health", "--holder", "A. Person"
+    ).out.strip()
+    with monkeypatch.context() as env:
+        env.setenv("HEADRACE_TOKEN", token)
+        assert headrace("whoami").out.startswith("t-")
+        assert "private" not in headrace("ps").out
+        assert headrace("stop", ident).code == 4
+        assert headrace("nodes").code == 3
+    listed = headrace("token", "ls").out
+    assert "A. Person" in listed
+    assert token not in listed
+    number = next(line.split()[0] for line in listed.splitlines() if "A. Person" in line)
+    assert headrace("token", "revoke", number).out == f"revoked {number}\n"
+    with monkeypatch.context() as env:
+        env.setenv("HEADRACE_TOKEN", token)
+        assert headrace("ps").code == 3
+    headrace("stop", "private")

@@ -1,0 +1,56 @@
+"""Makes a golden journal: ``python -m tests.journal.golden.make FOLDER``.
+
+The one beside this script is never made again: it is what a version of headrace once wrote, and every later one has to
+read. A new kind of event gets a golden journal of its own (``golden/2``), beside the old one.
+"""
+
+import json
+import sqlite3
+import sys
+from hashlib import sha256
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from headrace.core.world import State
+from tests.journal.small import SetClock, begun, live_a_life
+
+
+def make(folder: Path) -> None:
+    """Write ``journal.sqlite``, ``signing.pub``, ``state.json`` and ``digest.txt``."""
+    folder.mkdir(parents=True, exist_ok=True)
+    clock = SetClock()
+    control = begun(folder, seed="golden", clock=clock)
+    live_a_life(control, clock)
+    control.store.close()
+    # One file, whole: no log beside it.
+    with sqlite3.connect(folder / "journal.sqlite") as db:
+        db.execute("pragma journal_mode=delete")
+    db.close()
+    (folder / "signing.pub").write_text(control.keys.public.hex() + "\n")
+    (folder / "state.json").write_text(state_json(control.world.state))
+    (folder / "digest.txt").write_text(digest(control.world.state) + "\n")
+
+
+def state_json(state: State) -> str:
+    """What a state says, without what is empty or zero: a field that is added later, with such a default, changes nothing."""
+    return json.dumps(_without_defaults(msgspec.to_builtins(state)), indent=1, sort_keys=True) + "\n"
+
+
+def digest(state: State) -> str:
+    """SHA-256 of that."""
+    return sha256(state_json(state).encode()).hexdigest()
+
+
+def _without_defaults(value: Any) -> Any:
+    if isinstance(value, dict):
+        kept = {name: _without_defaults(one) for name, one in value.items()}
+        return {name: one for name, one in kept.items() if one}
+    if isinstance(value, list | tuple):
+        return [_without_defaults(one) for one in value]
+    return value
+
+
+if __name__ == "__main__":
+    make(Path(sys.argv[1]))

@@ -1,0 +1,227 @@
+"""A small journal with every kind of event in it, made through the production control loop: time and chance are fixed."""
+
+from collections.abc import Sequence
+from hashlib import sha256
+from pathlib import Path
+
+from headrace.control import SYSTEM, Caller, Control
+from headrace.core import commands as c
+from headrace.core.authority import Role, Subject
+from headrace.core.ids import NodeId, PlacementId, TenantId, TokenId, WorkloadId
+from headrace.core.observation import PlacementReport, RankReport, RankState
+from headrace.core.scheduling.plan import PlanLimits, plan
+from headrace.core.workload import PolicyRef, ProjectId, Resources, WorkloadSpec, WorkloadType
+from headrace.documents import load
+from headrace.journal.keys import Keys
+from headrace.journal.sqlite import SqliteStore
+
+START_MS = 1_795_000_000_000
+"""2026-11-18: when everything here begins."""
+ACME, BOREALIS = TenantId("acme"), TenantId("borealis")
+MEMBER = Caller(Subject("token", "t-2", Role.TENANT_MEMBER, ACME), 2)
+
+DOCUMENTS = """
+kind: estate
+operator: {name: small, title: Small, country: NO, zone: Europe/Oslo, currency: NOK}
+sites:
+  - name: glomfjord
+    country: NO
+    zone: Europe/Oslo
+    energy: {source: hydro, carbon: 8, price: 0.45, currency: NOK}
+    connection: {firm: 40kW}
+    pue: 1.1
+    engine: fake
+    blocks:
+      - name: b
+        commissioned: 2025-02-01
+        groups: [{name: lab, hardware: lab, racks: 1, nodes_per_rack: 4}]
+---
+kind: price-plan
+name: plan
+currency: NOK
+prices:
+  accelerator_per_hour: {lab: 12.34}
+  tokens_per_million: {input: 4.00, output: 16.00}
+energy: pass-through
+---
+kind: price-plan
+name: unused
+currency: NOK
+prices: {accelerator_per_hour: {lab: 99}}
+energy: pass-through
+---
+kind: tenant
+name: acme
+projects: [main]
+---
+kind: tenant
+name: borealis
+projects: [main]
+---
+kind: contract
+name: c-acme
+tenant: acme
+plan: plan
+type: on-demand
+starts: 2025-01-01
+---
+kind: contract
+name: c-borealis
+tenant: borealis
+plan: plan
+type: on-demand
+starts: 2025-01-01
+"""
+
+
+class SetClock:
+    """A clock that stands until it is moved."""
+
+    def __init__(self, at_ms: int = START_MS) -> None:
+        self.at_ms = at_ms
+
+    def now_ms(self) -> int:
+        """Where it stands."""
+        return self.at_ms
+
+
+class SeededBytes:
+    """Bytes that look random and are the same every time."""
+
+    def __init__(self, seed: str = "small") -> None:
+        self.seed, self.count = seed, 0
+
+    def __call__(self, size: int) -> bytes:
+        """The next ``size`` bytes."""
+        out = b""
+        while len(out) < size:
+            out += sha256(f"{self.seed} {self.count}".encode()).digest()
+            self.count += 1
+        return out[:size]
+
+
+def keys(name: str = "operator") -> Keys:
+    """Keys that are made from a name."""
+    chance = SeededBytes(name)
+    return Keys(chance(32), chance(32))
+
+
+def opened(folder: Path, *, seed: str = "small", clock: SetClock | None = None) -> Control:
+    """A control loop over the store in ``folder``."""
+    store = SqliteStore(folder / "journal.sqlite")
+    return Control(store, keys(), clock or SetClock(), random=SeededBytes(seed))
+
+
+def begun(folder: Path, *, seed: str = "small", clock: SetClock | None = None) -> Control:
+    """A control loop that has started, with its documents applied, committed."""
+    control = opened(folder, seed=seed, clock=clock)
+    control.execute(SYSTEM, c.StartControl("small", "0.1.0", "boot"))
+    control.execute(SYSTEM, c.IssueToken("0" * 64, Role.OPERATOR_ADMIN, None))
+    documents = tuple(
+        c.NormalisedDocument(one.kind, one.name, one.normalised) for one in load(DOCUMENTS.encode(), "small")
+    )
+    control.execute(SYSTEM, c.ApplyDocuments(documents))
+    control.commit()
+    return control
+
+
+def job(name: str, **more: object) -> WorkloadSpec:
+    """A small job."""
+    values: dict[str, object] = {
+        "name": name,
+        "type": WorkloadType.JOB,
+        "project": ProjectId("main"),
+        "resources": Resources("lab", 1, 250, 16),
+        "commands": ("true",),
+    }
+    return WorkloadSpec(**(values | more))  # type: ignore[arg-type]
+
+
+def submit(
+    control: Control, key: str, *specs: WorkloadSpec, secrets: dict[str, str] | None = None
+) -> tuple[WorkloadId, ...]:
+    """Submit for ``acme`` and commit; the ids."""
+    items = [(spec, secrets or {}) for spec in specs]
+    reply = control.submit(MEMBER, ACME, items, key, sha256(repr(specs).encode()).hexdigest())
+    control.commit()
+    return reply.workloads
+
+
+def place(control: Control) -> Sequence[PlacementId]:
+    """Plan and adopt; the placements."""
+    reply = control.execute(SYSTEM, c.AdoptPlan(plan(control.world.snapshot(control.now_ms()), PlanLimits())))
+    control.commit()
+    if not isinstance(reply, c.Adopted):
+        raise TypeError(f"a plan was answered with {reply}")
+    return reply.made
+
+
+def report(
+    control: Control,
+    placement: PlacementId,
+    state: RankState,
+    running_ms: int = 0,
+    *,
+    exit_code: int | None = None,
+    meter: bool = False,
+) -> None:
+    """Let the engine say how the ranks of a placement are, and commit."""
+    known = control.world.state.placements[placement]
+    ranks = tuple(
+        RankReport(number, state, running_ms=running_ms, exit_code=exit_code)
+        for number in range(len(known.ranks))
+    )
+    found = PlacementReport(placement, control.world.state.epoch, ranks, {"http": "127.0.0.1:20000"})
+    control.execute(SYSTEM, c.Observe((found,), isolation="none", meter_ms=0 if meter else None))
+    control.commit()
+
+
+def live_a_life(control: Control, clock: SetClock) -> None:
+    """Everything that can happen, once: the journal has every kind of event afterwards."""
+    control.execute(SYSTEM, c.RemoveDocument("price-plan", "unused"))
+    holder = control.keep(ACME, "token-holders", "Ada Lovelace")
+    control.execute(SYSTEM, c.IssueToken("1" * 64, Role.TENANT_MEMBER, ACME, holder))
+    control.execute(SYSTEM, c.IssueToken("2" * 64, Role.TENANT_ADMIN, BOREALIS))
+    control.execute(SYSTEM, c.RevokeToken(TokenId("t-3")))
+    control.commit()
+    gang = job("gang", nodes=2)
+    service = job("service", type=WorkloadType.SERVICE, ports={"http": 0})
+    submit(control, "first", gang, service, secrets={"PASSWORD": "correct horse"})
+    submit(control, "lawless", job("lawless", policy=PolicyRef(countries=("SE",))))
+    made = place(control)
+    clock.at_ms += 1_000
+    for placement in made:
+        report(control, placement, RankState.RUNNING)
+    clock.at_ms += 3_600_000
+    report(control, made[0], RankState.RUNNING, 3_600_000, meter=True)
+    control.execute(SYSTEM, c.RecordTokens(made[1], 0, 1_234, 567))
+    works = [control.world.state.placements[placement].workload for placement in made]
+    control.execute(MEMBER, c.Pause(works[0], pause=True))
+    control.execute(MEMBER, c.ReadLog(works[0], 0))
+    report(control, made[0], RankState.PAUSED, 3_600_500)
+    clock.at_ms += 60_000
+    control.execute(MEMBER, c.Pause(works[0], pause=False))
+    report(control, made[0], RankState.RUNNING, 3_601_000)
+    node = NodeId(control.world.state.placements[made[1]].ranks[0].node)
+    control.execute(SYSTEM, c.SetNodes((node,), "draining", "a fan", evict=True))
+    control.commit()
+    for placement in [one for one in made if one in control.world.state.placements]:
+        ended = control.world.state.placements[placement].stop_reason is not None
+        report(control, placement, RankState.EXITED, 3_700_000, exit_code=143 if ended else 0)
+    control.execute(MEMBER, c.Stop(works[1]))
+    if works[0] in control.world.queue:
+        control.execute(MEMBER, c.Stop(works[0]))
+    control.execute(SYSTEM, c.SetNodes((node,), "ready"))
+    control.execute(SYSTEM, c.RaiseAlarm(1, "glomfjord", "a drill"))
+    control.commit()
+    _close_the_books(control)
+
+
+def _close_the_books(control: Control) -> None:
+    numbers = control.execute(SYSTEM, c.IssueInvoices(ACME, "2026-11"))
+    control.commit()
+    if not isinstance(numbers, tuple) or not isinstance(numbers[0], str):
+        raise TypeError(f"invoices were answered with {numbers}")
+    control.execute(SYSTEM, c.IssueCreditNote(numbers[0], 1_000_000, "goodwill"))
+    control.execute(SYSTEM, c.EraseTenant(BOREALIS))
+    control.commit()

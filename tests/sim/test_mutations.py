@@ -1,0 +1,215 @@
+"""A checker counts once it has caught mutations of the production code: each of these is found by some seed.
+
+A mutation replaces one piece of text in a copy of the source. The seed beside it is known to find it; if the worlds
+have changed since, others are tried.
+"""
+
+import os
+import shutil
+import subprocess
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+import headrace
+
+SOURCE = Path(headrace.__file__).parent
+TRIED = 120
+
+
+@dataclass(frozen=True, slots=True)
+class Mutation:
+    """What is broken, where, and the rules of which one must notice."""
+
+    name: str
+    path: str
+    old: str
+    new: str
+    rules: tuple[str, ...]
+    seed: int = 0
+
+
+MUTATIONS = (
+    Mutation(
+        "power is not checked when a plan is adopted",
+        "core/scheduling/admit.py",
+        "if int(snapshot.power_w[element]) + more_w > int(snapshot.power_limit_w[element]):",
+        "if False:",
+        ("power",),
+    ),
+    Mutation(
+        "power is counted at the rack alone",
+        "core/world.py",
+        "for element in self._path(int(fleet.node_leaf[node])):",
+        "for element in self._path(int(fleet.node_leaf[node]))[:1]:",
+        ("power", "column"),
+    ),
+    Mutation(
+        "any country will do",
+        "core/sovereignty/plain.py",
+        "elif policy.countries and country not in policy.countries:",
+        "elif False:",
+        ("jurisdiction",),
+    ),
+    Mutation(
+        "a placement refers to a verdict that was not recorded",
+        "core/decide.py",
+        "    ident = verdict.id\n    if ident not in world.state.verdicts:\n        yield ev.DecisionRecorded(verdict)\n    contract",
+        "    ident = verdict.id\n    contract",
+        ("verdict-unknown",),
+    ),
+    Mutation(
+        "a dedicated site takes anybody",
+        "core/scheduling/rank.py",
+        "return Refusal.DEDICATED, None",
+        "pass",
+        ("dedicated",),
+    ),
+    Mutation(
+        "what is taken is not looked at when a plan is adopted",
+        "core/scheduling/admit.py",
+        "or rank.mask & int(snapshot.node_mask[node])",
+        "or False",
+        ("accelerator-taken", "raised", "column"),
+    ),
+    Mutation(
+        "a stopped workload comes back",
+        "core/apply.py",
+        "        return WorkloadState.STOPPED\n    if reason in _REQUEUED",
+        "        return WorkloadState.QUEUED\n    if reason in _REQUEUED",
+        ("transition", "state-shown", "restless", "not-placed"),
+    ),
+    Mutation(
+        "the queue forgets what comes back",
+        "core/apply.py",
+        "        work.pause_wanted = False\n        world.queue[work.id] = work\n",
+        "        work.pause_wanted = False\n",
+        ("not-placed", "column", "restless", "claim-false", "not-a-line", "no-reason"),
+    ),
+    Mutation(
+        "idempotency keys are not remembered",
+        "core/apply.py",
+        "    requests[key] = Done(",
+        "    requests[key + committed.at_ms.to_bytes(8).hex()] = Done(",
+        ("key-twice", "made-twice", "answer"),
+    ),
+    Mutation(
+        "a commit is acknowledged before it is durable",
+        "journal/sqlite.py",
+        '            db.execute("commit")\n        except sqlite3.Error as error:\n            self._rollback()\n            raise JournalUnavailable(str(error)) from error\n\n    def _rollback',
+        '            db.execute("commit" if group is None or group.first % 8 else "rollback")\n        except sqlite3.Error as error:\n            self._rollback()\n            raise JournalUnavailable(str(error)) from error\n\n    def _rollback',
+        ("lost", "head", "corrupt", "sequence", "changed", "raised"),
+    ),
+    Mutation(
+        "after a failed commit the world stays ahead of the journal",
+        "control.py",
+        "        self.broken = error\n",
+        "        self.broken = None\n",
+        ("head", "sequence", "lost", "raised"),
+    ),
+    Mutation(
+        "usage is added from the start at each report",
+        "core/metering.py",
+        "running, paused = new[0] - old[0], new[1] - old[1]",
+        "running, paused = new[0], new[1] - old[1]",
+        ("billed",),
+    ),
+    Mutation(
+        "a failed start ends at once what may run",
+        "core/observe.py",
+        "yield ev.EvictionRequested(placement.id, EndReason.START_FAILED, detail)",
+        "yield from _end_unseen(world, placement, EndReason.START_FAILED, detail, now_ms)",
+        ("raw",),
+    ),
+    Mutation(
+        "amounts are rounded up",
+        "core/units.py",
+        "if twice > denominator or (twice == denominator and quotient & 1):",
+        "if remainder:",
+        ("line-amount", "invoice-sums"),
+    ),
+    Mutation(
+        "what was billed is billed again",
+        "core/invoicing.py",
+        "return max(0, total - self.billed.get((item, usage_key), 0))",
+        "return total",
+        ("billed", "issued-twice"),
+    ),
+    Mutation(
+        "a tenant may touch what is another's",
+        "core/sovereignty/plain.py",
+        "elif subject.tenant is not None and target.tenant != subject.tenant:",
+        "elif False:",
+        ("answer",),
+    ),
+    Mutation(
+        "an erased tenant's secrets stay",
+        "control.py",
+        "            pending.erase.append(command.tenant)\n            self.vault.forget(command.tenant)\n",
+        "            pass\n",
+        ("erased",),
+    ),
+    Mutation(
+        "journal time goes back with the clock",
+        "control.py",
+        "return max(self.world.state.last_ms, self.clock.now_ms())",
+        "return self.clock.now_ms()",
+        ("time",),
+    ),
+    Mutation(
+        "a gang goes on without a rank that was lost",
+        "core/observe.py",
+        "        if rank.state is RankState.LOST:\n            yield",
+        "        if rank.state is RankState.PAUSED and rank.rank < 0:\n            yield",
+        ("restless", "not-running", "stuck"),
+    ),
+    Mutation(
+        "an explanation names another reason",
+        "core/scheduling/explain.py",
+        "waits: {best.refusal.name}: site",
+        "waits: TIME: site",
+        ("claim-false",),
+    ),
+    Mutation(
+        "usage is not projected",
+        "journal/sqlite.py",
+        "            self._insert_rows(rows)\n            db.executemany",
+        "            db.executemany",
+        ("projection",),
+    ),
+)
+
+_FIND = """
+import sys
+from headrace.sim.run import run_seed
+rules = sys.argv[2].split(",")
+for seed in (int(sys.argv[1]), *range({tried})):
+    found = [one.rule for one in run_seed(seed, "short").violations]
+    if any(rule in rules for rule in found):
+        print(seed)
+        sys.exit(1)
+"""
+
+
+def mutate(mutation: Mutation, folder: Path) -> Path:
+    """A copy of the source with the mutation in it."""
+    copy = folder / "headrace"
+    shutil.copytree(SOURCE, copy, ignore=shutil.ignore_patterns("__pycache__"))
+    path = copy / mutation.path
+    text = path.read_text()
+    assert text.count(mutation.old) == 1, f"{mutation.path} has changed: mend the mutation {mutation.name!r}"
+    path.write_text(text.replace(mutation.old, mutation.new))
+    return folder
+
+
+@pytest.mark.parametrize("mutation", MUTATIONS, ids=lambda one: one.name.replace(" ", "-"))
+def test_a_mutation_of_the_production_code_is_found(mutation: Mutation, tmp_path: Path) -> None:
+    """Some world breaks the promise, and its checker says so."""
+    folder = mutate(mutation, tmp_path)
+    others = [path for path in sys.path if path and Path(path).resolve() != SOURCE.parent]
+    env = {**os.environ, "PYTHONPATH": os.pathsep.join([str(folder), *others]), "PYTHONDONTWRITEBYTECODE": "1"}
+    command = [sys.executable, "-c", _FIND.format(tried=TRIED), str(mutation.seed), ",".join(mutation.rules)]
+    run = subprocess.run(command, env=env, capture_output=True, text=True, check=False)
+    assert run.returncode == 1 and run.stdout.strip().isdigit(), run.stderr[-2000:] or "no seed found it"
