@@ -65,7 +65,14 @@ class InlineService:
     async def settled(self) -> Head | None:
         """Wait until all that is applied by now is durable; the newest head. Raises JournalUnavailable when it was lost."""
         if self.control.has_pending:
-            self._tell(self.control.commit())
+            try:
+                batch = self.control.commit()
+            except JournalUnavailable as error:
+                # What was lost is never shown; to decide stays refused until somebody recovers the control.
+                self.recovered()
+                self.control.lose(error)
+                raise
+            self._tell(batch)
         return self.control.head
 
     async def aside(self, work: Callable[[], T]) -> T:
@@ -133,7 +140,8 @@ class Service(InlineService):
     async def settled(self) -> Head | None:
         """Wait until all that is applied by now is durable; the newest head. Raises HeadraceError when it was lost."""
         if self.control.has_pending:
-            if self._committer is None:
+            # A defect ends the committer with its error; whoever comes next must not wait for one that is gone.
+            if self._committer is None or self._committer.done():
                 self._committer = asyncio.get_running_loop().create_task(self._commit_forever())
             self._wanted.set()
             return await self._collecting.wait()

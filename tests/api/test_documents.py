@@ -61,7 +61,9 @@ def test_who_to_call_is_kept_in_the_vault_alone(world: Small) -> None:
 
 def test_the_same_key_submits_the_workloads_of_a_text_once(world: Small) -> None:
     """Each workload has a key of its own, made from the request's: both come, and neither twice."""
-    text = b"".join((EXAMPLES / f"workloads/{name}.yaml").read_bytes() + b"\n---\n" for name in ("score", "mine"))
+    text = b"".join(
+        (EXAMPLES / f"workloads/{name}.yaml").read_bytes() + b"\n---\n" for name in ("score", "mine")
+    )
     first = apply(world, text, key="k")
     assert [one["workload"] for one in first.json["changes"]] == ["fjord-ai-1", "albion-health-1"]
     again = apply(world, text, key="k")
@@ -97,7 +99,9 @@ def test_a_workload_of_a_project_that_two_tenants_have_needs_its_tenant(world: S
     answer = apply(world, {"documents": [work]})
     assert answer.status == 400
     assert answer.json["error"]["related"] == ["fjord-ai", "new"]
-    assert apply(world, {"documents": [work]}, "?tenant=fjord-ai").json["changes"][0]["workload"] == "fjord-ai-1"
+    assert (
+        apply(world, {"documents": [work]}, "?tenant=fjord-ai").json["changes"][0]["workload"] == "fjord-ai-1"
+    )
 
 
 def test_a_tenant_reads_its_own_documents_and_the_plans_that_it_pays_by(world: Small) -> None:

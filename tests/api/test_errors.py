@@ -67,6 +67,8 @@ WRONG: list[tuple[str, str, str, Any, int, str]] = [
     ("a site unknown", "POST", "/v1/nodes/drain", {"site": "glomfjrd"}, 404, "Did you mean glomfjord?"),
     ("a page too long", "GET", "/v1/workloads?limit=100000", b"", 400, "1000"),
     ("a page of nothing", "GET", "/v1/workloads?limit=-1", b"", 400, "limit"),
+    ("a parameter mistyped", "GET", "/v1/workloads?stat=queued", b"", 400, "Did you mean state?"),
+    ("a parameter too many", "GET", "/v1/whoami?x=1", b"", 400, "no parameter 'x'"),
     ("a state unknown", "GET", "/v1/workloads?state=asleep", b"", 400, "state"),
     ("after nothing", "GET", "/v1/workloads?after=fjord-ai-77", b"", 400, "fjord-ai-77"),
     ("a period", "GET", "/v1/tenants/fjord-ai/invoices/2026-13", b"", 400, "period"),

@@ -78,7 +78,9 @@ def test_each_line_is_the_sum_of_the_events_behind_it_over_every_part(used: Smal
 
 def _prove(world: Small, seq: int) -> None:
     proof = world.ask("GET", f"/v1/journal/proof/{seq}", token="fjord").json
-    part: dict[str, Any] = {name: base64.b64decode(proof[name]) for name in ("header", "salt", "payload", "leaf")}
+    part: dict[str, Any] = {
+        name: base64.b64decode(proof[name]) for name in ("header", "salt", "payload", "leaf")
+    }
     body = sha256(part["salt"] + part["payload"]).digest()
     assert sha256(b"\x00" + part["header"] + body).digest() == part["leaf"]
     path = [base64.b64decode(one) for one in proof["path"]]

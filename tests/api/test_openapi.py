@@ -40,12 +40,11 @@ CHECKED = CHECKS.get_by_names(
         "content_type_conformance",
         "response_headers_conformance",
         "response_schema_conformance",
-        "negative_data_rejection",
     ]
 )
 # The document needs no control plane to be written.
 SCHEMA = schemathesis.openapi.from_dict(create_app(cast(InlineService, None)).openapi())
-OPERATIONS = [found.ok() for found in SCHEMA.get_all_operations()]
+OPERATIONS: list[Any] = [cast(Any, found).ok() for found in SCHEMA.get_all_operations()]
 
 
 class Wire(HTTPAdapter):
@@ -56,14 +55,14 @@ class Wire(HTTPAdapter):
         self.world = world
 
     def send(self, request: requests.PreparedRequest, *_: Any, **__: Any) -> requests.Response:
-        raw = request.body or b""
+        raw: Any = request.body or b""
         headers = {name: str(value) for name, value in request.headers.items()}
         body = raw.encode() if isinstance(raw, str) else bytes(raw)
         status, found, content = call(
             self.world.app, str(request.method), str(request.path_url), headers, body
         )
         answer = HTTPResponse(BytesIO(content), found, status, preload_content=False)
-        return cast(requests.Response, self.build_response(request, answer))
+        return self.build_response(request, answer)
 
 
 @pytest.fixture

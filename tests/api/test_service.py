@@ -45,7 +45,9 @@ class Gate:
         self.sizes.append(batch.group.count if batch.group else 0)
 
 
-async def ask(app: FastAPI, method: str, path: str, body: bytes = b"", token: str = "admin") -> tuple[int, Any]:
+async def ask(
+    app: FastAPI, method: str, path: str, body: bytes = b"", token: str = "admin"
+) -> tuple[int, Any]:
     """A request on the event loop."""
     plain, _, query = path.partition("?")
     scope = {
@@ -67,7 +69,7 @@ async def ask(app: FastAPI, method: str, path: str, body: bytes = b"", token: st
     async def send(message: Any) -> None:
         sent.append(message)
 
-    await app(scope, receive, send)  # type: ignore[arg-type]  # as a server would call it
+    await app(scope, receive, send)
     raw = b"".join(message.get("body", b"") for message in sent[1:])
     return sent[0]["status"], json.loads(raw)
 
@@ -114,7 +116,7 @@ def test_nothing_is_answered_before_it_is_durable(world: Small) -> None:
         assert not waiting.done()
         assert world.store.size() < world.control.world.state.version
         gate.open.set()
-        _, head = await waiting
+        head = (await waiting)[1]
         assert head is not None
         assert head.size == world.store.size() == world.control.world.state.version
 
@@ -249,7 +251,9 @@ def test_listeners_hear_of_a_batch_once_it_is_durable(world: Small) -> None:
 
     async def test(service: Service, _: FastAPI) -> None:
         service.on_durable.append(
-            lambda batch: heard.append(batch.group is not None and batch.group.head.size <= world.store.size())
+            lambda batch: heard.append(
+                batch.group is not None and batch.group.head.size <= world.store.size()
+            )
         )
         await submit(service)
         await submit(service)
@@ -266,6 +270,8 @@ def test_a_full_disk_is_503_with_when_to_try_again_and_nothing_kept(world: Small
     assert (answer.status, answer.codes) == (503, ["journal_unavailable"])
     assert answer.headers["retry-after"] == "1"
     assert "disk full" in answer.json["error"]["message"]
+    assert world.state == before
+    assert world.ask("GET", "/v1/workloads").json["workloads"] == []
     world.store.full = False
     world.control.recover()
     assert world.state == before

@@ -97,7 +97,9 @@ def test_a_large_batch_is_split_before_it_is_too_large(fjord: Made) -> None:
 
 
 @pytest.mark.parametrize("faults", [["lost"], ["lost", "refused", "lost"], ["refused"]])
-def test_a_submission_whose_answer_is_lost_is_repeated_and_happens_once(fjord: Made, faults: list[str]) -> None:
+def test_a_submission_whose_answer_is_lost_is_repeated_and_happens_once(
+    fjord: Made, faults: list[str]
+) -> None:
     """The repetition has the same key, so that the workload exists once."""
     fjord.wire.faults = list(faults)
     made = fjord.client.submit(JOB, tenant=FJORD)
@@ -140,7 +142,10 @@ def test_an_error_has_every_problem_with_its_next_step(fjord: Made) -> None:
     with pytest.raises(ApiError) as caught:
         fjord.client.submit([dict(JOB, nodes=-1), dict(JOB, comands=[])])
     assert caught.value.status == 400
-    assert [problem.where for problem in caught.value.problems] == ["/workloads/0/nodes", "/workloads/1/comands"]
+    assert [problem.where for problem in caught.value.problems] == [
+        "/workloads/0/nodes",
+        "/workloads/1/comands",
+    ]
     assert "Did you mean commands?" in caught.value.problems[1].next_step
 
 
@@ -209,7 +214,10 @@ def test_the_operators_client_sees_and_steers_the_estate(admin: Made) -> None:
     assert next(iter(admin.client.power("loughton"))).kind == "connection"
     shown = admin.client.apply("kind: tenant\nname: new\nprojects: [p]\n", dry_run=True)
     assert (shown.dry_run, shown.changes[0].what) == (True, "created")
-    assert admin.client.apply([{"kind": "tenant", "name": "new", "projects": ["p"]}]).changes[0].what == "created"
+    assert (
+        admin.client.apply([{"kind": "tenant", "name": "new", "projects": ["p"]}]).changes[0].what
+        == "created"
+    )
     assert admin.client.document("tenant", "new").document["projects"] == ["p"]
     assert admin.client.remove("tenant", "new").changes[0].what == "removed"
 

@@ -12,7 +12,9 @@ from headrace.core.events import KINDS
 from headrace.sim.run import Kind, Result, main, run_seed
 from headrace.sim.script import FAULTS
 
-REGRESSIONS: dict[Kind, list[int]] = json.loads((Path(__file__).parent.parent / "seeds" / "failures.json").read_text())
+REGRESSIONS: dict[Kind, list[int]] = json.loads(
+    (Path(__file__).parent.parent / "seeds" / "failures.json").read_text()
+)
 """Seeds that once found a defect."""
 ASKED = os.environ.get("HEADRACE_SIM_SEEDS", "")
 """How many: ``100,500`` is 100 long ones and 500 short ones."""

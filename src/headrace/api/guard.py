@@ -15,7 +15,7 @@ from pydantic.fields import FieldInfo
 
 from headrace.control import Caller
 from headrace.core.authority import Subject, Target
-from headrace.core.errors import HeadraceError, Problem, ProblemCode
+from headrace.core.errors import HeadraceError, Problem, ProblemCode, did_you_mean
 from headrace.core.ids import InvoiceNumber, TenantId, TokenId, WorkloadId
 from headrace.core.world import Token, World
 from headrace.service import InlineService
@@ -87,11 +87,14 @@ class GuardedRoute(APIRoute):
         """The endpoint behind its guard; what it read is durable before it is answered."""
         inner, guard, reads = super().get_route_handler(), self.guard, "GET" in (self.methods or ())
         endpoint, plain = self.endpoint, self._is_plain
+        known = frozenset(one.alias for one in self.dependant.query_params)
 
         async def handle(request: Request) -> Response:
             call = authenticate(request)
             try:
                 permit(call, guard)
+                if request.scope["query_string"]:
+                    check_query(request, known)
                 request.scope[CALL] = call
                 response: Response = await (
                     endpoint(call, **request.path_params) if plain else inner(request)
@@ -104,6 +107,16 @@ class GuardedRoute(APIRoute):
             return response
 
         return handle
+
+
+def check_query(request: Request, known: frozenset[str]) -> None:
+    """HeadraceError for a query's parameter that the route has not: mistyped, it would silently do nothing."""
+    for name in request.query_params:
+        if name not in known:
+            shown = name if len(name) <= 60 else f"{name[:60]}..."
+            step = did_you_mean(shown, known) if known else "It takes none."
+            problem = Problem(ProblemCode.BAD_INPUT, f"no parameter {shown!r};", step, f"query.{shown}")
+            raise HeadraceError(problem)
 
 
 def _has_pattern(info: FieldInfo) -> bool:

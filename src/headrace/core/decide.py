@@ -31,20 +31,21 @@ def fail(problem: Problem) -> HeadraceError:
     return HeadraceError(problem)
 
 
-def right(world: World, subject: Subject, action: str, target: Target) -> Generator[ev.Event, None, str]:
-    """Ask the authority; record a verdict of a class not decided before; its digest. Raises HeadraceError when denied."""
+def not_found(kind: str, ident: str) -> HeadraceError:
+    """The one answer for what does not exist and for what one may not see."""
+    step = f"List the {kind}s that you may see."
+    return fail(Problem(ProblemCode.NOT_FOUND, f"no {kind} {ident!r}.", step))
+
+
+def right(world: World, subject: Subject, action: str, target: Target) -> tuple[Verdict, str]:
+    """Ask the authority: its verdict and the verdict's digest. Raises HeadraceError when denied."""
     verdict, ident = world.right(subject, action, target)
     if not verdict.allowed:
         if subject.tenant is not None and target.tenant != subject.tenant and target.id:
-            # What one may not see does not exist for one.
-            raise fail(
-                Problem(ProblemCode.NOT_FOUND, f"no {target.kind} {target.id!r}.", "List what you have.")
-            )
+            raise not_found(target.kind, target.id)
         step = "Use a token with that right; see 'headrace whoami'."
         raise fail(Problem(ProblemCode.FORBIDDEN, f"{verdict.reasons[0]}.", step))
-    if ident not in world.state.verdicts:
-        yield ev.DecisionRecorded(verdict)
-    return ident
+    return verdict, ident
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,12 +63,23 @@ def decide(world: World, subject: Subject, command: c.Command, now_ms: int, requ
     if isinstance(command, c.StartControl) and not world.state.journal and subject.role is Role.SYSTEM:
         # Before the verdict by which it is done: it is the first event of every journal.
         yield ev.JournalOpened(command.journal)
-    verdict = yield from right(world, subject, ACTION_OF[type(command)], target_of(world, command))
+    verdict, ident = right(world, subject, ACTION_OF[type(command)], target_of(world, command))
     if request and not isinstance(command, c.Submit):
         done = world.state.requests.get(request.hex())
         if done is not None:
             return c.Named(done.first, changed=False)
-    return (yield from _COMMANDS[type(command)][1](world, command, _Asked(verdict, now_ms, request)))
+    deciding = _COMMANDS[type(command)][1](world, command, _Asked(ident, now_ms, request))
+    try:
+        event = next(deciding)
+        # Only now: a command that is refused leaves nothing behind, not even its verdict.
+        if ident not in world.state.verdicts:
+            yield ev.DecisionRecorded(verdict)
+        while True:
+            yield event
+            event = next(deciding)
+    except StopIteration as stop:
+        reply: c.Reply = stop.value
+        return reply
 
 
 def target_of(world: World, command: c.Command) -> Target:
@@ -91,10 +103,7 @@ def workload_of(world: World, ident: WorkloadId) -> Workload:
     """A workload by its name; raises HeadraceError for an unknown one."""
     work = world.state.workloads.get(ident)
     if work is None:
-        # Nobody's names but one's own are suggested: the caller may not see them all.
-        raise fail(
-            Problem(ProblemCode.NOT_FOUND, f"no workload {ident!r}.", "List yours with 'headrace ps'.")
-        )
+        raise not_found("workload", ident)
     return work
 
 
@@ -102,7 +111,7 @@ def _token_of(world: World, ident: TokenId) -> ev.TokenIssued:
     for token in world.state.tokens.values():
         if token.id == ident:
             return ev.TokenIssued(token.id, token.hash, token.role, token.tenant)
-    raise fail(Problem(ProblemCode.NOT_FOUND, f"no token {ident!r}.", "List them with 'headrace token ls'."))
+    raise not_found("token", ident)
 
 
 def _start(world: World, command: c.StartControl, _: _Asked) -> Deciding:
@@ -153,6 +162,9 @@ def _token(world: World, command: c.IssueToken | c.RevokeToken, asked: _Asked) -
         return c.Named(command.token, changed=not revoked)
     if command.tenant is not None and command.tenant not in world.tenants:
         raise fail(unknown("tenant", command.tenant, world.tenants))
+    if command.role is Role.SYSTEM or (command.role is Role.OPERATOR_ADMIN) != (command.tenant is None):
+        step = "operator-admin has no tenant, tenant-admin and tenant-member have one."
+        raise fail(Problem(ProblemCode.BAD_INPUT, f"no token can be {command.role} of {command.tenant};", step))
     ident = TokenId(f"t-{len(world.state.tokens) + 1}")
     yield ev.TokenIssued(
         ident, command.hash, command.role, command.tenant, command.holder, command.expires_ms, asked.verdict
@@ -420,9 +432,10 @@ def _erase(world: World, command: c.EraseTenant, asked: _Asked) -> Deciding:
         step = "Stop them first with 'headrace stop'."
         message = f"tenant {command.tenant} has {len(live)} workloads that have not ended;"
         raise fail(Problem(ProblemCode.IN_USE, message, step, related=tuple(live[:20])))
-    if not record.erased:
-        yield ev.TenantErased(command.tenant, asked.verdict)
-    return c.Named(command.tenant, changed=not record.erased)
+    if record.erased:
+        return c.Named(command.tenant, changed=False)
+    yield ev.TenantErased(command.tenant, asked.verdict)
+    return c.Named(command.tenant)
 
 
 def _observe(world: World, command: c.Observe, asked: _Asked) -> Deciding:

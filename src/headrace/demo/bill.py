@@ -57,23 +57,17 @@ def _issue(story: Story, tenant: str, period: str) -> list[InvoiceView]:
 
 
 def _print(story: Story, invoice: InvoiceIssued) -> None:
+    """Two rows for each line: what it is for; and its quantity, price, amount, and where the quantity comes from."""
     story.say.line(f"Invoice {invoice.invoice}", "bold")
-    rows = [
-        (
-            number,
-            line.description,
-            line.project or "-",
-            quantity_text(line),
-            f"{format_money(line.price_micros, invoice.currency)} per {line.price_unit}"
-            if line.price_micros
-            else "-",
-            format_money(line.amount_micros, invoice.currency) if line.item != "note" else "-",
-            line.source,
-        )
-        for number, line in enumerate(invoice.lines, 1)
-    ]
-    columns = ("", "WHAT", "PROJECT", "QUANTITY", "PRICE", "AMOUNT", "SOURCE")
-    story.say.table(table(columns, rows, ("", "QUANTITY", "AMOUNT")))
+    for number, line in enumerate(invoice.lines, 1):
+        project = f" (project {line.project})" if line.project else ""
+        story.say.line(f"{number:>2}  {line.description}{project}")
+        if line.item == "note":
+            continue
+        price = f"at {format_money(line.price_micros, invoice.currency)} per {line.price_unit}"
+        amount = format_money(line.amount_micros, invoice.currency)
+        priced = price if line.price_micros else "no price"
+        story.say.line(f"{quantity_text(line):>26}  {priced:<48}{amount:>16}  {line.source}", "cyan")
     tax = "tax not computed" if invoice.tax_permille is None else f"{invoice.tax_name} included"
     story.say.line(f"total {format_money(invoice.total_micros, invoice.currency)}, {tax}", "bold")
 

@@ -182,7 +182,7 @@ class LocalEngine:
 
     def observe(self) -> Sequence[PlacementReport]:
         """Reports of all placements, from their records: durations are those that are safely on disk."""
-        with self._mutex, self._current_epoch():
+        with self._mutex, as_engine_error("the placements can't be looked at now"), self._current_epoch():
             self._reap()
             for held in self._held.values():
                 if not held.final:

@@ -4,6 +4,7 @@ WAL with ``synchronous=FULL``: a commit returns after the log is synced, so that
 loss of power. Readers (the planner, ``journal verify``) never wait for the writer.
 """
 
+import contextlib
 import os
 import sqlite3
 from collections.abc import Iterable, Iterator, Sequence
@@ -115,8 +116,10 @@ class SqliteStore:
             raise JournalUnavailable(str(error)) from error
 
     def _rollback(self) -> None:
-        if self._db.in_transaction:
-            self._db.execute("rollback")
+        # What made the commit fail may make this fail too; the store then refuses the next one as well.
+        with contextlib.suppress(sqlite3.Error):
+            if self._db.in_transaction:
+                self._db.execute("rollback")
 
     def _insert_rows(self, rows: Sequence[ProjectionRow]) -> None:
         by_table: dict[str, list[tuple[object, ...]]] = {}
@@ -129,9 +132,18 @@ class SqliteStore:
         """Commit groups from the one that holds event ``first`` on, in order."""
         found = self._db.execute("select max(first) from groups where first <= ?", (first,)).fetchone()
         query = "select first, count, at_ms, headers, bodies, root, signature from groups where first >= ? order by first"
-        for number, count, at_ms, headers, bodies, root, signature in self._db.execute(
-            query, (found[0] or 0,)
-        ):
+        rows = self._db.execute(query, (found[0] or 0,))
+        while True:
+            try:
+                row = rows.fetchone()
+            except sqlite3.Error as error:
+                step = "Restore a backup: the file itself is damaged."
+                raise HeadraceError(
+                    Problem(ProblemCode.BROKEN, f"{self.path.name} can't be read: {error}.", step)
+                ) from error
+            if row is None:
+                return
+            number, count, at_ms, headers, bodies, root, signature = row
             yield Group(number, count, headers, bodies, Head(number + count, at_ms, root, signature))
 
     def group_sizes(self) -> Iterator[tuple[int, int]]:
@@ -179,6 +191,11 @@ class SqliteStore:
             raise JournalUnavailable(f"checkpoint {size}: {error}") from error
         for old in sorted(folder.glob("[0-9]*"))[:-keep]:
             old.unlink()
+        for left in folder.iterdir():
+            # What a crash left half written, or a planner wrote for a control plane that had died.
+            words = left.name.rpartition("-" if left.name.startswith("unsigned-") else ".")
+            if words[1] and words[2].isdigit() and int(words[2]) < size:
+                left.unlink(missing_ok=True)
 
     def checkpoints(self) -> Iterator[tuple[int, bytes, bytes, bytes]]:
         """(size, digest, signature, state) of the checkpoints, newest first."""

@@ -74,11 +74,17 @@ class Vault:
         ), made
 
     def open(self, entry: VaultEntry) -> str:
-        """Decrypt a value; raises HeadraceError when its key was destroyed."""
+        """Decrypt a value; raises HeadraceError when its key was destroyed, or the value is not what was sealed."""
         cipher = self._keys.get((entry.tenant, entry.subject))
         if cipher is None:
             raise erased(entry.ref)
-        return cipher.decrypt(entry.sealed[:_NONCE], entry.sealed[_NONCE:], entry.ref.encode()).decode()
+        try:
+            plain = cipher.decrypt(entry.sealed[:_NONCE], entry.sealed[_NONCE:], entry.ref.encode())
+        except InvalidTag:
+            step = "Restore a backup of the store, or submit again with the secret."
+            message = f"the value behind {entry.ref} does not open: it is not what was sealed."
+            raise HeadraceError(Problem(ProblemCode.BROKEN, message, step)) from None
+        return plain.decode()
 
     def forget(self, tenant: str) -> None:
         """Drop a tenant's data keys from memory."""

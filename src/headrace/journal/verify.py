@@ -91,6 +91,8 @@ def _ranges(store: SqliteStore) -> Iterator[tuple[int, int]]:
     for first, count in store.group_sizes():
         if first != end:
             raise JournalCorrupt(end, f"the next group starts at event {first}")
+        if count < 1:
+            raise JournalCorrupt(end, f"its group says that it has {count} events")
         end = first + count
         if end - start >= RANGE_EVENTS:
             yield start, end

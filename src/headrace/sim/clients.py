@@ -44,7 +44,9 @@ class Request:
 def submission(caller: Caller, tenant: TenantId, items: Items, key: str) -> Request:
     """Submit workloads."""
     body = sha256(msgspec.json.encode([spec for spec, _ in items])).hexdigest()
-    return Request(caller, key, "Submit", lambda control: control.submit(caller, tenant, items, key, body), items)
+    return Request(
+        caller, key, "Submit", lambda control: control.submit(caller, tenant, items, key, body), items
+    )
 
 
 def command(caller: Caller, one: c.Command, key: str = "") -> Request:

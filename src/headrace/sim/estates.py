@@ -36,7 +36,9 @@ class Ground:
         return [
             site
             for site in self.estate.sites
-            if site.country and (not countries or site.country in countries) and site.dedicated_to in (None, tenant)
+            if site.country
+            and (not countries or site.country in countries)
+            and site.dedicated_to in (None, tenant)
         ]
 
     def groups(self, sites: list[Site]) -> list[tuple[SiteId, HardwareType, int]]:
@@ -114,7 +116,9 @@ def _sites(chance: Random, start_ms: int, *, is_long: bool) -> list[Site]:
     if count > 1 and chance.random() < 0.3:
         countries[-1] = ""
     share = max(2, -(-nodes // count))
-    return [_site(chance, f"site-{index}", country, share, start_ms) for index, country in enumerate(countries)]
+    return [
+        _site(chance, f"site-{index}", country, share, start_ms) for index, country in enumerate(countries)
+    ]
 
 
 def _site(chance: Random, name: str, country: str, nodes: int, start_ms: int) -> Site:
@@ -134,7 +138,8 @@ def _site(chance: Random, name: str, country: str, nodes: int, start_ms: int) ->
             above = fed_by[above]
     pue = chance.choice((1_000, 1_080, 1_200, 1_333))
     rated = tuple(
-        replace(element, rating_w=_tight(chance, load_w[element.id], floor_w[element.id])) for element in elements
+        replace(element, rating_w=_tight(chance, load_w[element.id], floor_w[element.id]))
+        for element in elements
     )
     meter_w = -(-_tight(chance, total_w, idle_w) * pue // 1_000)
     flexible_w = meter_w // 5 if chance.random() < 0.3 else 0
@@ -165,7 +170,11 @@ def _tree(chance: Random) -> tuple[list[PowerElement], list[str]]:
         return [], [""]
     if shape == "feeds":
         return [PowerElement("feed-a", "feed", 1), PowerElement("feed-b", "feed", 1)], ["feed-a", "feed-b"]
-    chain: tuple[tuple[str, PowerKind], ...] = (("tr-1", "transformer"), ("ups-1", "ups"), ("bus-1", "busway"))
+    chain: tuple[tuple[str, PowerKind], ...] = (
+        ("tr-1", "transformer"),
+        ("ups-1", "ups"),
+        ("bus-1", "busway"),
+    )
     elements, above = [], ""
     for name, kind in chain:
         elements.append(PowerElement(name, kind, 1, above))

@@ -33,7 +33,9 @@ class HeadKeeper:
             self._append(leaf)
         root = self._root()
         if (group.head.size, group.head.root) != (self.size, root):
-            self._found(f"the head of {group.head.size} events is not over the {self.size} that were committed")
+            self._found(
+                f"the head of {group.head.size} events is not over the {self.size} that were committed"
+            )
         self.roots[self.size] = root
         self.bytes.update(group.headers + group.bodies)
         if len(self.roots) % _SIGNATURE_EVERY == 1:

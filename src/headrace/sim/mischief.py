@@ -39,7 +39,14 @@ class Mischief:
                 self.sim.switches.armed.append("crash-replied")
             return
         _FAULTS[kind](self)
-        if kind not in ("failed-commit", "lost-commit", "disk-full", "stale-plan", "tampered-plan", "duplicate-request"):
+        if kind not in (
+            "failed-commit",
+            "lost-commit",
+            "disk-full",
+            "stale-plan",
+            "tampered-plan",
+            "duplicate-request",
+        ):
             fired[kind] += 1
 
     def _while(self, least_ms: int, most_ms: int, over: Callable[[], None]) -> None:
@@ -187,9 +194,18 @@ class Mischief:
         wrong: list[ProposedPlacement] = [
             replace(first, site=chance.choice(sites)),
             replace(first, ranks=tuple(_at(one, chance.choice(nodes)) for one in first.ranks)),
-            replace(first, ranks=tuple(RankPlace(one.node, one.mask << 1 | 1, one.cpu_milli, one.memory_mb) for one in first.ranks)),
+            replace(
+                first,
+                ranks=tuple(
+                    RankPlace(one.node, one.mask << 1 | 1, one.cpu_milli, one.memory_mb)
+                    for one in first.ranks
+                ),
+            ),
             replace(first, ranks=first.ranks * 2),
-            replace(first, ranks=(RankPlace("nowhere", rank.mask, rank.cpu_milli, rank.memory_mb), *first.ranks[1:])),
+            replace(
+                first,
+                ranks=(RankPlace("nowhere", rank.mask, rank.cpu_milli, rank.memory_mb), *first.ranks[1:]),
+            ),
             replace(first, ranks=tuple(RankPlace(one.node, one.mask, 0, 0) for one in first.ranks)),
             first,
         ]
@@ -203,7 +219,9 @@ class Mischief:
         live = [ident for ident, _ in self.sim.live_placements()]
         evictions = [Eviction(ident, first.workload) for ident in chance.sample(live, min(2, len(live)))]
         chosen = chance.sample(wrong, 4)
-        return Plan(proposal.base_version, (*chosen, *proposal.placements, *chosen), (*proposal.evictions, *evictions))
+        return Plan(
+            proposal.base_version, (*chosen, *proposal.placements, *chosen), (*proposal.evictions, *evictions)
+        )
 
 
 def _at(rank: RankPlace, node: str) -> RankPlace:

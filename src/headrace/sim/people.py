@@ -46,10 +46,15 @@ class People:
     def documents(self) -> Request:
         """The first documents."""
         ground = self.ground
-        values = [("estate", ground.estate.operator.id, ground.estate), *(("price-plan", one.id, one) for one in ground.plans)]
+        values = [
+            ("estate", ground.estate.operator.id, ground.estate),
+            *(("price-plan", one.id, one) for one in ground.plans),
+        ]
         values += [("tenant", one.id, one) for one in ground.tenants]
         values += [("contract", one.id, one) for one in ground.contracts]
-        parts = tuple(c.NormalisedDocument(kind, name, normalise(kind, name, value)) for kind, name, value in values)
+        parts = tuple(
+            c.NormalisedDocument(kind, name, normalise(kind, name, value)) for kind, name, value in values
+        )
         return command(self.operator, c.ApplyDocuments(parts), self.key())
 
     def token(self, role: Role, tenant: str | None) -> Request:
@@ -121,7 +126,11 @@ class People:
         nodes = list(compile_fleet(self.ground.estate).node_ids)
         chosen = tuple(self.chance.sample(nodes, min(len(nodes), self.chance.randint(1, 2))))
         self.drained.extend(chosen)
-        return command(self.operator, c.SetNodes(chosen, "draining", "work on it", self.chance.random() < 0.6), self.key())
+        return command(
+            self.operator,
+            c.SetNodes(chosen, "draining", "work on it", self.chance.random() < 0.6),
+            self.key(),
+        )
 
     def undrain(self, _now_ms: int) -> Request | None:
         """Take the drained nodes back."""
@@ -136,7 +145,11 @@ class People:
 
     def revoke(self, _now_ms: int) -> Request | None:
         """Revoke a token that nobody uses."""
-        return command(self.operator, c.RevokeToken(TokenId(self.tokens.pop())), self.key()) if self.tokens else None
+        return (
+            command(self.operator, c.RevokeToken(TokenId(self.tokens.pop())), self.key())
+            if self.tokens
+            else None
+        )
 
     def invoice(self, now_ms: int) -> Request | None:
         """Issue a tenant's invoices of this month, or of the month that it was at the start."""
@@ -166,7 +179,9 @@ class People:
         chance, estate = self.chance, self.ground.estate
         index = chance.randrange(len(estate.sites))
         site = estate.sites[index]
-        change: Callable[[Site, int], Site] = chance.choice((self._power, self._power, self._date, self._dedicate))
+        change: Callable[[Site, int], Site] = chance.choice(
+            (self._power, self._power, self._date, self._dedicate)
+        )
         sites = (*estate.sites[:index], change(site, now_ms), *estate.sites[index + 1 :])
         return replace(estate, sites=sites)
 
@@ -191,7 +206,9 @@ class People:
         if chance.random() < 0.3:
             return command(self.operator, c.RemoveDocument("contract", ident), self.key())
         plan = chance.choice(self.ground.plans).id
-        kind: Contract = Contract(ident, tenant, plan, "on-demand", chance.choice((None, self.ground.estate.sites[0].id)))
+        kind: Contract = Contract(
+            ident, tenant, plan, "on-demand", chance.choice((None, self.ground.estate.sites[0].id))
+        )
         return self.apply("contract", ident, replace(kind, starts=iso_day(now_ms, chance.choice((-3, 0, 1)))))
 
     def wrong(self, _now_ms: int) -> Request | None:
@@ -202,14 +219,22 @@ class People:
         others = [ident for ident, _ in self.workloads if not ident.startswith(f"{tenant}-")]
         draw = chance.randrange(4)
         if draw == 0 and others:
-            request, code = command(caller, c.Stop(WorkloadId(chance.choice(others))), self.key()), ProblemCode.NOT_FOUND
+            request, code = (
+                command(caller, c.Stop(WorkloadId(chance.choice(others))), self.key()),
+                ProblemCode.NOT_FOUND,
+            )
         elif draw == 1:
             operator_only = c.SetNodes((), "draining")
             request, code = command(caller, operator_only, self.key()), ProblemCode.FORBIDDEN
         elif draw == 2:
-            request, code = command(caller, c.Stop(WorkloadId(f"{tenant}-99999")), self.key()), ProblemCode.NOT_FOUND
+            request, code = (
+                command(caller, c.Stop(WorkloadId(f"{tenant}-99999")), self.key()),
+                ProblemCode.NOT_FOUND,
+            )
         else:
-            spec = WorkloadSpec("wrong", WorkloadType.JOB, ProjectId("no-project"), Resources("", 0, 100, 0), ("sleep 1",))
+            spec = WorkloadSpec(
+                "wrong", WorkloadType.JOB, ProjectId("no-project"), Resources("", 0, 100, 0), ("sleep 1",)
+            )
             request = submission(caller, TenantId(tenant), ((spec, {}),), self.key())
             code = ProblemCode.NOT_FOUND
         request.expect = code

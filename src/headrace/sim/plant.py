@@ -9,7 +9,17 @@ from random import Random
 from headrace.control import SYSTEM, Control
 from headrace.core import commands as c
 from headrace.core.errors import HeadraceError, ProblemCode
-from headrace.core.events import Committed, EvictionRequested
+from headrace.core.events import (
+    Committed,
+    CreditNoteIssued,
+    DecisionRecorded,
+    EvictionRequested,
+    InvoiceIssued,
+    LogRead,
+    TokenIssued,
+    TokensMetered,
+    UsageMetered,
+)
 from headrace.core.ids import WorkloadId
 from headrace.core.scheduling.check import Violation, check
 from headrace.core.scheduling.plan import plan
@@ -28,6 +38,10 @@ from headrace.sim.heads import HeadKeeper
 
 CREATES = frozenset({"Submit", "IssueToken", "IssueInvoices", "IssueCreditNote"})
 """Commands whose answers name what they made."""
+_NO_MATTER = frozenset(
+    {UsageMetered, TokensMetered, LogRead, DecisionRecorded, InvoiceIssued, CreditNoteIssued, TokenIssued}
+)
+"""Events that change nothing for a planner, which is not asked again for them."""
 THRASHED = 60
 """A workload that is evicted so often in two days gets nothing done."""
 PLAN_AGAIN_MS = 600_000
@@ -89,7 +103,14 @@ class Plant:
     """One control plane after another, over one store."""
 
     def __init__(
-        self, path: Path, keys: Keys, clock: WallClock, engine: RemoteEngine, chance: Random, witness: Witness, meter_every_ms: int
+        self,
+        path: Path,
+        keys: Keys,
+        clock: WallClock,
+        engine: RemoteEngine,
+        chance: Random,
+        witness: Witness,
+        meter_every_ms: int,
     ) -> None:
         self.path, self.keys, self.clock, self.engine = path, keys, clock, engine
         self.switches: Switches = engine.switches
@@ -103,7 +124,7 @@ class Plant:
         self.alter: Callable[[Snapshot, Plan], Plan | None] = lambda _snapshot, proposal: proposal
         self.ran = 0
         self.plans = self.rounds = 0
-        self._planned, self._plan_at_ms = -1, 0
+        self._changed, self._plan_at_ms = True, 0
 
     # -- life ------------------------------------------------------------------------------------------------------
 
@@ -130,7 +151,7 @@ class Plant:
         reconciler = Reconciler(control, {"fake": self.engine}, self.meter_every_ms)
         reconciler.fence()
         self.reconciler = reconciler
-        self._planned = -1
+        self._changed = True
 
     def die(self) -> list[Request]:
         """Everything in memory is gone; the requests that nobody was answered."""
@@ -147,7 +168,9 @@ class Plant:
     def catch_up(self, control: Control) -> None:
         """See what was committed without an answer."""
         if control.store.size() < self.witness.seen:
-            self.witness.found(3, "journal", f"it holds {control.store.size()} events of {self.witness.seen}", "lost")
+            self.witness.found(
+                3, "journal", f"it holds {control.store.size()} events of {self.witness.seen}", "lost"
+            )
         for group in control.store.groups(self.witness.seen):
             if group.first >= self.witness.seen:
                 self.witness.took(group, list(decode(group)))
@@ -162,7 +185,7 @@ class Plant:
         control.recover()
         self.catch_up(control)
         self.witness.heads.acknowledged(control.head)
-        self._planned = -1
+        self._changed = True
         return True
 
     def _control(self) -> Control:
@@ -184,7 +207,8 @@ class Plant:
         except HeadraceError as error:
             self._deny(request, error)
             return
-        request.acts = request.acts or control.world.state.version > before
+        is_repeated = isinstance(reply, c.Submitted) and reply.repeated
+        request.acts = is_repeated or control.world.state.version > before
         self.waiting.append((request, reply))
         self.switches.crash_at("crash-executed")
 
@@ -196,7 +220,7 @@ class Plant:
         if request.expect and request.expect != problem.code:
             what = f"{request.what} was denied with {problem.code} ({problem.line()}), not {request.expect}"
             self.witness.found(6, request.what, what, "answer")
-        if request.same_as is not None and not request.expect:
+        if request.same_as is not None and not request.expect and request.what in CREATES:
             self.witness.found(3, request.what, f"asked again, it was denied: {problem.line()}", "answer")
         self.on_denied(request)
 
@@ -208,6 +232,9 @@ class Plant:
             if batch.group is not None:
                 self.witness.took(batch.group, batch.committed)
                 self._states(control, batch.committed)
+                self._changed = self._changed or any(
+                    type(one.event) not in _NO_MATTER for one in batch.committed
+                )
         answered, self.waiting = self.waiting, []
         for request, reply in answered:
             self._answer(control, request, reply)
@@ -216,7 +243,10 @@ class Plant:
     def _states(self, control: Control, events: list[Committed]) -> None:
         workloads = control.world.state.workloads
         for committed in events:
-            ident = getattr(committed.event, "workload", "") or getattr(committed.event, "placement", "").rpartition(".")[0]
+            ident = (
+                getattr(committed.event, "workload", "")
+                or getattr(committed.event, "placement", "").rpartition(".")[0]
+            )
             work = workloads.get(WorkloadId(ident))
             if work is not None:
                 self.witness.states[work.state] += 1
@@ -264,14 +294,14 @@ class Plant:
         """Plan, when there is something to plan and anything changed since the last time."""
         control = self._control()
         world, now_ms = control.world, control.now_ms()
-        if not world.queue or (world.state.version == self._planned and now_ms < self._plan_at_ms):
+        if not world.queue or (not self._changed and now_ms < self._plan_at_ms):
             return
         snapshot = world.snapshot(now_ms)
         proposal = plan(snapshot)
         self.plans += 1
         if proposal.placements and self.plans % CHECK_EVERY == 0:
             self.witness.own.extend(check(snapshot, proposal))
-        self._planned = world.state.version
+        self._changed = False
         times = [work.not_before_ms for work in world.queue.values() if work.not_before_ms > now_ms]
         self._plan_at_ms = min([*times, now_ms + PLAN_AGAIN_MS])
         altered = self.alter(snapshot, proposal)
@@ -292,8 +322,7 @@ class Plant:
             return True
         if control.world.unsettled:
             return True
-        is_planned = control.world.state.version == self._planned and control.now_ms() < self._plan_at_ms
-        return bool(control.world.queue) and not is_planned
+        return bool(control.world.queue) and (self._changed or control.now_ms() >= self._plan_at_ms)
 
     def next_ms(self) -> int:
         """Journal time until which nothing happens by itself in the control plane."""

@@ -151,7 +151,9 @@ def _why(sim: Simulation) -> str:
         return "the control plane does not come up"
     world = control.world
     unsettled = ", ".join(list(world.unsettled)[:3])
-    return f"{len(world.queue)} wait, {len(world.state.placements)} are placed, unsettled: {unsettled or 'none'}"
+    return (
+        f"{len(world.queue)} wait, {len(world.state.placements)} are placed, unsettled: {unsettled or 'none'}"
+    )
 
 
 # -- comparing -----------------------------------------------------------------------------------------------------
@@ -165,7 +167,9 @@ def _raw(sim: Simulation) -> dict[str, list[tuple[int, int]]]:
         times = raw.setdefault(one.placement, [])
         times.extend([(0, 0)] * (one.rank + 1 - len(times)))
         report = live.get((one.placement, one.rank)) if one.ended_ms is None else None
-        times[one.rank] = (one.running_ms, one.paused_ms) if report is None else (report.running_ms, report.paused_ms)
+        times[one.rank] = (
+            (one.running_ms, one.paused_ms) if report is None else (report.running_ms, report.paused_ms)
+        )
     for report_of in sim.engine.observe():
         times = raw.setdefault(report_of.placement, [])
         times.extend([(0, 0)] * (len(report_of.ranks) - len(times)))
@@ -184,8 +188,12 @@ def _compare(sim: Simulation) -> None:
     world, now_ms = control.world, control.now_ms()
     snapshot = world.snapshot(now_ms)
     ready = ("running", "paused")
-    running = [one.placement for one in sim.engine.observe() if all(rank.state in ready for rank in one.ranks)]
-    transfers = sim.plant.control.store.query("select rowid, debit, credit, amount_micros, currency from transfers")
+    running = [
+        one.placement for one in sim.engine.observe() if all(rank.state in ready for rank in one.ranks)
+    ]
+    transfers = sim.plant.control.store.query(
+        "select rowid, debit, credit, amount_micros, currency from transfers"
+    )
     entries = []
     for number, debit, credit, amount, currency in transfers:
         entries.append(Entry(str(number), str(debit), str(currency), int(str(amount))))
@@ -202,7 +210,9 @@ def _compare(sim: Simulation) -> None:
     )
     for currency, amount in world.state.ledger.trial_balance().items():
         if amount:
-            sim.witness.found(4, "ledger", f"its balances differ by {amount} micros of {currency}", "unbalanced")
+            sim.witness.found(
+                4, "ledger", f"its balances differ by {amount} micros of {currency}", "unbalanced"
+            )
     for placement, count in sim.engine.starts.items():
         if count > 1:
             sim.witness.found(3, placement, f"its processes were started {count} times", "ran-twice")
@@ -231,7 +241,10 @@ def _bill(sim: Simulation) -> None:
 
 def _unbilled(sim: Simulation, tenant: str, period: str, error: HeadraceError) -> None:
     """Usage that can't be billed; that all of it is billed already is fine."""
-    if error.problem.code is not ProblemCode.CONFLICT or "no usage was recorded since" not in error.problem.message:
+    if (
+        error.problem.code is not ProblemCode.CONFLICT
+        or "no usage was recorded since" not in error.problem.message
+    ):
         sim.witness.found(4, tenant, f"{period} can't be invoiced: {error.problem.line()}", "unbilled")
 
 
@@ -265,7 +278,14 @@ def _replay(sim: Simulation) -> None:
     control, witness = sim.plant.control, sim.witness
     if control is None:
         return
-    store, chain, world, rows, events, leaves = control.store, Chain(), World(), list[Row](), [], list[bytes]()
+    store, chain, world, rows, events, leaves = (
+        control.store,
+        Chain(),
+        World(),
+        list[Row](),
+        [],
+        list[bytes](),
+    )
     try:
         for group in store.groups():
             chain.verify(group)
@@ -292,7 +312,15 @@ def _columns(witness: Witness, fresh: World, live: World) -> None:
     """What is derived from the state is the same, whether it was kept up to date or made anew."""
     live.at(live.state.last_ms)
     fresh.at(live.state.last_ms)
-    for name in ("node_mask", "node_cpu_milli", "node_memory_mb", "node_ranks", "node_ready", "node_here", "power_w"):
+    for name in (
+        "node_mask",
+        "node_cpu_milli",
+        "node_memory_mb",
+        "node_ranks",
+        "node_ready",
+        "node_here",
+        "power_w",
+    ):
         if getattr(fresh, name).tolist() != getattr(live, name).tolist():
             witness.found(1, name, "the column is another than the state makes it", "column")
     anew = World(live.state)
@@ -327,4 +355,3 @@ def _consistent(sim: Simulation, leaves: list[bytes]) -> None:
         proof = consistency_proof(lambda index: leaves[index], old.size, new.size)
         if old.size != new.size and not is_consistent(old.size, old.root, new.size, new.root, proof):
             sim.witness.found(3, "head", f"no proof that head {new.size} goes on from {old.size}", "head")
-

@@ -64,7 +64,9 @@ def _play(seed: int, kind: Kind, scale: Scale, folder: Path) -> Result:
         sim.run()
         come_to_rest(sim)
     except Exception as error:  # noqa: BLE001 - whatever production code raises here is a finding
-        witness.own.insert(0, Violation(0, "control plane", f"{type(error).__name__}: {error} at {_where(error)}", "raised"))
+        witness.own.insert(
+            0, Violation(0, "control plane", f"{type(error).__name__}: {error} at {_where(error)}", "raised")
+        )
     finally:
         sim.plant.die()
     return Result(
@@ -174,11 +176,15 @@ def _seeds(text: str) -> list[int]:
 
 
 def _arguments(argv: Sequence[str] | None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(prog="headrace sim", description="Play simulated worlds and check every promise.")
+    parser = argparse.ArgumentParser(
+        prog="headrace sim", description="Play simulated worlds and check every promise."
+    )
     parser.add_argument("--seed", type=int, help="one seed")
     parser.add_argument("--seeds", type=_seeds, help="several: 0-499")
     parser.add_argument("--days", type=float, default=0, help="simulated days of a long world (2)")
-    parser.add_argument("--long", dest="kind", action="store_const", const="long", default="long", help="two days each")
+    parser.add_argument(
+        "--long", dest="kind", action="store_const", const="long", default="long", help="two days each"
+    )
     parser.add_argument("--short", dest="kind", action="store_const", const="short", help="30 minutes each")
     parser.add_argument("--jobs", type=int, default=1, help="processes")
     parser.add_argument("--json", action="store_true", help="one line of JSON with the totals")
@@ -196,12 +202,19 @@ def main(argv: Sequence[str] | None = None) -> int:
             _print_failure(result)
     wall_s = time.perf_counter() - began
     if asked.json:
-        numbers = {"seeds": total.seeds, "failed": total.failed, "wall_s": round(wall_s, 2), "events": sum(total.events.values())}
+        numbers = {
+            "seeds": total.seeds,
+            "failed": total.failed,
+            "wall_s": round(wall_s, 2),
+            "events": sum(total.events.values()),
+        }
         print(json.dumps(numbers))
     else:
         _print_coverage(total)
         each = total.seed_s / max(1, total.seeds)
-        print(f"{total.seeds} {asked.kind} seeds, {len(total.failed)} failed, {wall_s:.1f} s, {each:.3f} s each")
+        print(
+            f"{total.seeds} {asked.kind} seeds, {len(total.failed)} failed, {wall_s:.1f} s, {each:.3f} s each"
+        )
     return 1 if total.failed else 0
 
 

@@ -8,7 +8,16 @@ from headrace.core.units import MS_PER_DAY, MS_PER_MINUTE
 from headrace.sim.faults import CRASHES
 
 FAULTS = (
-    *("lost-ack", "duplicate-start", "dead-node", "slow-node", "lost-rank", "late-reports", "engine-down", "refusals"),
+    *(
+        "lost-ack",
+        "duplicate-start",
+        "dead-node",
+        "slow-node",
+        "lost-rank",
+        "late-reports",
+        "engine-down",
+        "refusals",
+    ),
     *("disk-full", "failed-commit", "lost-commit", "clock-forward", "clock-back", "clock-drift"),
     *("stale-plan", "tampered-plan", "checkpoint", "duplicate-request", "reused-key"),
     *CRASHES,
@@ -49,8 +58,28 @@ class Scale:
     meter_every_ms: int
 
 
-LONG = Scale(2 * MS_PER_DAY, (200, 240), 8, (10, 18), 1_000, 120 * MS_PER_MINUTE, 30 * MS_PER_MINUTE, (500, 40_000), 60 * MS_PER_MINUTE)
-SHORT = Scale(30 * MS_PER_MINUTE, (8, 18), 4, (1, 3), 120, 5 * MS_PER_MINUTE, 10 * MS_PER_MINUTE, (100, 3_000), 10 * MS_PER_MINUTE)
+LONG = Scale(
+    2 * MS_PER_DAY,
+    (245, 265),
+    8,
+    (10, 18),
+    1_000,
+    120 * MS_PER_MINUTE,
+    30 * MS_PER_MINUTE,
+    (500, 40_000),
+    60 * MS_PER_MINUTE,
+)
+SHORT = Scale(
+    30 * MS_PER_MINUTE,
+    (8, 18),
+    4,
+    (1, 3),
+    120,
+    5 * MS_PER_MINUTE,
+    10 * MS_PER_MINUTE,
+    (100, 3_000),
+    10 * MS_PER_MINUTE,
+)
 
 
 @dataclass(frozen=True, slots=True)

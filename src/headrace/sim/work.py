@@ -62,7 +62,9 @@ class SpecMaker:
 
     def smaller(self, spec: WorkloadSpec) -> WorkloadSpec:
         """The same on one node, anywhere, under no contract in particular, with at most one accelerator."""
-        need = replace(spec.resources, accelerators=min(1, spec.resources.accelerators), cpu_milli=100, memory_mb=0)
+        need = replace(
+            spec.resources, accelerators=min(1, spec.resources.accelerators), cpu_milli=100, memory_mb=0
+        )
         return replace(spec, nodes=1, resources=need, site=None, contract=None)
 
     def _place(self, tenant: str, spec: WorkloadSpec, site: SiteId) -> WorkloadSpec:
@@ -71,7 +73,9 @@ class SpecMaker:
             spec = replace(spec, site=site)
         if chance.random() < WRONG / 2:
             spec = replace(spec, site=SiteId("nowhere"))
-        reserved = [one.id for one in self.ground.contracts if one.tenant == tenant and one.kind == "reserved"]
+        reserved = [
+            one.id for one in self.ground.contracts if one.tenant == tenant and one.kind == "reserved"
+        ]
         if reserved and chance.random() < 0.2:
             spec = replace(spec, contract=reserved[0])
         return spec
@@ -83,7 +87,7 @@ class SpecMaker:
     def _commands(self, kind: WorkloadType) -> tuple[str, ...]:
         chance = self.chance
         trap = ("trap '' TERM",) if chance.random() < 0.05 else ()
-        if kind is not WorkloadType.JOB and chance.random() < 0.85:
+        if kind is not WorkloadType.JOB and chance.random() < 0.97:
             return (*trap, FOREVER)
         code = chance.choice((0, 0, 0, 0, 0, 0, 0, 1, 3, 137))
         return (*trap, f"sleep {self._duration() / 1000}", *((f"exit {code}",) if code else ()))
@@ -109,7 +113,11 @@ class SpecMaker:
             return PolicyRef(countries=("US",))
         if draw < 0.90:
             there = [site.country for site in self.ground.estate.sites if site.country]
-            named = {chance.choice(there), chance.choice(COUNTRIES)} if chance.random() < 0.85 else {chance.choice(COUNTRIES)}
+            named = (
+                {chance.choice(there), chance.choice(COUNTRIES)}
+                if chance.random() < 0.85
+                else {chance.choice(COUNTRIES)}
+            )
             return PolicyRef(countries=tuple(sorted(named)))
         return PolicyRef(profile=chance.choice(("public", "nordic-only", "uk-only", "eea-only")))
 

@@ -226,7 +226,11 @@ class Simulation:
         then = self._on_answer.pop(id(request), None)
         if then is not None:
             then(request, reply)
-        if self.ask_again and request.key and request.what in ("Submit", "IssueToken", "Stop", "Pause", "SetNodes"):
+        if (
+            self.ask_again
+            and request.key
+            and request.what in ("Submit", "IssueToken", "Stop", "Pause", "SetNodes")
+        ):
             self.ask_again -= 1
             self.switches.fired["duplicate-request"] += 1
             again = replace(request, same_as=request, acts=False, made=None)
@@ -364,4 +368,6 @@ class Simulation:
     def live_placements(self) -> list[tuple[PlacementId, str]]:
         """Placements that have not ended, with their nodes' site."""
         control = self.plant.control
-        return [] if control is None else [(one.id, one.site) for one in control.world.state.placements.values()]
+        return (
+            [] if control is None else [(one.id, one.site) for one in control.world.state.placements.values()]
+        )

@@ -1,0 +1,123 @@
+"""A journal that an older headrace wrote replays for ever, to the same state; and old payloads become new events."""
+
+import json
+import shutil
+import struct
+from hashlib import sha256
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from headrace.core.events import KINDS, UPCASTS, VERSIONS, AlarmRaised
+from headrace.core.world import State
+from headrace.journal.checkpoint import load
+from headrace.journal.codec import Group, Head, JournalCorrupt, decode
+from headrace.journal.sqlite import SqliteStore
+from headrace.journal.verify import verify
+from tests.journal.golden.make import digest, make, state_json
+
+GOLDEN = Path(__file__).parent / "golden"
+
+
+@pytest.fixture
+def golden(tmp_path: Path) -> Path:
+    """A copy of the golden journal: opening it for writing must not change the one in the tree."""
+    shutil.copy(GOLDEN / "journal.sqlite", tmp_path)
+    return tmp_path / "journal.sqlite"
+
+
+def _public() -> bytes:
+    return bytes.fromhex((GOLDEN / "signing.pub").read_text())
+
+
+def test_the_golden_journal_replays_to_its_stored_state(golden: Path) -> None:
+    """Read, verified, upcast and applied by today's code, it is what it was when it was written."""
+    found = verify(golden, _public(), replay=True)
+    assert found.world is not None
+    assert json.loads(state_json(found.world.state)) == json.loads((GOLDEN / "state.json").read_text())
+    assert digest(found.world.state) == (GOLDEN / "digest.txt").read_text().strip()
+
+
+def test_a_control_plane_starts_on_the_golden_journal(golden: Path) -> None:
+    """The way of a restart gives the same state as full verification."""
+    store = SqliteStore(golden)
+    assert digest(load(store, None).world.state) == (GOLDEN / "digest.txt").read_text().strip()
+    store.close()
+
+
+def test_the_golden_journal_has_every_kind_of_event(golden: Path) -> None:
+    """A kind that is added later needs a golden journal that has it, beside this one."""
+    store = SqliteStore(golden, readonly=True)
+    kinds = {type(one.event) for group in store.groups() for one in decode(group)}
+    store.close()
+    assert kinds == set(KINDS.values())
+
+
+def test_the_stored_state_is_what_its_digest_says() -> None:
+    """Nobody adjusted one without the other."""
+    assert sha256((GOLDEN / "state.json").read_bytes()).hexdigest() == (GOLDEN / "digest.txt").read_text().strip()
+
+
+def test_the_same_time_and_chance_make_the_same_journal(tmp_path: Path) -> None:
+    """Byte for byte: nothing but its arguments gets into a journal."""
+    groups = []
+    for name in ("one", "other"):
+        make(tmp_path / name)
+        store = SqliteStore(tmp_path / name / "journal.sqlite", readonly=True)
+        groups.append(list(store.groups()))
+        store.close()
+    assert groups[0] == groups[1]
+
+
+def test_a_field_that_is_added_with_an_empty_default_changes_no_digest() -> None:
+    """So that the golden state is compared by what it says, and not by how many fields there are."""
+    assert json.loads(state_json(State())) == {}
+
+
+# -- upcasts -------------------------------------------------------------------------------------------------------------
+
+ALARM = next(kind for kind, event in KINDS.items() if event is AlarmRaised)
+
+
+def _group(kind: int, version: int, payload: bytes) -> Group:
+    header = struct.pack(">BBHHHQQQ16s", 1, 0, kind, version, 0, 0, 1_000, 0, bytes(16))
+    body = struct.pack(">16sI", bytes(16), len(payload)) + payload
+    return Group(0, 1, header, body, Head(1, 1_000, bytes(32), b""))
+
+
+def _from_second(old: dict[str, Any]) -> dict[str, Any]:
+    return {"promise": int(old["promise"]), "subject": old["about"], "detail": old["detail"]}
+
+
+def _from_first(old: dict[str, Any]) -> dict[str, Any]:
+    return {"promise": old["number"], "about": old["about"], "detail": ""}
+
+
+def test_an_old_payload_goes_through_every_version_up_to_the_newest(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A kind at version 3 reads what its versions 1 and 2 wrote, one step after another."""
+    monkeypatch.setitem(VERSIONS, ALARM, 3)
+    monkeypatch.setitem(UPCASTS, (ALARM, 1), _from_first)
+    monkeypatch.setitem(UPCASTS, (ALARM, 2), _from_second)
+    payloads = {
+        1: b'{"number": "4", "about": "acme-1"}',
+        2: b'{"promise": "4", "about": "acme-1", "detail": ""}',
+        3: b'{"promise": 4, "subject": "acme-1", "detail": ""}',
+    }
+    for version, payload in payloads.items():
+        (committed,) = decode(_group(ALARM, version, payload))
+        assert committed.event == AlarmRaised(4, "acme-1", "")
+
+
+@pytest.mark.parametrize(("kind", "version"), [(ALARM, 2), (9_999, 1)])
+def test_what_a_newer_headrace_wrote_is_refused_and_not_guessed(kind: int, version: int) -> None:
+    """An unknown kind or version stops the replay, and the error says whose it is."""
+    with pytest.raises(JournalCorrupt, match="a newer headrace wrote it"):
+        list(decode(_group(kind, version, b"{}")))
+
+
+@pytest.mark.parametrize("payload", [b"", b"{}", b"[]", b'{"promise": "x", "subject": "", "detail": ""}', b"\xff"])
+def test_a_payload_that_is_none_is_named_with_its_event(payload: bytes) -> None:
+    """It verifies, as bytes do; that it means nothing is told as damage at its number."""
+    with pytest.raises(JournalCorrupt, match="damaged at event 0: its payload does not decode"):
+        list(decode(_group(ALARM, 1, payload)))
