@@ -10,7 +10,7 @@ from typing import Any
 
 from headrace.core import commands as c
 from headrace.core import events as ev
-from headrace.core.authority import Role, Subject, Target
+from headrace.core.authority import Role, Subject, Target, Verdict
 from headrace.core.changes import check_changes
 from headrace.core.errors import HeadraceError, Problem, ProblemCode, unknown
 from headrace.core.ids import Epoch, PlacementId, TenantId, TokenId, WorkloadId
