@@ -164,7 +164,9 @@ def _token(world: World, command: c.IssueToken | c.RevokeToken, asked: _Asked) -
         raise fail(unknown("tenant", command.tenant, world.tenants))
     if command.role is Role.SYSTEM or (command.role is Role.OPERATOR_ADMIN) != (command.tenant is None):
         step = "operator-admin has no tenant, tenant-admin and tenant-member have one."
-        raise fail(Problem(ProblemCode.BAD_INPUT, f"no token can be {command.role} of {command.tenant};", step))
+        raise fail(
+            Problem(ProblemCode.BAD_INPUT, f"no token can be {command.role} of {command.tenant};", step)
+        )
     ident = TokenId(f"t-{len(world.state.tokens) + 1}")
     yield ev.TokenIssued(
         ident, command.hash, command.role, command.tenant, command.holder, command.expires_ms, asked.verdict
@@ -321,7 +323,12 @@ def _adopt(world: World, command: c.AdoptPlan, asked: _Asked) -> Deciding:
     snapshot = world.snapshot(asked.now_ms)
     for eviction in command.plan.evictions:
         if _may_evict(world, eviction):
-            detail = f"made room for {eviction.waiting}"
+            own = (
+                world.state.workloads[eviction.waiting].tenant
+                == world.state.placements[eviction.placement].tenant
+            )
+            # Which workload of another tenant it was is not this one's to know.
+            detail = f"made room for {eviction.waiting if own else 'a workload that goes first'}"
             yield ev.EvictionRequested(eviction.placement, EndReason.PREEMPTED, detail)
     for proposal in command.plan.placements:
         work = world.state.workloads.get(proposal.workload)

@@ -139,7 +139,9 @@ class _Fast:
         self.ranks = world.node_ranks.data
         self.power_w = world.power_w.data
         self.leaf: list[int] = world.fleet.node_leaf.tolist()
-        self.hardware: list[HardwareType] = [world.fleet.hardware[number] for number in world.fleet.node_hardware.tolist()]
+        self.hardware: list[HardwareType] = [
+            world.fleet.hardware[number] for number in world.fleet.node_hardware.tolist()
+        ]
 
 
 class World:
@@ -400,4 +402,5 @@ class World:
             place_verdict=self.place_verdict,
             contract_for=self.contract_for,
             contract_held=self.contract_held,
+            zone=self.zone,
         )

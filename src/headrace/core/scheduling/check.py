@@ -8,8 +8,9 @@ in UTC, as journal time is.
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from datetime import date
+from datetime import UTC, date, datetime
 from functools import lru_cache
+from zoneinfo import ZoneInfo
 
 from headrace.core.contracts import Contract
 from headrace.core.estate import Block, NodeGroup, Site
@@ -265,12 +266,14 @@ class _Check:
     held: dict[ContractId, int] = field(default_factory=dict)
     touched: dict[str, None] = field(default_factory=dict)
     today: str = ""
+    contract_day: str = ""
     ground: _Ground = field(default_factory=lambda: _Ground({}, {}, {}, {}))
 
     def run(self) -> list[Violation]:
         fleet = self.snapshot.fleet
         self.ground = _read(fleet.sites, fleet.hardware)
         self.today = _day(self.snapshot.now_ms)
+        self.contract_day = _local_day(self.snapshot.now_ms, self.snapshot.zone)
         if self.plan.base_version > self.snapshot.version:
             what = f"made from version {self.plan.base_version}, the world is at {self.snapshot.version}"
             self.add("future-base", "plan", what)
@@ -306,7 +309,7 @@ class _Check:
             return
         contract = self.contract_of(workload, number)
         # One that began after the placement was made pays from now on, but nobody asked what it holds.
-        if contract is not None and contract.starts <= _day(placement.made_ms):
+        if contract is not None and contract.starts <= _local_day(placement.made_ms, self.snapshot.zone):
             taken = sum(rank.mask.bit_count() for rank in placement.ranks)
             self.held[contract.id] = self.held.get(contract.id, 0) + taken
 
@@ -367,9 +370,9 @@ class _Check:
 
     def contract(self, workload: Workload, number: int, proposed: ProposedPlacement) -> None:
         contract, site = self.contract_of(workload, number), self.snapshot.fleet.sites[number]
-        if contract is None or not _covers(contract, workload, site, self.today):
+        if contract is None or not _covers(contract, workload, site, self.contract_day):
             what = "no contract" if contract is None else f"contract {contract.id} does not cover it"
-            self.add("contract-absent", workload.id, f"{what} at {site.id} on {self.today}")
+            self.add("contract-absent", workload.id, f"{what} at {site.id} on {self.contract_day}")
             return
         taken = sum(rank.mask.bit_count() for rank in proposed.ranks)
         held = self.held.get(contract.id, 0) + taken
@@ -511,3 +514,8 @@ def _may_be_evicted(spec: WorkloadSpec) -> bool:
 def _day(at_ms: int) -> str:
     """The day in UTC, in ISO form, that a moment is in."""
     return date.fromordinal(date(1970, 1, 1).toordinal() + at_ms // MS_PER_DAY).isoformat()
+
+
+def _local_day(at_ms: int, zone: str) -> str:
+    """The day in an IANA zone, in ISO form: contracts begin and end by it."""
+    return datetime.fromtimestamp(at_ms // 1000, UTC).astimezone(ZoneInfo(zone)).date().isoformat()

@@ -304,7 +304,9 @@ class _Waiting:
         first = min((other for other in ahead if other.spec.priority == highest), key=_rank)
         count = _count(len(ahead), "workload")
         line = f"waits: RANK: it fits at {place}, but {count} {'goes' if len(ahead) == 1 else 'go'} first"
-        line += f", {first.id} (priority {first.spec.priority}) the next of them"
+        # What another tenant has waiting is not this one's to know.
+        if first.tenant == self.workload.tenant:
+            line += f", {first.id} (priority {first.spec.priority}) the next of them"
         change = "starts with the next plan that leaves it room; a higher priority would move it ahead"
         return self.answer(None, line, change)
 

@@ -29,6 +29,7 @@ class Snapshot:
     - ``place_verdict(tenant, policy, site number)``: may it be placed there.
     - ``contract_for(tenant, site number, accelerator model, named contract)``: what pays for it, or None.
     - ``contract_held[contract]``: accelerators in use under a contract.
+    - ``zone``: the operator's time zone: contracts begin and end on its days.
     - ``engine_ports(site number)`` and such are not here: an engine that can't do a thing is refused at submission.
     """
 
@@ -48,3 +49,4 @@ class Snapshot:
     place_verdict: Callable[[TenantId, PolicyRef, int], Verdict]
     contract_for: Callable[[TenantId, int, str, ContractId | None], Contract | None]
     contract_held: Mapping[ContractId, int]
+    zone: str = "UTC"

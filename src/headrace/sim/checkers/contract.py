@@ -6,7 +6,7 @@ from headrace.core.contracts import Contract
 from headrace.core.events import Committed, PlacementEnded, PlacementMade, WorkloadSubmitted
 from headrace.core.workload import WorkloadSpec
 from headrace.sim.checkers.base import Checker, Handler
-from headrace.sim.checkers.papers import Papers, iso_day
+from headrace.sim.checkers.papers import Papers
 
 
 def in_force(contract: Contract, today: str) -> bool:
@@ -44,7 +44,7 @@ class ContractChecker(Checker):
         spec = self.specs.get(event.workload)
         if not self.papers.contracts:
             return
-        today = iso_day(committed.at_ms)
+        today = self.papers.contract_day(committed.at_ms)
         self._others(event, today)
         if spec is not None and spec.contract is not None:
             self._named(event, spec, spec.contract, today)

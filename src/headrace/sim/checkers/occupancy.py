@@ -154,7 +154,7 @@ class Occupancy(Checker):
 
     def covered(self, waiting: Waiting, site: Site, now_ms: int) -> bool:
         """Whether a contract surely covers it there now: one on demand, or one that holds enough beyond all in use."""
-        spec, today = waiting.spec, iso_day(now_ms)
+        spec, today = waiting.spec, self.papers.contract_day(now_ms)
         model = spec.resources.accelerator
         for contract in self.papers.contracts.values():
             fits = (

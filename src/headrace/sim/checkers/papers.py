@@ -5,8 +5,9 @@ They are decoded here by the types alone (not by the code that the journal's wor
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from datetime import date
+from datetime import UTC, date, datetime
 from typing import Any, TypeVar
+from zoneinfo import ZoneInfo
 
 import msgspec
 
@@ -122,6 +123,11 @@ class Papers:
         self.plans: dict[str, PricePlan] = {}
         self.contracts: dict[str, Contract] = {}
         self.unreadable: list[str] = []
+
+    def contract_day(self, at_ms: int) -> str:
+        """The day that contracts begin and end by: that of the operator's zone."""
+        zone = "UTC" if self.estate is None else self.estate.operator.zone
+        return datetime.fromtimestamp(at_ms // 1000, UTC).astimezone(ZoneInfo(zone)).date().isoformat()
 
     def observe(self, committed: Committed) -> None:
         """Take an event: those of documents count."""
