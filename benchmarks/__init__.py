@@ -1,6 +1,6 @@
 """Benchmarks: each figure of the product, with its goal, printed as one line of JSON."""
 
-from benchmarks import kill, serving, storage
+from benchmarks import kill, serving, simulation, storage
 from benchmarks.registry import Benchmark
 
 _ALL = (
@@ -44,6 +44,22 @@ _ALL = (
         "violations",
         0,
         kill.kill,
+        at_least=False,
+    ),
+    Benchmark(
+        "sim_long",
+        "500 simulated worlds of two days, no violation",
+        "s",
+        600,
+        simulation.long,
+        at_least=False,
+    ),
+    Benchmark(
+        "sim_short",
+        "10,000 simulated worlds of 30 minutes, no violation",
+        "s",
+        600,
+        simulation.short,
         at_least=False,
     ),
 )

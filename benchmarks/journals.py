@@ -102,7 +102,9 @@ def submit(control: Control, start: int, count: int, batch: int = 1_000) -> None
     """Submit ``count`` workloads in batches, in turns for each tenant."""
     for first in range(start, start + count, batch):
         tenant = TENANTS[(first // batch) % len(TENANTS)]
-        specs = [(spec(number), {}) for number in range(first, min(first + batch, start + count))]
+        specs: list[tuple[WorkloadSpec, dict[str, str]]] = [
+            (spec(number), {}) for number in range(first, min(first + batch, start + count))
+        ]
         control.submit(member(tenant), tenant, specs, f"key-{first}", "")
         control.commit()
 

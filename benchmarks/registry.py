@@ -6,12 +6,16 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, slots=True)
 class Figure:
-    """What a run measured. ``peer`` and ``ratio`` when a peer ran in the same run; ``notes`` say what was measured how."""
+    """What a run measured. ``peer`` and ``ratio`` when a peer ran in the same run; ``notes`` say what was measured how.
+
+    ``clean`` false: something was broken on the way, and the figure does not hold however good it is.
+    """
 
     figure: float
     notes: dict[str, object]
     peer: str = ""
     ratio: float | None = None
+    clean: bool = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,7 +43,7 @@ class Benchmark:
             "figure": round(found.figure, 4),
             "unit": self.unit,
             "goal": f"{'>=' if self.at_least else '<='} {goal:g}",
-            "holds": holds,
+            "holds": holds and found.clean,
             "quick": quick,
         }
         if found.peer:

@@ -13,6 +13,8 @@ from tempfile import TemporaryDirectory
 import msgspec
 import uvloop
 
+from benchmarks import journals
+from benchmarks.registry import Figure
 from headrace.clock import WallClock
 from headrace.control import SYSTEM
 from headrace.engines.fake import FakeEngine
@@ -20,9 +22,6 @@ from headrace.engines.script import Behaviour
 from headrace.ports import StartOrder
 from headrace.server import Server, Settings
 from headrace.state import ClientFile
-
-from benchmarks import journals
-from benchmarks.registry import Figure
 
 RUNS = 3
 

@@ -60,7 +60,7 @@ def restart(quick: bool) -> Figure:
             code = f"from benchmarks.storage import open_once; open_once({str(path)!r})"
             out = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
             seconds.append(float(out.stdout))
-    notes = {"live": live + 1_000, "placed": len(made), "tail_events": 1_000, "runs": RUNS}
+    notes: dict[str, object] = {"live": live + 1_000, "placed": len(made), "tail_events": 1_000, "runs": RUNS}
     return Figure(statistics.median(seconds), notes)
 
 
@@ -79,7 +79,7 @@ def memory(quick: bool) -> Figure:
     code = f"from benchmarks.storage import hold; hold({gpus}, {queued})"
     out = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     control_mib, planner_mib = (float(word) for word in out.stdout.split())
-    notes = {
+    notes: dict[str, object] = {
         "gpus": gpus,
         "queued": queued,
         "control_mib": round(control_mib),
