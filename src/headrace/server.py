@@ -142,6 +142,9 @@ class Server:
         serving = asyncio.create_task(web.serve(sockets=[self.socket]))
         ticking = asyncio.create_task(self._tick_forever())
         metering = asyncio.create_task(self.meter.run())
+        for task in (ticking, metering):
+            # One that answers and does nothing is worse than one that is gone: it ends, with the defect's traceback.
+            task.add_done_callback(lambda _: stop.set())
         ready()
         await stop.wait()
         web.should_exit = True

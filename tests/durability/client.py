@@ -98,7 +98,9 @@ def head_of(data: dict[str, Any]) -> Head:
 class Client(threading.Thread):
     """One user: submits alone and in batches, repeats with the same key until answered, stops and pauses some."""
 
-    def __init__(self, number: int, api: Api, kept: Kept, chance: random.Random, witness: str, pace_s: float) -> None:
+    def __init__(
+        self, number: int, api: Api, kept: Kept, chance: random.Random, witness: str, pace_s: float
+    ) -> None:
         super().__init__(daemon=True)
         self.number, self.api, self.kept, self.chance = number, api, kept, chance
         self.witness, self.pace_s = witness, pace_s
@@ -182,7 +184,9 @@ class Client(threading.Thread):
         path = f"/v1/tenants/{done.tenant}/workloads"
         status, data = self._until_answered("POST", path, {"workloads": done.asked}, done.key)
         if status != 201 or tuple(data["workloads"]) != done.ids or not data["repeated"]:
-            self.kept.violations.append(f"{done.key} again was answered with {status}: {data}, not {done.ids}")
+            self.kept.violations.append(
+                f"{done.key} again was answered with {status}: {data}, not {done.ids}"
+            )
 
     def _some(self) -> str:
         return self._mine[-1] if self.chance.random() < 0.5 else self.chance.choice(self._mine[-30:])

@@ -86,16 +86,16 @@ class Tree:
             level = size.bit_length() - 1
             return self._levels[level][start >> level]
         split = 1 << (size.bit_length() - 1)
-        return sha256(
-            b"\x01" + self._hash(start, split) + self._hash(start + split, size - split)
-        ).digest()
+        return sha256(b"\x01" + self._hash(start, split) + self._hash(start + split, size - split)).digest()
 
 
 def read_journal(path: Path) -> Journal:
     """Parse and check the journal in a store: numbers, streams, roots; what is wrong goes into ``problems``."""
     found = Journal()
     with sqlite3.connect(f"file:{path}?mode=ro", uri=True) as db:
-        rows = db.execute("select first, count, at_ms, headers, bodies, root, signature from groups order by first")
+        rows = db.execute(
+            "select first, count, at_ms, headers, bodies, root, signature from groups order by first"
+        )
         for first, count, at_ms, headers, bodies, root, signature in rows:
             if first != len(found.entries):
                 found.problems.append(f"group {first} follows event {len(found.entries)}")
@@ -116,7 +116,9 @@ def _entries(headers: bytes, bodies: bytes) -> Iterator[Entry]:
         if version != 1:
             raise ValueError(f"header of version {version}")
         end = at + 48 + streams * 56
-        links = tuple(struct.unpack_from(">16sQ32s", headers, at + 48 + 56 * index) for index in range(streams))
+        links = tuple(
+            struct.unpack_from(">16sQ32s", headers, at + 48 + 56 * index) for index in range(streams)
+        )
         salt, length = struct.unpack_from(">16sI", bodies, offset)
         payload = bodies[offset + 20 : offset + 20 + length]
         inner = sha256(salt + payload).digest()

@@ -29,6 +29,8 @@ from tests.durability.launcher import READY
 
 ROOT = Path(__file__).parents[2]
 KILL_WITHIN_S = (0.05, 1.5)
+AIMED, AIMED_WITHIN_S = 0.25, 0.15
+"""So often it is killed just after it gave an order to the engine, at most so long after."""
 KILLED_AT_START, START_WITHIN_S = 0.2, 1.3
 """So often it is killed again before it answers, at most so long after it was launched."""
 START_S = 60.0
@@ -92,7 +94,8 @@ class ControlPlane:
         self.port = _free_port()
         self.arguments = [str(meter_every_ms), str(file_limit)]
         self.process: subprocess.Popen[str] | None = None
-        self.said = tempfile.TemporaryFile("w+", encoding="utf-8")
+        # Open for as long as the control plane may say something into it: `control_plane` closes it.
+        self.said = tempfile.TemporaryFile("w+", encoding="utf-8")  # noqa: SIM115
 
     def launch(self) -> None:
         """Start it, without waiting until it answers."""
@@ -111,7 +114,11 @@ class ControlPlane:
         """Start it; seconds until it answered. RuntimeError with what it said when it ends instead."""
         began = time.monotonic()
         self.launch()
-        if self.process is None or self.process.stdout is None or self.process.stdout.readline().strip() != READY:
+        if (
+            self.process is None
+            or self.process.stdout is None
+            or self.process.stdout.readline().strip() != READY
+        ):
             self.signal(signal.SIGTERM)
             raise RuntimeError(f"the control plane did not start: {self.errors()[-2_000:]}")
         return time.monotonic() - began
@@ -157,7 +164,11 @@ class ControlPlane:
         """Process ids of its planner."""
         if self.process is None:
             return []
-        return [pid for pid, parent in _parents() if parent == self.process.pid and "headrace.planner" in _command(pid)]
+        return [
+            pid
+            for pid, parent in _parents()
+            if parent == self.process.pid and "headrace.planner" in _command(pid)
+        ]
 
     def runners(self) -> list[int]:
         """Process ids of the runners that work for this state."""
@@ -217,6 +228,7 @@ class Report:
     public: bytes = b""
     kills: int = 0
     start_kills: int = 0
+    aimed_kills: int = 0
     planner_kills: int = 0
     runner_kills: int = 0
     acknowledged: int = 0
@@ -230,6 +242,7 @@ class Report:
         return {
             "kills": self.kills,
             "of_them_in_a_start": self.start_kills,
+            "of_them_after_an_order": self.aimed_kills,
             "planner_kills": self.planner_kills,
             "runner_kills": self.runner_kills,
             "acknowledged": self.acknowledged,
@@ -314,13 +327,15 @@ def _run(
     while report.kills < kills and (seconds is None or time.monotonic() - began < seconds):
         _strike(plane, chance, report)
     report.notes["killing_s"] = round(time.monotonic() - began, 1)
-    for thread in (*users, accountant):
-        thread.ending.set()
+    for ending in (accountant.ending, *(user.ending for user in users)):
+        ending.set()
     for thread in (*users, accountant):
         thread.join(60)
         if thread.is_alive():
             report.violations.append("a client still waits for an answer, a minute after the last kill")
-    report.violations.extend(f"a client failed: {user.failure!r}" for user in users if user.failure is not None)
+    report.violations.extend(
+        f"a client failed: {user.failure!r}" for user in users if user.failure is not None
+    )
     report.public = _settle(plane, report)
     plane.end()
     runners = plane.runners()
@@ -330,7 +345,11 @@ def _run(
 
 def _strike(plane: ControlPlane, chance: random.Random, report: Report) -> None:
     """Wait a random while, kill, start again."""
-    time.sleep(chance.uniform(*KILL_WITHIN_S))
+    if chance.random() < AIMED:
+        _await_start(plane, chance.uniform(0, AIMED_WITHIN_S))
+        report.aimed_kills += 1
+    else:
+        time.sleep(chance.uniform(*KILL_WITHIN_S))
     draw = chance.random()
     if draw < 0.15 and (runners := plane.runners()):
         _kill(chance.choice(sorted(runners)))
@@ -351,10 +370,20 @@ def _strike(plane: ControlPlane, chance: random.Random, report: Report) -> None:
     report.restarts_s.append(plane.start())
 
 
+def _await_start(plane: ControlPlane, after_s: float) -> None:
+    """Wait until the engine takes an order, and ``after_s`` more: the one moment in which something could start twice."""
+    orders, until = plane.state / "engine" / "placements", time.monotonic() + KILL_WITHIN_S[1]
+    before = set(os.listdir(orders))
+    while time.monotonic() < until and not set(os.listdir(orders)) - before:
+        time.sleep(0.002)
+    time.sleep(after_s)
+
+
 def _settle(plane: ControlPlane, report: Report, patience_s: float = 120.0) -> bytes:
     """Stop what would run for ever, wait until nothing is live, invoice; the operator's public key."""
     api, until = plane.api(), time.monotonic() + patience_s
     stopped: set[str] = set()
+    live: list[dict[str, Any]] = []
     while time.monotonic() < until:
         live = api.call("GET", "/v1/workloads?live=true&limit=1000")[1]["workloads"]
         if not live:

@@ -80,7 +80,7 @@ def judge(state: Path, witness: Path, kept: Kept, public: bytes) -> Found:
 
 def _heads(journal: Journal, kept: Kept, public: bytes) -> Iterator[str]:
     key = Ed25519PublicKey.from_public_bytes(public)
-    for head in (*journal.heads, *kept.heads):
+    for head in kept.heads:
         if head.size > len(journal.entries):
             yield f"a head of {head.size} events was acknowledged, the journal has {len(journal.entries)}"
         elif journal.tree.root(head.size) != head.root:
@@ -139,7 +139,9 @@ def _difference(ident: str, tenant: str, asked: dict[str, Any], payload: dict[st
 
 def _steering(journal: Journal, kept: Kept) -> Iterator[str]:
     stops = Counter(one.payload["workload"] for one in journal.of("StopRequested"))
-    yield from (f"workload {ident} was told to stop {count} times" for ident, count in stops.items() if count > 1)
+    yield from (
+        f"workload {ident} was told to stop {count} times" for ident, count in stops.items() if count > 1
+    )
     last_made = {one.payload["workload"]: one.seq for one in journal.of("PlacementMade")}
     last_end = {one.payload["placement"].rpartition(".")[0]: one.seq for one in journal.of("PlacementEnded")}
     for workload, what, head in kept.steered:
@@ -183,11 +185,11 @@ def _witnesses(journal: Journal, folder: Path) -> Iterator[str]:
     seen = {path.name: path.read_text().split() for path in folder.iterdir()}
     made = {one.payload["placement"]: one.payload for one in journal.of("PlacementMade")}
     for name, pids in sorted(seen.items()):
-        placement, _, rank = name.rpartition(".")
+        placement, _, number = name.rpartition(".")
         if len(pids) != 1:
-            yield f"rank {rank} of {placement} was started {len(pids)} times"
-        if placement not in made or int(rank) >= len(made[placement]["ranks"]):
-            yield f"rank {rank} of {placement} ran, and nobody had placed it"
+            yield f"rank {number} of {placement} was started {len(pids)} times"
+        if placement not in made or int(number) >= len(made[placement]["ranks"]):
+            yield f"rank {number} of {placement} ran, and nobody had placed it"
     for one in journal.of("PlacementEnded"):
         for rank, code in enumerate(one.payload["exit_codes"]):
             if code == 0 and f"{one.payload['placement']}.{rank}" not in seen:
@@ -263,7 +265,9 @@ def _ledger(journal: Journal, path: Path) -> Iterator[str]:
     with sqlite3.connect(f"file:{path}?mode=ro", uri=True) as db:
         (whole,) = db.execute("pragma integrity_check").fetchone()
         transfers = db.execute("select seq, debit, credit, amount_micros, currency from transfers").fetchall()
-        usage = db.execute("select sum(accelerator_ms), sum(running_ms + paused_ms), sum(energy_mj) from usage").fetchone()
+        usage = db.execute(
+            "select sum(accelerator_ms), sum(running_ms + paused_ms), sum(energy_mj) from usage"
+        ).fetchone()
         rows = db.execute("select count(*), count(distinct seq) from usage").fetchone()
     db.close()
     if whole != "ok":

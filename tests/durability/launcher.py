@@ -1,4 +1,7 @@
-"""A real control plane as a process of its own: ``python -m tests.durability.launcher STATE PORT [METER_EVERY_MS] [FILE_LIMIT]``."""
+"""A real control plane as a process of its own.
+
+python -m tests.durability.launcher STATE PORT [METER_EVERY_MS [FILE_LIMIT]]
+"""
 
 import resource
 import sys

@@ -51,7 +51,10 @@ async def _recovered(service: Service) -> None:
 
 @pytest.mark.parametrize(
     ("failure", "said"),
-    [(JournalUnavailable("disk full"), "can't be written: disk full"), (RuntimeError("a defect"), "a commit failed")],
+    [
+        (JournalUnavailable("disk full"), "can't be written: disk full"),
+        (RuntimeError("a defect"), "a commit failed"),
+    ],
     ids=["a full disk", "a defect"],
 )
 def test_after_a_failed_commit_everybody_is_told_and_the_next_one_works(

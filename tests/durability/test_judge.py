@@ -39,9 +39,13 @@ def _lose_the_tail(folder: Path, kept: Kept) -> None:
 
 def _flip_a_bit(folder: Path, _: Kept) -> None:
     with sqlite3.connect(folder / "state" / "journal.sqlite") as db:
-        first, bodies = db.execute("select first, bodies from groups order by first limit 1 offset 3").fetchone()
+        first, bodies = db.execute(
+            "select first, bodies from groups order by first limit 1 offset 3"
+        ).fetchone()
         # The first byte of a salt: nothing else notices.
-        db.execute("update groups set bodies = ? where first = ?", (bytes([bodies[0] ^ 1]) + bodies[1:], first))
+        db.execute(
+            "update groups set bodies = ? where first = ?", (bytes([bodies[0] ^ 1]) + bodies[1:], first)
+        )
     db.close()
 
 

@@ -21,7 +21,13 @@ PATIENCE_S = 30.0
 
 def submit(api: Api, name: str, key: str, **more: object) -> Any:
     """Submit one job; the answer's body, RuntimeError unless it was taken."""
-    work = {"name": name, "type": "job", "project": "main", "resources": {"gpu": "lab:1"}, "commands": ["exit 0"]}
+    work = {
+        "name": name,
+        "type": "job",
+        "project": "main",
+        "resources": {"gpu": "lab:1"},
+        "commands": ["exit 0"],
+    }
     status, data = api.call("POST", f"/v1/tenants/{TENANT}/workloads", {"workloads": [work | more]}, key)
     if status != 201:
         raise RuntimeError(f"{status}: {data}")
@@ -101,10 +107,14 @@ def test_the_admin_token_is_on_disk_before_the_journal_knows_it(tmp_path: Path) 
         client.write_text(json.dumps(json.loads(client.read_text()) | {"url": ""}))
         plane.start()
         assert plane.api().call("GET", "/v1/whoami")[0] == 200
-        assert [one.seq for one in read_journal(tmp_path / "state" / "journal.sqlite").of("TokenIssued")] == [issued.seq]
+        assert [one.seq for one in read_journal(tmp_path / "state" / "journal.sqlite").of("TokenIssued")] == [
+            issued.seq
+        ]
 
 
-def test_after_a_reboot_an_interval_ends_at_its_last_heartbeat_and_is_marked_estimated(tmp_path: Path) -> None:
+def test_after_a_reboot_an_interval_ends_at_its_last_heartbeat_and_is_marked_estimated(
+    tmp_path: Path,
+) -> None:
     """The processes are gone and the boot id is another: what was recorded is billed, and the invoice line says so."""
     with control_plane(tmp_path / "state") as plane:
         plane.api().apply(DOCUMENTS)
@@ -137,7 +147,9 @@ def test_after_a_reboot_an_interval_ends_at_its_last_heartbeat_and_is_marked_est
 
 def _ended(folder: Path, workload: str) -> list[dict[str, Any]]:
     journal = read_journal(folder / "state" / "journal.sqlite")
-    return [one.payload for one in journal.of("PlacementEnded") if one.payload["placement"] == f"{workload}.1"]
+    return [
+        one.payload for one in journal.of("PlacementEnded") if one.payload["placement"] == f"{workload}.1"
+    ]
 
 
 def test_a_client_whose_connection_broke_learns_what_became_of_its_request(tmp_path: Path) -> None:

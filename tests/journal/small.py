@@ -7,10 +7,10 @@ from pathlib import Path
 from headrace.control import SYSTEM, Caller, Control
 from headrace.core import commands as c
 from headrace.core.authority import Role, Subject
-from headrace.core.ids import NodeId, PlacementId, TenantId, TokenId, WorkloadId
+from headrace.core.ids import NodeId, PlacementId, ProjectId, TenantId, TokenId, WorkloadId
 from headrace.core.observation import PlacementReport, RankReport, RankState
 from headrace.core.scheduling.plan import PlanLimits, plan
-from headrace.core.workload import PolicyRef, ProjectId, Resources, WorkloadSpec, WorkloadType
+from headrace.core.workload import PolicyRef, Resources, WorkloadSpec, WorkloadType
 from headrace.documents import load
 from headrace.journal.keys import Keys
 from headrace.journal.sqlite import SqliteStore

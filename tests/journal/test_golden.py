@@ -56,7 +56,10 @@ def test_the_golden_journal_has_every_kind_of_event(golden: Path) -> None:
 
 def test_the_stored_state_is_what_its_digest_says() -> None:
     """Nobody adjusted one without the other."""
-    assert sha256((GOLDEN / "state.json").read_bytes()).hexdigest() == (GOLDEN / "digest.txt").read_text().strip()
+    assert (
+        sha256((GOLDEN / "state.json").read_bytes()).hexdigest()
+        == (GOLDEN / "digest.txt").read_text().strip()
+    )
 
 
 def test_the_same_time_and_chance_make_the_same_journal(tmp_path: Path) -> None:
@@ -116,7 +119,9 @@ def test_what_a_newer_headrace_wrote_is_refused_and_not_guessed(kind: int, versi
         list(decode(_group(kind, version, b"{}")))
 
 
-@pytest.mark.parametrize("payload", [b"", b"{}", b"[]", b'{"promise": "x", "subject": "", "detail": ""}', b"\xff"])
+@pytest.mark.parametrize(
+    "payload", [b"", b"{}", b"[]", b'{"promise": "x", "subject": "", "detail": ""}', b"\xff"]
+)
 def test_a_payload_that_is_none_is_named_with_its_event(payload: bytes) -> None:
     """It verifies, as bytes do; that it means nothing is told as damage at its number."""
     with pytest.raises(JournalCorrupt, match="damaged at event 0: its payload does not decode"):

@@ -78,7 +78,9 @@ def test_the_root_of_nothing_is_the_hash_of_nothing() -> None:
 
 
 @given(DATA, st.data())
-def test_an_audit_path_is_that_of_the_definition_and_leads_to_the_root(data: list[bytes], draw: st.DataObject) -> None:
+def test_an_audit_path_is_that_of_the_definition_and_leads_to_the_root(
+    data: list[bytes], draw: st.DataObject
+) -> None:
     """For any leaf of any tree; for any other leaf, place or size it leads elsewhere."""
     index = draw.draw(st.integers(0, len(data) - 1))
     leaves = _leaves(data)
@@ -92,7 +94,9 @@ def test_an_audit_path_is_that_of_the_definition_and_leads_to_the_root(data: lis
 
 
 @given(DATA, st.data())
-def test_a_consistency_proof_is_that_of_the_definition_and_holds(data: list[bytes], draw: st.DataObject) -> None:
+def test_a_consistency_proof_is_that_of_the_definition_and_holds(
+    data: list[bytes], draw: st.DataObject
+) -> None:
     """Between any two sizes; a changed root, proof or size is not believed."""
     old = draw.draw(st.integers(1, len(data)))
     new = len(data)
@@ -103,7 +107,9 @@ def test_a_consistency_proof_is_that_of_the_definition_and_holds(data: list[byte
     assert not is_consistent(old, mth(data[:old]), new, bytes(32), proof)
     assert not is_consistent(old, mth(data[:old]), new, mth(data), [*proof, bytes(32)])
     for index in range(len(proof)):
-        assert not is_consistent(old, mth(data[:old]), new, mth(data), [*proof[:index], bytes(32), *proof[index + 1 :]])
+        assert not is_consistent(
+            old, mth(data[:old]), new, mth(data), [*proof[:index], bytes(32), *proof[index + 1 :]]
+        )
 
 
 @pytest.mark.parametrize("size", [1, 2, 3, 7, 8, 9, 40])

@@ -105,7 +105,9 @@ def test_a_groups_numbers_are_covered_too(column: str, by: int, tiny: Path, tmp_
     """Its first event, its count and the time of its head."""
     path = _copy(tiny, tmp_path)
     with _touched(path) as db:
-        db.execute(f"update groups set {column} = {column} + ? where first = (select max(first) from groups)", (by,))
+        db.execute(
+            f"update groups set {column} = {column} + ? where first = (select max(first) from groups)", (by,)
+        )
     assert _is_found(path)
 
 

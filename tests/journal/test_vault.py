@@ -83,6 +83,25 @@ def test_a_copy_of_an_erased_value_can_not_be_opened_without_its_key(tmp_path: P
     control.store.close()
 
 
+@pytest.mark.parametrize("restarted", [False, True], ids=["at once", "after a crash"])
+def test_a_destroyed_key_lies_in_no_file_any_more(restarted: bool, tmp_path: Path) -> None:
+    """Not in a free page of the store, not in its log: whoever has the master key and the disk has nothing."""
+    control, secret, _, _ = _with_secrets(tmp_path)
+    keys_before = [key.wrapped for key in control.store.vault_keys() if key.tenant == ACME]
+    sealed = control.store.vault_entry(secret).sealed
+    if restarted:
+        # As if it had died right after the commit, before it emptied the log.
+        control.store.query("delete from vault_keys where tenant = ?", (ACME,))
+        control.store.query("delete from vault where tenant = ?", (ACME,))
+        control = opened(tmp_path)
+    control.execute(SYSTEM, c.EraseTenant(ACME))
+    control.commit()
+    left = _everything(tmp_path)
+    assert len(keys_before) == 2
+    assert all(wrapped not in left for wrapped in (*keys_before, sealed))
+    control.store.close()
+
+
 def test_an_erasure_that_was_not_committed_erased_nothing(tmp_path: Path) -> None:
     """Keys go in the transaction of the event that says so: a crash before it leaves both, or neither."""
     control, secret, _, _ = _with_secrets(tmp_path)

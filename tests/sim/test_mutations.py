@@ -1,7 +1,7 @@
 """A checker counts once it has caught mutations of the production code: each of these is found by some seed.
 
-A mutation replaces one piece of text in a copy of the source. The seed beside it is known to find it; if the worlds
-have changed since, others are tried.
+A mutation replaces one piece of text in a copy of the source. The seed beside it is known to find it; if the
+worlds have changed since, others are tried.
 """
 
 import os
@@ -39,7 +39,7 @@ MUTATIONS = (
         "if int(snapshot.power_w[element]) + more_w > int(snapshot.power_limit_w[element]):",
         "if False:",
         ("power",),
-        seed=2,
+        seed=9,
     ),
     Mutation(
         "power is counted at the rack alone",
@@ -47,6 +47,7 @@ MUTATIONS = (
         "for element in self._path(leaf):",
         "for element in self._path(leaf)[:1]:",
         ("power", "column"),
+        seed=2,
     ),
     Mutation(
         "any country will do",
@@ -58,7 +59,8 @@ MUTATIONS = (
     Mutation(
         "a placement refers to a verdict that was not recorded",
         "core/decide.py",
-        "    ident = verdict.id\n    if ident not in world.state.verdicts:\n        yield ev.DecisionRecorded(verdict)\n    contract",
+        "    ident = verdict.id\n    if ident not in world.state.verdicts:\n"
+        "        yield ev.DecisionRecorded(verdict)\n    contract",
         "    ident = verdict.id\n    contract",
         ("verdict-unknown",),
     ),
@@ -68,15 +70,14 @@ MUTATIONS = (
         "return Refusal.DEDICATED, None",
         "pass",
         ("dedicated",),
-        seed=4,
+        seed=2,
     ),
     Mutation(
-        "what is taken is not looked at when a plan is adopted",
-        "core/scheduling/admit.py",
-        "or rank.mask & int(snapshot.node_mask[node])",
-        "or False",
-        ("accelerator-taken", "raised", "column"),
-        seed=20,
+        "accelerators are not given back",
+        "core/world.py",
+        "after = columns.mask[node] = before ^ mask",
+        "after = columns.mask[node] = before | mask",
+        ("column", "not-placed", "claim-false"),
     ),
     Mutation(
         "a stopped workload comes back",
@@ -92,7 +93,7 @@ MUTATIONS = (
         "        work.pause_wanted = False\n        world.queue[work.id] = work\n",
         "        work.pause_wanted = False\n",
         ("not-placed", "column", "restless", "claim-false", "not-a-line", "no-reason"),
-        seed=2,
+        seed=3,
     ),
     Mutation(
         "idempotency keys are not remembered",
@@ -100,12 +101,13 @@ MUTATIONS = (
         "    requests[key] = Done(",
         "    requests[key + committed.at_ms.to_bytes(8).hex()] = Done(",
         ("key-twice", "made-twice", "answer"),
+        seed=1,
     ),
     Mutation(
         "a commit is acknowledged before it is durable",
-        "journal/sqlite.py",
-        '            db.execute("commit")\n        except sqlite3.Error as error:\n            self._rollback()\n            raise JournalUnavailable(str(error)) from error\n\n    def _rollback',
-        '            db.execute("commit" if group is None or group.first % 8 else "rollback")\n        except sqlite3.Error as error:\n            self._rollback()\n            raise JournalUnavailable(str(error)) from error\n\n    def _rollback',
+        "control.py",
+        "            self.append(batch)\n",
+        "            if batch.group is None or batch.group.first % 8:\n                self.append(batch)\n",
         ("lost", "head", "corrupt", "sequence", "changed", "raised"),
     ),
     Mutation(
@@ -122,7 +124,7 @@ MUTATIONS = (
         "running, paused = new[0] - old[0], new[1] - old[1]",
         "running, paused = new[0], new[1] - old[1]",
         ("billed",),
-        seed=2,
+        seed=3,
     ),
     Mutation(
         "amounts are rounded up",
@@ -152,7 +154,7 @@ MUTATIONS = (
         "            pending.erase.append(command.tenant)\n            self.vault.forget(command.tenant)\n",
         "            pass\n",
         ("erased",),
-        seed=5,
+        seed=3,
     ),
     Mutation(
         "journal time goes back with the clock",
@@ -161,13 +163,6 @@ MUTATIONS = (
         "return self.clock.now_ms()",
         ("time",),
         seed=15,
-    ),
-    Mutation(
-        "a gang goes on without a rank that was lost",
-        "core/observe.py",
-        "        if rank.state is RankState.LOST:\n            yield",
-        "        if rank.state is RankState.PAUSED and rank.rank < 0:\n            yield",
-        ("restless", "not-running", "stuck"),
     ),
     Mutation(
         "an explanation names another reason",
@@ -227,4 +222,5 @@ def test_a_mutation_of_the_production_code_is_found(mutation: Mutation, tmp_path
         mutation.kind,
     ]
     run = subprocess.run(command, env=env, capture_output=True, text=True, check=False)
-    assert run.returncode == 1 and run.stdout.strip().isdigit(), run.stderr[-2000:] or "no seed found it"
+    assert run.returncode == 1, "no seed found it"
+    assert run.stdout.strip().isdigit(), run.stderr[-2000:]

@@ -9,7 +9,7 @@ import typer
 from headrace.api.views import InvoiceView, UsageView
 from headrace.cli.common import client, console, print_json, print_table, say
 from headrace.core.errors import HeadraceError, Problem, ProblemCode
-from headrace.core.units import MICROS, MJ_PER_WH, format_duration
+from headrace.core.units import MICROS, MJ_PER_WH, format_duration, format_money
 from headrace.money.render import invoice_csv, invoice_json, invoice_table
 from headrace.sdk import Client
 
@@ -152,18 +152,13 @@ def list_invoices(
             one.invoice.invoice,
             one.invoice.tenant,
             one.invoice.period,
-            _money(one.invoice.total_micros),
-            _money(one.due_micros),
-            one.invoice.currency,
+            format_money(one.invoice.total_micros, one.invoice.currency),
+            format_money(one.due_micros, one.invoice.currency),
         )
         for one in found
     ]
-    columns = ("NUMBER", "TENANT", "PERIOD", "TOTAL", "LEFT TO PAY", "CURRENCY")
+    columns = ("NUMBER", "TENANT", "PERIOD", "TOTAL", "LEFT TO PAY")
     print_table(columns, rows, "no invoices are issued.", ("TOTAL", "LEFT TO PAY"))
-
-
-def _money(micros: int) -> str:
-    return f"{Decimal(micros) / MICROS:,.2f}"
 
 
 @invoice.command()

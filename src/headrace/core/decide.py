@@ -210,7 +210,7 @@ def _submit(world: World, command: c.Submit, asked: _Asked) -> Deciding:
 def _repeated(
     world: World, tenant: TenantId, command: c.Submit, digest: str, first: str, count: int
 ) -> c.Submitted:
-    if digest != command.digest or not first.startswith(f"{tenant}-"):
+    if digest != command.digest or first.rpartition("-")[0] != tenant:
         step = "Use a new key for a new submission, or repeat the first one unchanged."
         message = "this idempotency key was used for another request."
         raise fail(Problem(ProblemCode.IDEMPOTENCY_MISMATCH, message, step))

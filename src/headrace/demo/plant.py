@@ -2,7 +2,6 @@
 
 import contextlib
 import os
-import shutil
 import signal
 import subprocess
 import sys
@@ -137,10 +136,6 @@ class Plant:
         if self._process is not None:
             self._process.kill()
             self._process.wait()
-
-    def discard(self) -> None:
-        """Remove the state: for tests, which make many."""
-        shutil.rmtree(self.state, ignore_errors=True)
 
 
 @contextmanager

@@ -2,8 +2,8 @@
 
 Below its root: ``epoch``, the lowest epoch whose orders count; ``placements/ID/placement.json``, which makes an
 accepted order durable, with a directory for each rank (see :mod:`headrace.engines.runner`); ``work/``, the ranks'
-working directories; ``logs/``, which outlive the placement's record; ``records/``, if those are kept. Whatever a crash cuts short is completed when the
-order is repeated, or undone by the next :meth:`LocalEngine.fence`.
+working directories; ``logs/``, which outlive the placement's record; ``records/``, if those are kept. Whatever a crash
+cuts short is completed when the order is repeated, or undone by the next :meth:`LocalEngine.fence`.
 """
 
 import contextlib

@@ -115,10 +115,14 @@ def follow(store: SqliteStore, world: World, chain: Chain) -> Head | None:
 def _newest(store: SqliteStore, keys: Keys | None) -> Checkpoint | None:
     """The newest checkpoint whose digest holds (and whose signature does, given keys); None to start from genesis."""
     for size, digest, signature, data in store.checkpoints():
-        if size > store.size() or sha256(data).digest() != digest:
+        if sha256(data).digest() != digest or (keys is not None and not keys.is_checkpoint(digest, signature)):
             continue
-        if keys is not None and not keys.is_checkpoint(digest, signature):
-            continue
+        if size > store.size():
+            if keys is None:
+                continue
+            step = "Put the whole journal back: it was cut, and what it lost was acknowledged."
+            message = f"the journal ends after {store.size()} events, but a checkpoint of {size} was signed."
+            raise HeadraceError(Problem(ProblemCode.BROKEN, message, step))
         try:
             found = _decode(data)
         except msgspec.MsgspecError:

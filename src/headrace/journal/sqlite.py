@@ -25,7 +25,13 @@ create table if not exists vault_keys (
 create table if not exists vault (
   ref text primary key, tenant text not null, subject text not null, sealed blob not null) without rowid;
 """
-_PAGES = ("pragma journal_mode=wal", "pragma synchronous=full", "pragma busy_timeout=5000")
+_PAGES = (
+    "pragma journal_mode=wal",
+    "pragma synchronous=full",
+    "pragma busy_timeout=5000",
+    # What is deleted is overwritten: a destroyed key must not lie on in a free page.
+    "pragma secure_delete=on",
+)
 
 
 def _private(path: str, flags: int) -> int:
@@ -47,6 +53,7 @@ class SqliteStore:
 
     def __init__(self, path: Path, *, readonly: bool = False) -> None:
         self.path = path
+        self._is_scrubbed = False
         try:
             if readonly:
                 self._db = sqlite3.connect(
@@ -114,6 +121,14 @@ class SqliteStore:
         except sqlite3.Error as error:
             self._rollback()
             raise JournalUnavailable(str(error)) from error
+        if erase or not self._is_scrubbed:
+            self._scrub()
+
+    def _scrub(self) -> None:
+        """Empty the log, in which destroyed keys still lie; when a reader holds it up, the next commit tries again."""
+        with contextlib.suppress(sqlite3.Error):
+            busy, _, _ = self._db.execute("pragma wal_checkpoint(truncate)").fetchone()
+            self._is_scrubbed = not busy
 
     def _rollback(self) -> None:
         # What made the commit fail may make this fail too; the store then refuses the next one as well.

@@ -1,1 +1,1 @@
-"""One world from a seed: the production core, journal, loop and API under simulated time, engines and faults."""
+"""One world from a seed: production code under simulated time, engines, faults."""

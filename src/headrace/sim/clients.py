@@ -1,4 +1,4 @@
-"""Clients outside the control plane: they remember what was acknowledged, and ask again when no answer came."""
+"""Clients outside the control plane: they remember acknowledgements, and ask again when none came."""
 
 from collections.abc import Callable
 from dataclasses import dataclass, field

@@ -42,7 +42,7 @@ class Ground:
         ]
 
     def groups(self, sites: list[Site]) -> list[tuple[SiteId, HardwareType, int]]:
-        """Nodes by site and type at some sites (at all, when there are none): those with a day of commissioning."""
+        """Nodes by site and type at some sites (none: at all) that have a day of commissioning."""
         return [
             (site.id, CATALOGUE[group.hardware], group.node_count)
             for site in sites or self.estate.sites

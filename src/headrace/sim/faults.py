@@ -1,4 +1,4 @@
-"""Where faults enter: a store that fails or loses its answer, engines that can't be reached, a process that dies.
+"""Where faults enter: a store that fails, engines that can't be reached, a process that dies.
 
 Each stands on the seam that the production code has anyway; nothing is patched.
 """
@@ -27,7 +27,7 @@ CRASHES = (
     "crash-recovering",
     "crash-started",
 )
-"""Where the control plane can die: between any two of decide, commit, reply and act, and while it comes back."""
+"""Where the control plane dies: between decide, commit, reply and act, and while it comes back."""
 _UNLIMITED_PAGES = 1 << 30
 
 
@@ -61,7 +61,7 @@ class Switches:
 
 
 class FaultyStore(SqliteStore):
-    """The production store on a disk that fills up, commits that fail, or are done although their answer is lost."""
+    """The production store on a disk that fills up; commits fail, or lose their answer."""
 
     def __init__(self, path: Path, switches: Switches) -> None:
         super().__init__(path)

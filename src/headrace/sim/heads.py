@@ -1,6 +1,6 @@
 """What a client makes of the heads that it gets: each must contain all that the ones before it contained.
 
-The leaves and the tree are computed here once more, from the bytes of each group and the definition (RFC 9162) alone.
+The leaves and the tree are computed here once more, from the bytes of each group and RFC 9162 alone.
 """
 
 from hashlib import sha256

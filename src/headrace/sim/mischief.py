@@ -52,12 +52,14 @@ class Mischief:
     def _while(self, least_ms: int, most_ms: int, over: Callable[[], None]) -> None:
         self.sim.later(self.chance.randint(least_ms, most_ms), over)
 
-    # -- engines ---------------------------------------------------------------------------------------------------
+    # -- engines --------------------------------------------------------------------------------------------
 
     def lost_ack(self) -> None:
+        """Answers to starts get lost."""
         self.sim.engine.faults.lose_next_acks += self.chance.choice((1, 2, 12))
 
     def duplicate_start(self) -> None:
+        """Starts arrive again."""
         self.sim.engine.faults.duplicate_next_starts += self.chance.randint(1, 3)
 
     def _node(self) -> str:
@@ -66,16 +68,19 @@ class Mischief:
         return self.chance.choice(ran or list(self.sim.node_ids()))
 
     def dead_node(self) -> None:
+        """A node dies, and comes back."""
         node = self._node()
         self.sim.engine.kill_node(node)
         self._while(MS_PER_MINUTE, 3 * MS_PER_HOUR, lambda: self.sim.engine.revive_node(node))
 
     def slow_node(self) -> None:
+        """A node starts things late."""
         node = self._node()
         self.sim.engine.slow_node(node, self.chance.randint(1_000, 3 * MS_PER_MINUTE))
         self._while(10 * MS_PER_MINUTE, 3 * MS_PER_HOUR, lambda: self.sim.engine.slow_node(node, 0))
 
     def lost_rank(self) -> None:
+        """A runner vanishes, sooner one of a gang."""
         live = [one for one in self.sim.engine.ran[-200:] if one.ended_ms is None]
         gangs = [one for one in live if one.rank] or live
         if gangs:
@@ -83,7 +88,8 @@ class Mischief:
             self.sim.engine.lose_rank(one.placement, one.rank)
 
     def late_reports(self) -> None:
-        # Less than what the loop waits before it takes a placement as gone: later than that is not late, but wrong.
+        """What is observed is of a while ago."""
+        # Less than the loop's patience with a placement that is gone: later would not be late, but wrong.
         self.sim.engine.faults.observe_delay_ms = self.chance.randint(100, MISSING_STOP_MS - 1_000)
         self._while(5 * MS_PER_MINUTE, 2 * MS_PER_HOUR, self._reports_in_time)
 
@@ -91,6 +97,7 @@ class Mischief:
         self.sim.engine.faults.observe_delay_ms = 0
 
     def engine_down(self) -> None:
+        """The engine can't be reached."""
         self.sim.switches.engine_down = True
         self._while(5_000, 40 * MS_PER_MINUTE, self._engine_up)
 
@@ -98,15 +105,17 @@ class Mischief:
         self.sim.switches.engine_down = False
 
     def refusals(self) -> None:
+        """The engine starts nothing."""
         self.sim.engine.faults.refusing = True
         self._while(5_000, 20 * MS_PER_MINUTE, self._no_refusals)
 
     def _no_refusals(self) -> None:
         self.sim.engine.faults.refusing = False
 
-    # -- the disk and the clock ------------------------------------------------------------------------------------
+    # -- the disk and the clock -----------------------------------------------------------------------------
 
     def disk_full(self) -> None:
+        """The disk fills up, and is emptied."""
         self._fill(full=True)
         self._while(5_000, 60 * MS_PER_MINUTE, lambda: self._fill(full=False))
 
@@ -116,16 +125,20 @@ class Mischief:
             self.sim.plant.store.limit()
 
     def failed_commit(self) -> None:
+        """Commits fail."""
         self.sim.switches.fail_commits += self.chance.randint(1, 3)
 
     def lost_commit(self) -> None:
+        """A commit is done, and its answer lost."""
         self.sim.switches.lose_commits += 1
 
     def clock_forward(self) -> None:
+        """The clock jumps forward, and is set right."""
         self.sim.wall.skew_ms += self.chance.choice((5_000, 10 * MS_PER_MINUTE, MS_PER_HOUR))
         self._while(MS_PER_MINUTE, 3 * MS_PER_HOUR, self._clock_right)
 
     def clock_back(self) -> None:
+        """The clock jumps back, and is set right."""
         self.sim.wall.skew_ms -= self.chance.choice((5_000, 10 * MS_PER_MINUTE, MS_PER_HOUR))
         self._while(MS_PER_MINUTE, 3 * MS_PER_HOUR, self._clock_right)
 
@@ -133,17 +146,21 @@ class Mischief:
         self.sim.wall.skew_ms = 0
 
     def clock_drift(self) -> None:
+        """The clock is a little off from now on."""
         self.sim.wall.skew_ms += self.chance.randint(-2_000, 2_000)
 
-    # -- plans, checkpoints, clients -------------------------------------------------------------------------------
+    # -- plans, checkpoints, clients ------------------------------------------------------------------------
 
     def stale_plan(self) -> None:
+        """Plans arrive late."""
         self.stale += self.chance.randint(1, 3)
 
     def tampered_plan(self) -> None:
+        """Plans are made by a careless planner, or changed on their way."""
         self.tampered += self.chance.randint(1, 3)
 
     def checkpoint(self) -> None:
+        """A checkpoint is written; the next start begins from it."""
         control = self.sim.plant.control
         if control is None or control.broken is not None or control.has_pending:
             return
@@ -154,9 +171,11 @@ class Mischief:
                 raise
 
     def duplicate_request(self) -> None:
+        """Clients ask again for what was answered."""
         self.sim.ask_again += self.chance.randint(1, 4)
 
     def reused_key(self) -> None:
+        """A client asks for something else by an old key."""
         self.sim.reuse_key()
 
     def alter(self, snapshot: Snapshot, proposal: Plan) -> Plan | None:
@@ -176,7 +195,7 @@ class Mischief:
 
     def _careless(self, snapshot: Snapshot) -> Plan:
         """The plan of a planner that forgets power, or who may use what, or which nodes are open."""
-        match self.chance.randrange(4):
+        match self.chance.randrange(3):
             case 0:
                 return plan(replace(snapshot, node_open=np.ones_like(snapshot.node_open)))
             case 1:
@@ -209,7 +228,7 @@ class Mischief:
             replace(first, ranks=tuple(RankPlace(one.node, one.mask, 0, 0) for one in first.ranks)),
             first,
         ]
-        # Somewhere else with the right shape: only law, dedication, power and what is in use stand in its way.
+        # Somewhere else in the right shape: only law, dedication, power and use stand in its way.
         site = chance.choice(sites)
         there = [node for node in nodes if node.startswith(f"{site}/")]
         if len(there) >= len(first.ranks):

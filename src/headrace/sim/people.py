@@ -8,15 +8,15 @@ from random import Random
 from headrace.control import SYSTEM, Caller
 from headrace.core import commands as c
 from headrace.core.authority import Role, Subject
-from headrace.core.codec import normalise
+from headrace.core.codec import Core, normalise
 from headrace.core.contracts import Contract
 from headrace.core.errors import ProblemCode
 from headrace.core.estate import Block, Connection, Estate, Site
 from headrace.core.fleet import compile_fleet
-from headrace.core.ids import ContractId, InvoiceNumber, ProjectId, TenantId, TokenId, WorkloadId
+from headrace.core.ids import ContractId, InvoiceNumber, NodeId, ProjectId, TenantId, TokenId, WorkloadId
 from headrace.core.metering import period_of
 from headrace.core.workload import Resources, WorkloadSpec, WorkloadType
-from headrace.sim.clients import Items, Request, command, submission
+from headrace.sim.clients import Request, command, submission
 from headrace.sim.estates import Ground, iso_day
 from headrace.sim.work import SpecMaker
 
@@ -36,6 +36,8 @@ class People:
     invoices: list[str] = field(default_factory=list)
     drained: list[str] = field(default_factory=list)
     issued: int = 0
+    values: dict[str, str] = field(default_factory=dict)
+    """The value of each tenant's own token."""
     _keys: int = 0
 
     def key(self) -> str:
@@ -46,7 +48,7 @@ class People:
     def documents(self) -> Request:
         """The first documents."""
         ground = self.ground
-        values = [
+        values: list[tuple[str, str, Core]] = [
             ("estate", ground.estate.operator.id, ground.estate),
             *(("price-plan", one.id, one) for one in ground.plans),
         ]
@@ -60,7 +62,10 @@ class People:
     def token(self, role: Role, tenant: str | None) -> Request:
         """A new token; its value is known here alone."""
         self.issued += 1
-        digest = sha256(f"token {self.issued}".encode()).hexdigest()
+        value = f"hr_token-{self.issued}"
+        if role is Role.TENANT_ADMIN and tenant is not None:
+            self.values[tenant] = value
+        digest = sha256(value.encode()).hexdigest()
         made = TenantId(tenant) if tenant else None
         return command(self.operator, c.IssueToken(digest, role, made), self.key())
 
@@ -135,7 +140,7 @@ class People:
     def undrain(self, _now_ms: int) -> Request | None:
         """Take the drained nodes back."""
         known = compile_fleet(self.ground.estate).node_index
-        back = tuple(dict.fromkeys(node for node in self.drained if node in known))
+        back = tuple(dict.fromkeys(NodeId(node) for node in self.drained if node in known))
         self.drained.clear()
         return command(self.operator, c.SetNodes(back, "ready"), self.key()) if back else None
 

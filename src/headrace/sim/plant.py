@@ -1,4 +1,4 @@
-"""The control plane as a process: it boots, decides, commits, acts, dies at any step, and comes back on the same file."""
+"""The control plane as a process: it boots, decides, commits, acts, dies at any step, and comes back."""
 
 from collections import Counter
 from collections.abc import Callable
@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from random import Random
 
-from headrace.control import SYSTEM, Control
+from headrace.control import SYSTEM, Batch, Control
 from headrace.core import commands as c
 from headrace.core.errors import HeadraceError, ProblemCode
 from headrace.core.events import (
@@ -35,6 +35,7 @@ from headrace.sim.clients import Notebook, Request, made_by
 from headrace.sim.clock import WallClock
 from headrace.sim.faults import FaultyStore, RemoteEngine, Switches
 from headrace.sim.heads import HeadKeeper
+from headrace.sim.web import get
 
 CREATES = frozenset({"Submit", "IssueToken", "IssueInvoices", "IssueCreditNote"})
 """Commands whose answers name what they made."""
@@ -126,7 +127,7 @@ class Plant:
         self.plans = self.rounds = 0
         self._changed, self._plan_at_ms = True, 0
 
-    # -- life ------------------------------------------------------------------------------------------------------
+    # -- life -----------------------------------------------------------------------------------------------
 
     @property
     def is_up(self) -> bool:
@@ -139,7 +140,7 @@ class Plant:
         return self.is_up and self.control is not None and self.control.broken is None
 
     def boot(self) -> None:
-        """Start on the file as it is. Raises Crash, or HeadraceError when the disk or an engine does not let it."""
+        """Start on the file as it is. Raises Crash, or HeadraceError when disk or engine forbid it."""
         self.store = FaultyStore(self.path, self.switches)
         control = Control(self.store, self.keys, self.clock, random=self.chance.randbytes)
         self.switches.crash_at("crash-recovering")
@@ -193,7 +194,7 @@ class Plant:
             raise Unavailable
         return self.control
 
-    # -- requests --------------------------------------------------------------------------------------------------
+    # -- requests -------------------------------------------------------------------------------------------
 
     def handle(self, request: Request) -> None:
         """Decide a request; it is answered once it is durable. Raises Unavailable."""
@@ -228,17 +229,27 @@ class Plant:
         """Make everything durable, then answer. Raises Crash or JournalUnavailable."""
         control = self._control()
         if control.has_pending:
-            batch = control.commit()
-            if batch.group is not None:
-                self.witness.took(batch.group, batch.committed)
-                self._states(control, batch.committed)
-                self._changed = self._changed or any(
-                    type(one.event) not in _NO_MATTER for one in batch.committed
-                )
+            self._durable(control.commit())
         answered, self.waiting = self.waiting, []
         for request, reply in answered:
             self._answer(control, request, reply)
         self.switches.crash_at("crash-replied")
+
+    def _durable(self, batch: Batch) -> None:
+        if batch.group is not None:
+            self.witness.took(batch.group, batch.committed)
+            self._states(self._control(), batch.committed)
+            matters = any(type(one.event) not in _NO_MATTER for one in batch.committed)
+            self._changed = self._changed or matters
+
+    def read(self, token: str, path: str) -> tuple[int, bytes]:
+        """Read by the API. Raises Crash, or JournalUnavailable when it could not be made durable."""
+        self.commit()
+        control = self._control()
+        status, body = get(control, token, path, self._durable)
+        if control.broken is not None:
+            raise JournalUnavailable("simulated: a reading was lost")
+        return status, body
 
     def _states(self, control: Control, events: list[Committed]) -> None:
         workloads = control.world.state.workloads
@@ -267,7 +278,7 @@ class Plant:
         witness.notebook.answered.append(request)
         self.on_answer(request, reply)
 
-    # -- the loop --------------------------------------------------------------------------------------------------
+    # -- the loop -------------------------------------------------------------------------------------------
 
     def round(self, *, meter_all: bool = False) -> None:
         """Look at the engines, plan, commit, act. Raises Crash or JournalUnavailable."""

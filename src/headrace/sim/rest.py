@@ -1,6 +1,7 @@
-"""Rest: faults stop, time goes on until nothing more happens, and then everything is compared with everything."""
+"""Rest: faults stop, time goes on until nothing more happens, then everything is compared."""
 
 from collections.abc import Callable
+from itertools import pairwise
 
 from headrace.core import commands as c
 from headrace.core.apply import apply
@@ -58,22 +59,30 @@ def _until(sim: Simulation, ends: Callable[[Workload], bool], enough: Callable[[
 
 
 def _let_first_go(sim: Simulation) -> None:
-    """Who waits for others that never end keeps those behind it waiting, too: it is stopped, so that they show."""
-    for _ in range(8):
+    """Stop who waits for others that never end: those behind it wait for it, and show then."""
+    for turn in range(8):
         control = sim.plant.control
         if control is None:
             return
         snapshot = control.world.snapshot(control.now_ms())
-        behind = [work for work in control.world.queue.values() if "RANK" in explain(snapshot, work.id).line]
+        lines: dict[str, str] = {
+            work.id: explain(snapshot, work.id).line for work in control.world.queue.values()
+        }
+        if turn == 0:
+            sim.checkers.explanation.at_rest(control.now_ms(), lines)
+        behind = [work for work in control.world.queue.values() if "RANK" in lines[work.id]]
         if not behind:
             return
-        first = min(
-            control.world.queue.values(),
-            key=lambda work: (-work.spec.priority, work.spec.type is WorkloadType.FILLER, work.submitted_seq),
-        )
-        sim.ask(command(sim.people.operator, c.Stop(first.id), sim.people.key()))
+        last = max(_rank(work) for work in behind)
+        for work in list(control.world.queue.values()):
+            if "RANK" not in lines[work.id] and _rank(work) < last:
+                sim.ask(command(sim.people.operator, c.Stop(work.id), sim.people.key()))
         sim.commit()
         _wait(sim, _is_quiet)
+
+
+def _rank(work: Workload) -> tuple[int, bool, int]:
+    return -work.spec.priority, work.spec.type is WorkloadType.FILLER, work.submitted_seq
 
 
 def _calm(sim: Simulation) -> None:
@@ -156,7 +165,7 @@ def _why(sim: Simulation) -> str:
     )
 
 
-# -- comparing -----------------------------------------------------------------------------------------------------
+# -- comparing ----------------------------------------------------------------------------------------------
 
 
 def _raw(sim: Simulation) -> dict[str, list[tuple[int, int]]]:
@@ -191,9 +200,7 @@ def _compare(sim: Simulation) -> None:
     running = [
         one.placement for one in sim.engine.observe() if all(rank.state in ready for rank in one.ranks)
     ]
-    transfers = sim.plant.control.store.query(
-        "select rowid, debit, credit, amount_micros, currency from transfers"
-    )
+    transfers = control.store.query("select rowid, debit, credit, amount_micros, currency from transfers")
     entries = []
     for number, debit, credit, amount, currency in transfers:
         entries.append(Entry(str(number), str(debit), str(currency), int(str(amount))))
@@ -208,6 +215,8 @@ def _compare(sim: Simulation) -> None:
             ledger=entries,
         )
     )
+    for ident, _ in sim.people.workloads[-3:]:
+        sim.read(ident)
     for currency, amount in world.state.ledger.trial_balance().items():
         if amount:
             sim.witness.found(
@@ -270,7 +279,7 @@ def _erase(sim: Simulation) -> None:
                 sim.witness.found(3, ident, "its secret can't be read any more", "lost")
 
 
-# -- replay --------------------------------------------------------------------------------------------------------
+# -- replay -------------------------------------------------------------------------------------------------
 
 
 def _replay(sim: Simulation) -> None:
@@ -337,7 +346,7 @@ def _projections(sim: Simulation, rows: list[ProjectionRow], how: str) -> None:
         return
     for table in TABLES:
         wanted = [row.values for row in rows if row.table == table]
-        found = control.store.query(f"select * from {table} order by {_ORDER[table]}")
+        found = control.store.query(f"select * from {table} order by {_ORDER[table]}")  # noqa: S608 - own names
         if [tuple(row) for row in found] != wanted:
             what = f"{len(found)} rows {how}, {len(wanted)} by replay, or others"
             sim.witness.found(4, table, what, "projection")
@@ -351,7 +360,7 @@ def _consistent(sim: Simulation, leaves: list[bytes]) -> None:
     for head in heads:
         if not is_signed(sim.witness.heads.public, head.signed_bytes(), head.signature):
             sim.witness.found(3, "head", f"the head of {head.size} events is not signed", "head")
-    for old, new in zip(heads, heads[1:], strict=False):
+    for old, new in pairwise(heads):
         proof = consistency_proof(lambda index: leaves[index], old.size, new.size)
         if old.size != new.size and not is_consistent(old.size, old.root, new.size, new.root, proof):
             sim.witness.found(3, "head", f"no proof that head {new.size} goes on from {old.size}", "head")

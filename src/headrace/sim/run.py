@@ -22,13 +22,13 @@ from headrace.sim.script import LONG, SHORT, Scale
 from headrace.sim.world import Simulation
 
 Kind = Literal["long", "short"]
-MEMORY = Path("/dev/shm")
+MEMORY = Path("/dev/shm")  # noqa: S108 - a folder of its own is made there
 SHOWN_EVENTS = 20
 
 
 @dataclass(slots=True)
 class Result:
-    """What became of a seed. ``digest`` is of every byte that its journal holds: the same seed, the same digest."""
+    """What became of a seed. ``digest`` is of all bytes of its journal."""
 
     seed: int
     kind: Kind
@@ -95,7 +95,7 @@ def _line(committed: Committed) -> str:
     return f"{committed.seq} {committed.at_ms} {committed.event}"[:400]
 
 
-# -- many ----------------------------------------------------------------------------------------------------------
+# -- many ---------------------------------------------------------------------------------------------------
 
 
 def run_seeds(seeds: Iterable[int], kind: Kind, jobs: int = 1, days: float = 0) -> Iterator[Result]:

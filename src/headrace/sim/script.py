@@ -1,4 +1,4 @@
-"""What happens in a simulated world, and when: requests of people, and faults. All of it from chance alone."""
+"""What happens in a simulated world, and when: requests of people, and faults, by chance alone."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -25,7 +25,7 @@ FAULTS = (
 """Every kind of fault; a long world has at least ten, a short one at least one."""
 
 ACTIONS = {
-    "stop": 60,
+    "stop": 90,
     "pause": 14,
     "resume": 12,
     "drain": 8,
@@ -56,6 +56,7 @@ class Scale:
     tick_ms: int
     latency_ms: tuple[int, int]
     meter_every_ms: int
+    least_workloads: int = 0
 
 
 LONG = Scale(
@@ -68,6 +69,7 @@ LONG = Scale(
     30 * MS_PER_MINUTE,
     (500, 40_000),
     60 * MS_PER_MINUTE,
+    least_workloads=200,
 )
 SHORT = Scale(
     30 * MS_PER_MINUTE,

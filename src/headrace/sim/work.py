@@ -22,7 +22,7 @@ TYPES = (
 
 
 class SpecMaker:
-    """Makes specifications for one ground; ``middle_ms`` is the length of a job in the middle, ``most_ms`` of the longest."""
+    """Makes specifications for one ground; ``middle_ms`` and ``most_ms`` are the usual and longest job."""
 
     def __init__(self, chance: Random, ground: Ground, middle_ms: int, most_ms: int) -> None:
         self.chance, self.ground = chance, ground
@@ -128,4 +128,4 @@ def is_endless(spec: WorkloadSpec) -> bool:
 
 
 SHORT_MS = (90_000, 15 * MS_PER_MINUTE)
-LONG_MS = (12 * MS_PER_MINUTE, 5 * MS_PER_HOUR)
+LONG_MS = (8 * MS_PER_MINUTE, 3 * MS_PER_HOUR)

@@ -1,4 +1,4 @@
-"""One world from a seed: an estate, its people, its engines and its faults, in simulated time, event by event."""
+"""One world from a seed: an estate, its people, engines and faults, event by event."""
 
 import heapq
 from collections.abc import Callable, Iterator
@@ -31,6 +31,7 @@ from headrace.sim.mischief import Mischief
 from headrace.sim.people import People
 from headrace.sim.plant import JournalUnavailable, Plant, Unavailable, Witness
 from headrace.sim.script import LONG, Scale, Step, write_script
+from headrace.sim.web import some_path
 from headrace.sim.work import LONG_MS, SHORT_MS, SpecMaker
 
 FIRST_DAY_MS = 1_767_225_600_000
@@ -79,7 +80,7 @@ class Simulation:
         self._on_answer: dict[int, Callable[[Request, c.Reply], None]] = {}
         self._requests: list[Request] = []
 
-    # -- time ------------------------------------------------------------------------------------------------------
+    # -- time -----------------------------------------------------------------------------------------------
 
     def later(self, delay_ms: int, what: Callable[[], None]) -> None:
         """Have something happen after a while."""
@@ -182,13 +183,29 @@ class Simulation:
             return
         ident, _ = self.chance.choice(self.people.workloads)
         if control.has_pending:
-            self.commit()
+            self.plant.commit()
         work = control.world.state.workloads[WorkloadId(ident)]
         if work.state in (State.QUEUED, State.REFUSED):
             line = explain(control.world.snapshot(control.now_ms()), work.id).line
             self.checkers.explanation.explained(ident, line)
+        self.read(ident)
 
-    # -- requests --------------------------------------------------------------------------------------------------
+    def read(self, ident: str) -> None:
+        """A tenant reads what it may, and tries what it may not: no answer names what is another's."""
+        tenant = self.chance.choice(list(self.people.members))
+        path = some_path(self.chance, tenant, ident)
+        status, body = self.plant.read(self.people.values[tenant], path)
+        self.witness.notebook.deny(f"GET: {status}")
+        if ident in path and not ident.startswith(f"{tenant}-"):
+            if status != 404:
+                self.witness.found(6, tenant, f"GET {path} was answered with {status}, not 404", "answer")
+            # It names what was asked for, and nothing else.
+            body = body.replace(ident.encode(), b"")
+        elif status != 200:
+            self.witness.found(6, tenant, f"GET {path} was answered with {status}: {body[:200]!r}", "answer")
+        self.checkers.isolation.answer_seen(tenant, body)
+
+    # -- requests -------------------------------------------------------------------------------------------
 
     def ask(self, request: Request, then: Callable[[Request, c.Reply], None] | None = None) -> None:
         """A client asks; when there is no answer it asks again, by the same key."""
@@ -256,7 +273,7 @@ class Simulation:
                 request.expect = ProblemCode.IDEMPOTENCY_MISMATCH
                 self.ask(request)
 
-    # -- the plant -------------------------------------------------------------------------------------------------
+    # -- the plant ------------------------------------------------------------------------------------------
 
     def boot(self) -> None:
         """Start a control plane; when it does not come up, again later."""
@@ -289,6 +306,9 @@ class Simulation:
     def _tick(self) -> None:
         """Now and then, whatever happens."""
         self._plan_round(0)
+        is_late = self.true.at_ms > self.start_ms + self.scale.length_ms * 3 // 4
+        if is_late and not self.is_resting and len(self.people.workloads) < self.scale.least_workloads:
+            self._submit(self.scale.batch // 2)
         self._tokens()
         self.later(self.scale.tick_ms, self._tick)
 
@@ -352,10 +372,10 @@ class Simulation:
             self.commit()
             self._plan_round(100)
 
-    # -- what others ask -------------------------------------------------------------------------------------------
+    # -- what others ask ------------------------------------------------------------------------------------
 
     def _ordered(self, order: StartOrder) -> None:
-        """An order reaches an engine: its secrets must be those of its workload, its user its tenant's alone."""
+        """An order reaches an engine: the secrets must be its workload's, the user its tenant's."""
         self.checkers.isolation.uid_seen(order.tenant, order.tenant_uid)
         secret = order.env.get("SECRET")
         if secret is not None and secret != f"secret of {order.env['WORK']}":
