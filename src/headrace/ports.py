@@ -23,6 +23,10 @@ __all__ = [
 ]
 
 
+FIRST_TENANT_UID = 200_000
+"""Unix users of tenants are numbered from here, by the tenant's number: no accounts are made for them."""
+
+
 class Clock(Protocol):
     """Where time comes from; the only one outside tests."""
 

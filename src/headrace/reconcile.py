@@ -17,7 +17,7 @@ from headrace.core.ids import NodeId, PlacementId, SiteId
 from headrace.core.observation import PlacementReport, RankState
 from headrace.core.units import MS_PER_HOUR
 from headrace.core.workload import Placement, Workload
-from headrace.ports import Engine, EngineError, StartOrder
+from headrace.ports import FIRST_TENANT_UID, Engine, EngineError, StartOrder
 
 ASK_AGAIN_MS = 2_000
 """An engine that was asked and shows no effect is asked again after this long; every call is idempotent."""
@@ -226,7 +226,7 @@ class Reconciler:
             placement=placement.id,
             workload=work.id,
             tenant=work.tenant,
-            tenant_uid=world.state.tenants[work.tenant].number,
+            tenant_uid=FIRST_TENANT_UID + world.state.tenants[work.tenant].number,
             site=placement.site,
             epoch=world.state.epoch,
             commands=spec.commands,

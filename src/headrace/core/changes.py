@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
+from headrace.core.contracts import Contract
 from headrace.core.errors import Problem, ProblemCode, unknown
 from headrace.core.ids import NodeId, TenantId
 from headrace.core.metering import UsageKey
@@ -30,7 +31,7 @@ def check_changes(
     trial = World(replace(world.state, documents=documents, requests={}), world.policies)
     trial.at(world.day * 86_400_000)
     return [
-        *_references(trial),
+        *(_removed_in_use(world, removed) or _references(trial)),
         *_tenants_in_use(world, trial),
         *_contracts_in_use(world, trial),
         *_limits(trial),
@@ -76,6 +77,21 @@ def _hardware(world: World, node: str) -> object:
 def _in_use(message: str, by: Sequence[str]) -> Problem:
     step = "Stop or drain them first."
     return Problem(ProblemCode.IN_USE, message, step, related=tuple(sorted(set(by)))[:20])
+
+
+def _removed_in_use(world: World, removed: Sequence[str]) -> list[Problem]:
+    """Documents that are to go and that contracts name."""
+    problems = []
+    for key in removed:
+        kind, _, name = key.partition("/")
+        users = [one.id for one in world.contracts.values() if name in _named(one, kind)]
+        if users:
+            problems.append(_in_use(f"{kind} {name} is in use by contracts;", users))
+    return problems
+
+
+def _named(contract: Contract, kind: str) -> tuple[str, ...]:
+    return {"tenant": (contract.tenant,), "price-plan": (contract.plan,)}.get(kind, ())
 
 
 def _references(trial: World) -> list[Problem]:

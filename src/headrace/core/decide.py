@@ -247,6 +247,10 @@ def _check_names(world: World, tenant: TenantId, spec: WorkloadSpec, index: int)
     if spec.project not in world.tenants[tenant].projects:
         found = unknown(f"project of tenant {tenant}", spec.project, world.tenants[tenant].projects)
         raise fail(replace(found, where=f"{where}.project"))
+    if spec.type is WorkloadType.CLUSTER and not spec.resources.accelerator:
+        step = "Name it, like resources: {gpu: H100}: whole nodes of one type are leased."
+        message = f"cluster {spec.name} names no accelerator model."
+        raise fail(Problem(ProblemCode.BAD_INPUT, message, step, where=f"{where}.resources"))
     if spec.policy.profile and spec.policy.profile not in PROFILES:
         raise fail(replace(unknown("policy", spec.policy.profile, PROFILES), where=f"{where}.policy"))
     if spec.site is not None and spec.site not in world.fleet.site_index:

@@ -16,7 +16,7 @@ from headrace.core.authority import PolicyEngine, Role, Subject, Target, Verdict
 from headrace.core.codec import from_normalised
 from headrace.core.contracts import Contract, PricePlan, Tenant
 from headrace.core.estate import Estate, Site
-from headrace.core.fleet import I64, compile_fleet, day_number
+from headrace.core.fleet import I64, NEVER_DAY, compile_fleet, day_number
 from headrace.core.hardware import HardwareType
 from headrace.core.ids import (
     ContractId,
@@ -243,8 +243,9 @@ class World:
         self.node_here = fleet.node_from_day <= today
         self.power_w[:] = 0
         if fleet.node_ids:
-            here = self.node_here
-            np.add.at(self.power_w, fleet.node_leaf[here], self._nodes_w()[here])
+            # A block with a day has its idle draw reserved before that day: when it comes, nothing has to make room.
+            dated = fleet.node_from_day < NEVER_DAY
+            np.add.at(self.power_w, fleet.node_leaf[dated], self._nodes_w()[dated])
         # Children come after their parents in the columns, so that one pass from the end sums every subtree.
         parents = fleet.power_parent.tolist()
         sums = self.power_w.tolist()

@@ -38,6 +38,7 @@ from headrace.engines.orders import Runtime, environment, why_never
 from headrace.engines.problems import as_engine_error, engine_error, refuse_closed, refuse_superseded
 from headrace.engines.ranks import Held, Rank, end_leftovers, report_of
 from headrace.ports import (
+    FIRST_TENANT_UID,
     Capabilities,
     LogChunk,
     NodeReport,
@@ -91,7 +92,7 @@ class LocalEngine:
         root: Path,
         python: str,
         runtime_paths: Sequence[Path] = (),
-        uid_range: range = range(200_000, 300_000),
+        uid_range: range = range(FIRST_TENANT_UID, FIRST_TENANT_UID + 100_000),
         *,
         isolate: bool = True,
         settings: LocalSettings = LocalSettings(),

@@ -115,7 +115,9 @@ def follow(store: SqliteStore, world: World, chain: Chain) -> Head | None:
 def _newest(store: SqliteStore, keys: Keys | None) -> Checkpoint | None:
     """The newest checkpoint whose digest holds (and whose signature does, given keys); None to start from genesis."""
     for size, digest, signature, data in store.checkpoints():
-        if sha256(data).digest() != digest or (keys is not None and not keys.is_checkpoint(digest, signature)):
+        if sha256(data).digest() != digest or (
+            keys is not None and not keys.is_checkpoint(digest, signature)
+        ):
             continue
         if size > store.size():
             if keys is None:

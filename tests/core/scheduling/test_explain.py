@@ -136,7 +136,7 @@ def test_says_who_goes_first_when_it_would_fit_alone() -> None:
     world.submit(gpus=4)
     urgent = world.submit(gpus=4, priority=3)
     last = told(world, world.submit(gpus=4))
-    assert last.refusal is None
+    assert last.refusal is Refusal.RANK
     assert last.line.startswith(
         f"waits: RANK: it fits at site glom, but 2 workloads go first, {urgent.id} (priority 3) the next of them"
     )

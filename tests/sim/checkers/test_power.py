@@ -137,15 +137,15 @@ def test_a_limit_lowered_below_what_runs_is_found_at_rest() -> None:
     assert ("power", "south") in {(one.rule, one.subject) for one in checkers.at_rest(rest())}
 
 
-def test_idle_nodes_draw_from_the_day_they_are_commissioned() -> None:
-    """A block of tomorrow draws nothing today, and stands in the sum tomorrow."""
+def test_idle_draw_is_reserved_before_the_day_of_commissioning() -> None:
+    """A block of tomorrow stands in the sum today; one without a day never does."""
     later = replace(SOUTH.blocks[0], id="c", commissioned="2026-01-11")
-    edit = estate(replace(SOUTH, blocks=(*SOUTH.blocks, later), connection=Connection(1_440)))
-    checkers = told(edit)
-    checkers.power.at_rest(END_MS)
-    assert checkers.power.violations == []
-    checkers.power.at_rest(END_MS + 86_400_000)
-    assert [one.subject for one in checkers.power.violations] == ["south"]
+    for block, subjects in ((later, ["south"]), (replace(later, commissioned=""), [])):
+        edit = estate(replace(SOUTH, blocks=(*SOUTH.blocks, block), connection=Connection(1_440)))
+        checkers = told(edit)
+        checkers.power.at_rest(END_MS)
+        assert [one.subject for one in checkers.power.violations] == subjects
+
 
 
 def test_an_end_gives_its_watts_back() -> None:

@@ -468,8 +468,8 @@ class _Check:
                 self.add("power", element, f"{drawn_w} W could be drawn, {limit_w} W are allowed")
 
     def idle_w(self, group: _Group, nodes: int) -> int:
-        """What nodes of a group draw with nothing on them: none before they are commissioned."""
-        return nodes * group.hardware.idle_w if group.is_commissioned(self.today) else 0
+        """What nodes of a group draw with nothing on them: reserved before their day, never for those without one."""
+        return nodes * group.hardware.idle_w if group.commissioned else 0
 
     def add_load(self, load_w: dict[str, int]) -> None:
         """Add what draws below the elements asked about: idle nodes (racks have theirs), then the busy."""

@@ -308,7 +308,7 @@ class _Waiting:
         if first.tenant == self.workload.tenant:
             line += f", {first.id} (priority {first.spec.priority}) the next of them"
         change = "starts with the next plan that leaves it room; a higher priority would move it ahead"
-        return self.answer(None, line, change)
+        return self.answer(Refusal.RANK, line, change)
 
 
 def _rank(workload: Workload) -> tuple[int, bool, int]:

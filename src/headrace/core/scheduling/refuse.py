@@ -28,6 +28,8 @@ class Refusal(IntEnum):
     """The site's engine can't do what the workload asks for."""
     TIME = 500
     """Not before a stated moment (it is backing off after a failure)."""
+    RANK = 600
+    """It would fit, but others go first."""
 
 
 SENTENCES: dict[Refusal, str] = {
@@ -40,4 +42,5 @@ SENTENCES: dict[Refusal, str] = {
     Refusal.CAPACITY: "the nodes that would do are in use",
     Refusal.ENGINE: "the site's engine can't do it",
     Refusal.TIME: "it is backing off",
+    Refusal.RANK: "others go first",
 }

@@ -75,7 +75,7 @@ class ExplanationChecker(Checker):
             self.explained(name, line)
             reasons = claims(line)
             site = self.occupancy.placeable(name, now_ms)
-            if reasons and site is not None:
+            if reasons and reasons != (Refusal.RANK,) and site is not None:
                 self.found("claim-false", name, f"it says {reasons[0].name}, and {site.id} could carry it")
             elif not all(self.is_true(reason, waiting, now_ms) for reason in reasons):
                 said = ", ".join(reason.name for reason in reasons)
@@ -95,6 +95,11 @@ class ExplanationChecker(Checker):
                 return waiting.not_before_ms > now_ms
             case Refusal.ENGINE:
                 return True
+            case Refusal.RANK:
+                return any(
+                    other is not waiting and other.spec.priority >= waiting.spec.priority
+                    for other in model.queued.values()
+                )
             case Refusal.CONTRACT:
                 return any(not model.covered(waiting, site, now_ms) for site in model.permitted(waiting))
             case _:

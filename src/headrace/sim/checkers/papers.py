@@ -101,11 +101,11 @@ class Ground:
             left -= group.nodes_per_rack
 
     def idle_w(self, today: str) -> dict[str, int]:
-        """What every element draws when nothing runs: a node draws from the day it is commissioned."""
+        """What every element draws when nothing runs; a node with a day is reserved for before that day."""
         if self._idle[0] != today:
             idle: dict[str, int] = {}
             for spot in self.spots.values():
-                if spot.is_commissioned(today):
+                if spot.from_day:
                     for element in spot.path:
                         idle[element] = idle.get(element, 0) + spot.hardware.idle_w
             self._idle = (today, idle)
