@@ -69,7 +69,8 @@ def request_digest(caller: Caller, key: str) -> bytes:
     """What the journal keeps of an idempotency key: one token's keys never meet another's."""
     if not key:
         return b""
-    scope = caller.subject.tenant or caller.subject.role
+    # No tenant's name begins with @: one that is called like a role must not meet the operator's keys.
+    scope = caller.subject.tenant or f"@{caller.subject.role}"
     return sha256(f"{scope}\x00{key}".encode()).digest()[:REQUEST_BYTES]
 
 

@@ -31,7 +31,8 @@ class PricePlan:
 class Contract:
     """What was sold to a tenant: a price plan, for a kind of capacity, from ``starts`` until ``ends`` (ISO days, end exclusive).
 
-    ``accelerators`` of ``model`` are what a reserved contract holds; ``site`` limits it to one site ("" elsewhere too).
+    ``accelerators`` of ``model`` are what a reserved contract holds, for workloads that name it;
+    ``site`` limits it to one site (None: at any).
     """
 
     id: ContractId

@@ -42,7 +42,8 @@ def right(world: World, subject: Subject, action: str, target: Target) -> tuple[
     verdict, ident = world.right(subject, action, target)
     if not verdict.allowed:
         if subject.tenant is not None and target.tenant != subject.tenant and target.id:
-            raise not_found(target.kind, target.id)
+            # Of what belongs to a tenant as a whole, it is the tenant that one may not see.
+            raise not_found("tenant" if target.id == target.tenant else target.kind, target.id)
         step = "Use a token with that right; see 'headrace whoami'."
         raise fail(Problem(ProblemCode.FORBIDDEN, f"{verdict.reasons[0]}.", step))
     return verdict, ident

@@ -373,15 +373,15 @@ class World:
         if key not in self._contracts_for:
             where = self.fleet.sites[site].id
             day = day_of(self.now_ms, self.zone)
-            found = contract_for(self.contracts.values(), tenant, where, model or CPU_MODEL, day, named)
-            if (
-                found is not None
-                and found.plan in self.plans
-                and not has_price(self.plans[found.plan], model or CPU_MODEL)
-            ):
-                found = None
+            priced = [one for one in self.contracts.values() if self._has_price(one, model or CPU_MODEL)]
+            found = contract_for(priced, tenant, where, model or CPU_MODEL, day, named)
             self._contracts_for[key] = found
         return self._contracts_for[key]
+
+    def _has_price(self, contract: Contract, model: str) -> bool:
+        """Whether what a contract covers could be invoiced: nobody runs what no plan has a price for."""
+        plan = self.plans.get(contract.plan)
+        return plan is None or has_price(plan, model)
 
     def snapshot(self, now_ms: int) -> Snapshot:
         """A view of now, for planning and explaining; valid until the next event is applied."""

@@ -30,18 +30,23 @@ def validated(model: type[M], data: Any, source: Source) -> M:
         return model.model_validate(data)
     except ValidationError as error:
         details = error.errors(include_url=False)
-        raise HeadraceError(*(_problem(model, detail, source) for detail in details)) from None
+        # Each is explained for people, by looking for what was meant: a million of them would take minutes.
+        problems = [_problem(model, detail, source) for detail in details[:MAX_PROBLEMS]]
+        raise HeadraceError(*problems, *_besides(len(details) - MAX_PROBLEMS)) from None
 
 
 def capped(problems: list[Problem]) -> list[Problem]:
     """No more problems than anybody reads, and how many there are besides."""
-    if len(problems) <= MAX_PROBLEMS:
+    # One more may be the sentence that says how many there are besides.
+    if len(problems) <= MAX_PROBLEMS + 1:
         return problems
-    more = len(problems) - MAX_PROBLEMS
-    return [
-        *problems[:MAX_PROBLEMS],
-        Problem(ProblemCode.BAD_INPUT, f"and {more} more problems.", "Mend these first."),
-    ]
+    return [*problems[:MAX_PROBLEMS], *_besides(len(problems) - MAX_PROBLEMS)]
+
+
+def _besides(more: int) -> list[Problem]:
+    if more <= 0:
+        return []
+    return [Problem(ProblemCode.BAD_INPUT, f"and {more} more problems.", "Mend these first.")]
 
 
 def bad_input(

@@ -375,10 +375,12 @@ class LocalEngine:
     def _make_work_dirs(self, held: Held) -> None:
         uid = held.info["uid"]
         top = self._work_dir(held.info)
-        for path in (top.parent, top, *(top / str(rank.number) for rank in held.ranks)):
-            path.mkdir(mode=0o700, exist_ok=True)
-            if uid is not None:
-                os.chown(path, uid, uid, follow_symlinks=False)
+        # What holds the ranks' folders stays the engine's own, for the tenant to pass through: in a folder of its own
+        # it could put a link where its next placement's folder will be made, and have anybody's folder given to it.
+        for path in (top.parent, top):
+            _make_dir(path, 0o700 if uid is None else 0o710, None if uid is None else (os.geteuid(), uid))
+        for rank in held.ranks:
+            _make_dir(top / str(rank.number), 0o700, None if uid is None else (uid, uid))
 
     def _launch(self, held: Held, rank: Rank, order: StartOrder) -> None:
         """Hand one rank to a runner of its own, with the rank's lock, unless one has it or had it."""
@@ -577,3 +579,16 @@ class LocalEngine:
         for rank in lost:
             if rank not in alive:
                 rank.close(RankState.LOST, None, estimated=True, detail="its runner vanished")
+
+
+def _make_dir(path: Path, mode: int, owner: tuple[int, int] | None) -> None:
+    """Make a directory, or take the one that is there; OSError for anything else of that name, a link above all."""
+    with contextlib.suppress(FileExistsError):
+        path.mkdir(mode=mode)
+    fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
+    try:
+        os.fchmod(fd, mode)
+        if owner is not None:
+            os.fchown(fd, *owner)
+    finally:
+        os.close(fd)

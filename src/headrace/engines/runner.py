@@ -565,13 +565,14 @@ def _become(spec: dict[str, Any], gate_read: int, failure_write: int, outputs: l
         stdin = os.open("/dev/null", os.O_RDONLY)
         for source, target in ((stdin, 0), (outputs[0], 1), (outputs[1], 2)):
             os.dup2(source, target)
-        os.chdir(spec["work_dir"])
         if spec["cores"]:
             os.sched_setaffinity(0, spec["cores"])
         if spec["uid"] is not None:
             os.setgroups([])
             os.setresgid(spec["uid"], spec["uid"], spec["uid"])
             os.setresuid(spec["uid"], spec["uid"], spec["uid"])
+        # As the tenant: wherever the path leads, it leads nowhere that the tenant may not go.
+        os.chdir(spec["work_dir"])
         _prctl(_PR_SET_NO_NEW_PRIVS, 1)
         # Nothing runs unmetered: the rank goes with its runner.
         _prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)

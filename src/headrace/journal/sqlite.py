@@ -38,6 +38,16 @@ def _private(path: str, flags: int) -> int:
     return os.open(path, flags, 0o600)
 
 
+def _close_to_others(path: Path) -> None:
+    """Let the file be its user's alone, whatever the umask; SQLite gives its log the same mode."""
+    try:
+        os.close(_private(str(path), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC))
+        for one in path.parent.glob(f"{path.name}*"):
+            one.chmod(0o600)
+    except OSError as error:
+        raise JournalUnavailable(f"{path.name}: {error}") from error
+
+
 class JournalUnavailable(HeadraceError):
     """The store could not take a commit: nothing of it was acknowledged."""
 
@@ -60,6 +70,7 @@ class SqliteStore:
                     f"file:{path}?mode=ro", uri=True, isolation_level=None, check_same_thread=False
                 )
             else:
+                _close_to_others(path)
                 self._db = sqlite3.connect(path, isolation_level=None, check_same_thread=False)
                 for pragma in _PAGES:
                     self._db.execute(pragma)

@@ -2,6 +2,8 @@
 
 import asyncio
 import contextlib
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 
 from headrace.control import SYSTEM, Control
 from headrace.core import commands as c
@@ -13,6 +15,9 @@ from headrace.reconcile import replica_key
 from headrace.service import Service
 
 EVERY_S = 5.0
+TIMEOUT_S = 2.0
+AT_ONCE = 16
+"""Replicas read at the same time: one that is slow must not keep the others waiting."""
 LAST_LOOK_MS = 3_000
 """A replica that is to stop and doesn't answer for so long is stopped without a last reading."""
 
@@ -24,6 +29,8 @@ class TokenMeter:
         self.control = control
         self.service = service
         self._last_look: dict[PlacementId, bool] = {}
+        # Threads of its own: replicas that keep them waiting hold up nothing else that needs a thread.
+        self._threads = ThreadPoolExecutor(AT_ONCE, "counters")
 
     def may_stop(self, placement: Placement) -> bool:
         """Whether a replica's last counters are in: until then it isn't stopped (for three seconds at most)."""
@@ -47,9 +54,7 @@ class TokenMeter:
             everything = loop.time() >= due
             if everything:
                 due = loop.time() + EVERY_S
-            for placement in self._metered(everything=everything):
-                with contextlib.suppress(HeadraceError):
-                    await self.read(placement)
+            await asyncio.gather(*map(self._try, self._metered(everything=everything)))
             await asyncio.sleep(0.1)
 
     def _metered(self, *, everything: bool) -> list[Placement]:
@@ -59,6 +64,10 @@ class TokenMeter:
             return [one for one in placements.values() if self._is_metered(one)]
         return [placements[ident] for ident, done in self._last_look.items() if not done]
 
+    async def _try(self, placement: Placement) -> None:
+        with contextlib.suppress(HeadraceError):
+            await self.read(placement)
+
     async def read(self, placement: Placement) -> None:
         """Take one reading of a replica; a replica that does not answer is read again later."""
         stopping = placement.stop_reason is not None
@@ -66,7 +75,9 @@ class TokenMeter:
         key = replica_key(self.control.reveal(work.spec.secrets["HEADRACE_API_KEY"]), placement.id)
         url = f"http://{placement.endpoints['http']}"
         try:
-            found: TokenCounters = await asyncio.to_thread(read_counters, url, key, timeout_s=2.0)
+            found: TokenCounters = await asyncio.get_running_loop().run_in_executor(
+                self._threads, partial(read_counters, url, key, timeout_s=TIMEOUT_S)
+            )
         except CountersUnreadableError:
             return
         command = c.RecordTokens(placement.id, placement.token_batches, found.prompt, found.generated)

@@ -1,12 +1,16 @@
 """What a model replica says that it has served: its own counters, read over HTTP."""
 
+import contextlib
 import http.client
-import urllib.error
-import urllib.request
+import socket
+import threading
 from dataclasses import dataclass
+from urllib.parse import urlsplit
 
-# Replicas listen on addresses of the cluster: a proxy for the outside must not see these calls.
-_DIRECT = urllib.request.build_opener(urllib.request.ProxyHandler({}))
+MAX_PAGE_BYTES = 1 << 20
+"""A page of metrics is a few kilobytes; what goes on for longer is none."""
+MAX_COUNT_DIGITS = 15
+"""A thousand million million tokens: more than that nobody served, and no ledger would take it."""
 
 _PROMPT = "llamacpp:prompt_tokens_total"
 _PROMPT_CACHED = "llamacpp:prompt_tokens_cached_total"
@@ -58,19 +62,51 @@ def read_metrics(base_url: str, api_key: str, *, timeout_s: float = 5.0) -> dict
     if not base_url.startswith(("http://", "https://")):
         raise CountersUnreadableError(f"{base_url!r} is no http(s) address of a replica")
     url = f"{base_url.rstrip('/')}/metrics"
-    request = urllib.request.Request(url, headers={"Authorization": f"Bearer {api_key}"})  # noqa: S310
     try:
-        with _DIRECT.open(request, timeout=timeout_s) as response:
-            text: str = response.read().decode(errors="replace")
-    except urllib.error.HTTPError as refused:
-        # It is a response too, and holds the connection until it is closed.
-        refused.close()
-        hint = "the API key is not this replica's" if refused.code == 401 else "is it a model replica?"
-        raise CountersUnreadableError(f"{url} answered {refused.code}: {hint}") from None
-    except (OSError, http.client.HTTPException) as broken:
+        status, page = _get(url, api_key, timeout_s)
+    except (OSError, http.client.HTTPException, ValueError) as broken:
         raise CountersUnreadableError(f"{url} did not answer: {broken}; has the replica stopped?") from broken
+    if status != 200:
+        hint = "the API key is not this replica's" if status == 401 else "is it a model replica?"
+        raise CountersUnreadableError(f"{url} answered {status}: {hint}")
+    if len(page) > MAX_PAGE_BYTES:
+        raise CountersUnreadableError(f"{url} gave more than {MAX_PAGE_BYTES} bytes: is it a model replica?")
+    text = page.decode(errors="replace")
     pairs = (line.partition(" ") for line in text.splitlines() if not line.startswith("#"))
     return {name: value.strip() for name, _space, value in pairs}
+
+
+def _get(url: str, api_key: str, timeout_s: float) -> tuple[int, bytes]:
+    """Status and page. The replica is a tenant's: it may send us elsewhere, or byte by byte, or for ever.
+
+    So no redirect is followed, no proxy sees the call, and the whole of it has one deadline.
+    """
+    where = urlsplit(url)
+    kind = http.client.HTTPSConnection if where.scheme == "https" else http.client.HTTPConnection
+    connection = kind(where.netloc, timeout=timeout_s)
+    late = threading.Event()
+    with contextlib.closing(connection):
+        connection.connect()
+        deadline = threading.Timer(timeout_s, _cut, (connection.sock, late))
+        deadline.daemon = True
+        deadline.start()
+        try:
+            connection.request("GET", where.path, headers={"Authorization": f"Bearer {api_key}"})
+            with connection.getresponse() as response:
+                page = response.read(MAX_PAGE_BYTES + 1)
+                rest = response.length
+        finally:
+            deadline.cancel()
+    # Half a page may end within a number.
+    if late.is_set() or (rest and len(page) <= MAX_PAGE_BYTES):
+        raise http.client.IncompleteRead(page, rest)
+    return response.status, page
+
+
+def _cut(connected: socket.socket, late: threading.Event) -> None:
+    late.set()
+    with contextlib.suppress(OSError):
+        connected.shutdown(socket.SHUT_RDWR)
 
 
 def _count(metrics: dict[str, str], name: str, base_url: str) -> int:
@@ -78,4 +114,8 @@ def _count(metrics: dict[str, str], name: str, base_url: str) -> int:
     # A count that came as 1.2e+06 has lost its last digits: nothing may be billed by it.
     if not (text.isascii() and text.isdigit()):
         raise CountersUnreadableError(f"{base_url}/metrics gave {name} as {text!r}, not as a whole number")
+    if len(text) > MAX_COUNT_DIGITS:
+        raise CountersUnreadableError(
+            f"{base_url}/metrics gave {name} with {len(text)} digits: nobody served that"
+        )
     return int(text)

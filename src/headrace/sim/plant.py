@@ -1,6 +1,6 @@
 """The control plane as a process: it boots, decides, commits, acts, dies at any step, and comes back."""
 
-from collections import Counter
+from collections import Counter, deque
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -25,6 +25,7 @@ from headrace.core.scheduling.check import Violation, check
 from headrace.core.scheduling.plan import plan
 from headrace.core.scheduling.proposal import Plan
 from headrace.core.scheduling.snapshot import Snapshot
+from headrace.core.units import MS_PER_HOUR
 from headrace.core.workload import EndReason, State, Workload
 from headrace.journal.codec import Group, decode
 from headrace.journal.keys import Keys
@@ -43,8 +44,8 @@ _NO_MATTER = frozenset(
     {UsageMetered, TokensMetered, LogRead, DecisionRecorded, InvoiceIssued, CreditNoteIssued, TokenIssued}
 )
 """Events that change nothing for a planner, which is not asked again for them."""
-THRASHED = 60
-"""A workload that is evicted so often in two days gets nothing done."""
+THRASHED = 30
+"""A workload that is evicted so often within an hour gets nothing done."""
 PLAN_AGAIN_MS = 600_000
 CHECK_EVERY = 8
 """One plan in so many gets the independent second opinion."""
@@ -66,7 +67,7 @@ class Witness:
     last: list[Committed] = field(default_factory=list)
     own: list[Violation] = field(default_factory=list)
     seen: int = 0
-    evicted: Counter[str] = field(default_factory=Counter)
+    evicted: dict[str, deque[int]] = field(default_factory=dict)
 
     def found(self, promise: int, subject: str, detail: str, rule: str) -> None:
         """Record what only the simulation itself can see."""
@@ -79,15 +80,20 @@ class Witness:
             self.checkers.observe(committed)
             self.events[type(committed.event).__name__] += 1
             if isinstance(committed.event, EvictionRequested):
-                self._evicted(committed.event)
+                self._evicted(committed.event, committed.at_ms)
         self.seen = group.first + group.count
         self.last = [*self.last, *events][-40:]
 
-    def _evicted(self, event: EvictionRequested) -> None:
+    def _evicted(self, event: EvictionRequested, at_ms: int) -> None:
+        """Evicted again and again within an hour: for something that does not start. Over days it may be right."""
+        if event.reason is not EndReason.PREEMPTED:
+            return
         ident = event.placement.rpartition(".")[0]
-        self.evicted[ident] += 1
-        if event.reason is EndReason.PREEMPTED and self.evicted[ident] == THRASHED:
-            self.found(7, ident, f"it was evicted {THRASHED} times: {event.detail}", "thrashing")
+        times = self.evicted.setdefault(ident, deque(maxlen=THRASHED))
+        times.append(at_ms)
+        if len(times) == THRASHED and at_ms - times[0] < MS_PER_HOUR:
+            self.found(7, ident, f"it was evicted {THRASHED} times in an hour: {event.detail}", "thrashing")
+            times.clear()
 
     @property
     def is_broken(self) -> bool:

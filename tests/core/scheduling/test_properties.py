@@ -337,7 +337,7 @@ def test_explains_every_workload_in_one_line_that_agrees_with_the_plan(world: Wo
         assert sum(told.removed.values()) <= len(world.fleet.node_ids)
         if workload.state is not State.QUEUED:
             continue
-        if told.refusal is None:
+        if told.refusal in (None, Refusal.RANK):
             state = scratch_of(snapshot, columns)
             assert any(
                 choose(columns, state, ask_of(workload.spec), i) is not None

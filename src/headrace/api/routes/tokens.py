@@ -17,7 +17,8 @@ from headrace.core.world import Token
 tokens = Group("tokens")
 TOKEN_BYTES = 32
 _HOLDERS = "token-holders"
-_OPERATOR = "operator"
+_OPERATOR = "@operator"
+"""Whose the operator's own names are in the vault: no tenant can be called so, and have them erased with its own."""
 
 
 def token_value(random: bytes) -> str:

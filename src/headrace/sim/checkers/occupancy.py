@@ -6,6 +6,7 @@ Everything is looked at again at every question: it is slow, short, and shares n
 from collections.abc import Iterable
 from dataclasses import dataclass
 
+from headrace.core.contracts import Contract
 from headrace.core.estate import Site
 from headrace.core.events import (
     Committed,
@@ -163,10 +164,21 @@ class Occupancy(Checker):
                 and contract.site in (None, site.id)
                 and contract.model in ("", model)
                 and in_force(contract, today)
+                and self._is_priced(contract, model)
             )
-            if fits and (contract.kind != "reserved" or self._left(waiting, contract.accelerators)):
+            if fits and contract.kind != "reserved":
+                return True
+            # What is reserved is for those who name it.
+            if fits and spec.contract == contract.id and self._left(waiting, contract.accelerators):
                 return True
         return False
+
+    def _is_priced(self, contract: Contract, model: str) -> bool:
+        """What has no price in a contract's plan can't be sold under it; ranks without accelerators need none."""
+        plan = self.papers.plans.get(contract.plan)
+        if not model or plan is None:
+            return True
+        return model in plan.accelerator_micros_per_hour or "*" in plan.accelerator_micros_per_hour
 
     def _left(self, waiting: Waiting, holds: int) -> bool:
         # Which contract pays for what is not asked here: all that the tenant has counts against each of them.
