@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 
 from headrace.control import SYSTEM, Control
 from headrace.core import commands as c
-from headrace.core.errors import HeadraceError, unknown
+from headrace.core.errors import HeadraceError, Problem, ProblemCode, unknown
 from headrace.core.ids import NodeId, PlacementId, SiteId
 from headrace.core.observation import PlacementReport, RankState
 from headrace.core.units import MS_PER_HOUR
@@ -70,6 +70,10 @@ class Reconciler:
 
     def engine_of(self, site: SiteId) -> Engine:
         """The engine of a site; raises HeadraceError when it is not configured here."""
+        if site not in self.control.world.fleet.site_index:
+            message = f"site {site} is not in the estate any more;"
+            step = "apply an estate with it to reach what it keeps."
+            raise HeadraceError(Problem(ProblemCode.NOT_FOUND, message, step))
         name = self.control.world.site(site).engine
         if name not in self.engines:
             raise HeadraceError(unknown(f"engine for site {site}", name, self.engines))

@@ -1,6 +1,6 @@
 """A small core for tests: a world, and a driver that decides commands and applies their events. No store, no engine."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -120,6 +120,8 @@ class Core:
     now_ms: int = START_MS
     events: list[ev.Event] = field(default_factory=list)
     rows: list[Row] = field(default_factory=list)
+    after: Callable[[], None] = lambda: None
+    """Called after each event."""
 
     @property
     def state(self) -> State:
@@ -138,6 +140,7 @@ class Core:
             committed = ev.Committed(self.state.version, self.now_ms, event, key)
             self.rows.extend(apply(self.world, committed))
             self.events.append(event)
+            self.after()
 
     def made(self, command: c.Command, subject: Subject = SYSTEM, key: bytes = b"") -> list[ev.Event]:
         """The events that a command makes, but records of verdicts."""

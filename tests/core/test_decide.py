@@ -332,6 +332,14 @@ def test_a_token_is_revoked_once_and_its_number_is_not_given_again() -> None:
     assert [token.revoked for token in one.world.by_number.values()] == [False, True, False]
 
 
+def test_a_token_that_is_known_already_is_not_issued_again() -> None:
+    """It would take the other's place, and the number after it would be given twice."""
+    one = core()
+    one.do(c.IssueToken("1" * 64, Role.TENANT_MEMBER, ACME))
+    assert refused(one, c.IssueToken("1" * 64, Role.OPERATOR_ADMIN, None)).code is ProblemCode.CONFLICT
+    assert one.do(c.IssueToken("2" * 64, Role.TENANT_MEMBER, ACME)) == c.Named("t-2")
+
+
 # -- nodes and plans ---------------------------------------------------------------------------------------------------
 
 

@@ -6,6 +6,7 @@ import msgspec
 from fastapi import Request
 from pydantic import BeforeValidator, Field, WithJsonSchema
 
+from headrace.api.guard import authenticate
 from headrace.core.errors import HeadraceError, Problem, ProblemCode
 from headrace.core.units import MS_PER_DAY
 from headrace.documents import values
@@ -37,6 +38,8 @@ async def read_body(request: Request) -> bytes:
         if size > MAX_BODY:
             raise _too_large()
         chunks.append(chunk)
+    # It came in its own time: meanwhile its token may have been revoked, or have expired.
+    authenticate(request)
     return chunks[0] if len(chunks) == 1 else b"".join(chunks)
 
 

@@ -6,7 +6,7 @@ from typing import Any
 
 from headrace.core.contracts import Contract
 from headrace.core.errors import Problem, ProblemCode, unknown
-from headrace.core.ids import NodeId, TenantId
+from headrace.core.ids import NodeId, SiteId, TenantId
 from headrace.core.metering import UsageKey
 from headrace.core.workload import TERMINAL
 from headrace.core.world import World
@@ -34,6 +34,7 @@ def check_changes(
         *(_removed_in_use(world, removed) or _references(trial)),
         *_tenants_in_use(world, trial),
         *_contracts_in_use(world, trial),
+        *_engines_in_use(world, trial),
         *_limits(trial),
     ]
 
@@ -138,12 +139,36 @@ def _contracts_in_use(world: World, trial: World) -> list[Problem]:
         if placement.contract and placement.contract not in trial.contracts:
             users.setdefault(placement.contract, []).append(placement.workload)
     problems = [_in_use(f"contract {name} is in use;", by) for name, by in sorted(users.items())]
+    problems.extend(_contracts_handed_over(world, trial))
     # Without it what was used could never be invoiced, nor anything else of the same period.
     billed = {UsageKey.parse(text).contract for text in world.state.usage.by_key}
     gone = [name for name in world.contracts if name not in trial.contracts and name in billed]
     step = "Let it end instead: apply it with the day on which it ends."
     problems.extend(Problem(ProblemCode.IN_USE, f"contract {name} has usage;", step) for name in gone)
     return problems
+
+
+def _contracts_handed_over(world: World, trial: World) -> list[Problem]:
+    """Contracts that would be another tenant's: what one used, the other would be shown, and pay."""
+    step = "Apply a contract of another name for the other tenant."
+    found = []
+    for name, contract in world.contracts.items():
+        after = trial.contracts.get(name)
+        if after is not None and after.tenant != contract.tenant:
+            message = f"contract {name} is tenant {contract.tenant}'s, and can't become {after.tenant}'s;"
+            found.append(Problem(ProblemCode.CONFLICT, message, step))
+    return found
+
+
+def _engines_in_use(world: World, trial: World) -> list[Problem]:
+    """Sites whose engine would change under what runs there: the new one could not stop it."""
+    users: dict[SiteId, list[str]] = {}
+    for placement in world.state.placements.values():
+        if trial.site(placement.site).engine != world.site(placement.site).engine:
+            users.setdefault(placement.site, []).append(placement.workload)
+    return [
+        _in_use(f"site {site} would change its engine, but is in use;", by) for site, by in sorted(users.items())
+    ]
 
 
 def _limits(trial: World) -> list[Problem]:

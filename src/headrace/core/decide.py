@@ -168,6 +168,9 @@ def _token(world: World, command: c.IssueToken | c.RevokeToken, asked: _Asked) -
         raise fail(
             Problem(ProblemCode.BAD_INPUT, f"no token can be {command.role} of {command.tenant};", step)
         )
+    if command.hash in world.state.tokens:
+        # It would take the place of the one that is known, and the next token its number.
+        raise fail(Problem(ProblemCode.CONFLICT, "this token is known already.", "Make another value."))
     ident = TokenId(f"t-{len(world.state.tokens) + 1}")
     yield ev.TokenIssued(
         ident, command.hash, command.role, command.tenant, command.holder, command.expires_ms, asked.verdict
@@ -254,8 +257,10 @@ def _check_names(world: World, tenant: TenantId, spec: WorkloadSpec, index: int)
         raise fail(Problem(ProblemCode.BAD_INPUT, message, step, where=f"{where}.resources"))
     if spec.policy.profile and spec.policy.profile not in PROFILES:
         raise fail(replace(unknown("policy", spec.policy.profile, PROFILES), where=f"{where}.policy"))
-    if spec.site is not None and spec.site not in world.fleet.site_index:
-        raise fail(replace(unknown("site", spec.site, world.fleet.site_index), where=f"{where}.site"))
+    # A site that is another tenant's alone is not there: its name would tell who else is served, and where.
+    sites = [site.id for site in world.fleet.sites if site.dedicated_to in (None, tenant)]
+    if spec.site is not None and spec.site not in sites:
+        raise fail(replace(unknown("site", spec.site, sites), where=f"{where}.site"))
     own = [ident for ident, contract in world.contracts.items() if contract.tenant == tenant]
     if spec.contract is not None and spec.contract not in own:
         raise fail(replace(unknown("contract", spec.contract, own), where=f"{where}.contract"))
@@ -266,7 +271,8 @@ def _place_verdicts(
 ) -> Generator[ev.Event, None, tuple[str, ...]]:
     found = []
     for number, site in enumerate(world.fleet.sites):
-        if spec.site in (None, site.id):
+        # Of a site that is another tenant's alone there is nothing to tell this one's stream.
+        if spec.site in (None, site.id) and site.dedicated_to in (None, tenant):
             verdict = world.place_verdict(tenant, spec.policy, number)
             if verdict.id not in world.state.verdicts:
                 yield ev.DecisionRecorded(verdict)

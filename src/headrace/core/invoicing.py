@@ -36,6 +36,8 @@ UJ_PER_KWH = 3_600_000_000_000
 NOT_COMPUTED = "not computed"
 """The name of a tax that no plan states a rate of."""
 MAX_REASON = 500
+MAX_TOTAL_MICROS = (1 << 63) - 1
+"""Nine million million of a currency: the ledger's columns are 64 bits, and nobody owes more."""
 
 _CARBON_DIVISOR = UJ_PER_KWH // MICROS
 _FAMILY = {"capacity-reserved": "capacity"}
@@ -444,6 +446,10 @@ def _assemble(
     lines = (*book.lines[currency], *(_note(text) for text in texts))
     net_micros = sum(line.amount_micros for line in lines)
     tax_micros = div_half_even(net_micros * tax_permille, PERMILLE) if tax_permille else 0
+    if net_micros + tax_micros > MAX_TOTAL_MICROS:
+        message = f"an invoice of {format_money(net_micros + tax_micros, currency)} can't be meant;"
+        plans = tuple(sorted(taxes.values()))
+        return Problem(ProblemCode.CONFLICT, message, "look for a wrong price in its plans.", related=plans)
     return InvoiceIssued(
         invoice=invoice_number(tenant, period, currency, part),
         tenant=tenant,

@@ -97,20 +97,21 @@ def _usage(placement: Placement, ranks: Sequence[RankReport]) -> tuple[tuple[int
     )
 
 
+_ASKED_TO_GO = frozenset({EndReason.STOPPED, EndReason.PREEMPTED, EndReason.DRAINED})
+
+
 def _reason(placement: Placement, ranks: Sequence[RankReport]) -> tuple[EndReason, str]:
-    if all(rank.exit_code == 0 for rank in ranks):
-        if placement.stop_reason is EndReason.STOPPED:
-            # What ends well on SIGTERM was stopped all the same: a service must not come back.
-            return EndReason.STOPPED, ""
-        return EndReason.EXITED, "ended by itself"
     for rank in ranks:
         if rank.reason == EndReason.START_FAILED:
-            return (
-                placement.stop_reason or EndReason.START_FAILED,
-                f"rank {rank.rank} did not start: {rank.detail}",
-            )
+            detail = f"rank {rank.rank} did not start: {rank.detail}"
+            return placement.stop_reason or EndReason.START_FAILED, detail
         if rank.reason == EndReason.MAX_DURATION and placement.stop_reason is None:
             return EndReason.MAX_DURATION, "reached its max_duration"
+    if placement.stop_reason in _ASKED_TO_GO:
+        # Also with exit code 0: ending well on SIGTERM is not having done the work.
+        return placement.stop_reason, ""
+    if all(rank.exit_code == 0 for rank in ranks):
+        return EndReason.EXITED, "ended by itself"
     if placement.stop_reason is not None:
         return placement.stop_reason, ""
     lost = [rank.rank for rank in ranks if rank.state is RankState.LOST]

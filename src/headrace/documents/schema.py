@@ -4,6 +4,7 @@ Every model is strict and forbids fields that it doesn't know. Values are parsed
 that a validated model holds the core's integers.
 """
 
+from collections.abc import Callable
 from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, WithJsonSchema, model_validator
@@ -15,10 +16,26 @@ MAX_LIST = 1_000
 MAX_GROUP_NODES = 1_000_000
 
 
+def few(most: int) -> Callable[[object], object]:
+    """A validator of how many fields or entries there are, before each of a million is found to be wrong."""
+
+    def validate(value: object) -> object:
+        if isinstance(value, dict) and len(value) > most:
+            raise values.Bad(f"{len(value)} are too many.", f"At most {most}.")
+        return value
+
+    return validate
+
+
 class Model(BaseModel):
     """The base of all: strict, closed, unchangeable."""
 
     model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _few(cls, data: object) -> object:
+        return few(MAX_LIST)(data)
 
 
 def _schema(kind: str, **more: Any) -> WithJsonSchema:
@@ -328,9 +345,13 @@ class WorkloadModel(Model):
         Field(max_length=values.MAX_COMMANDS),
         BeforeValidator(_listed),
     ] = []
-    env: dict[EnvName, EnvValue] = Field(default={}, max_length=values.MAX_ENV)
-    secrets: dict[SecretName, SecretValue] = Field(default={}, max_length=values.MAX_ENV)
-    ports: dict[Name, Port] = Field(default={}, max_length=16)
+    env: Annotated[
+        dict[EnvName, EnvValue], Field(max_length=values.MAX_ENV), BeforeValidator(few(values.MAX_ENV))
+    ] = {}
+    secrets: Annotated[
+        dict[SecretName, SecretValue], Field(max_length=values.MAX_ENV), BeforeValidator(few(values.MAX_ENV))
+    ] = {}
+    ports: Annotated[dict[Name, Port], Field(max_length=16), BeforeValidator(few(16))] = {}
     priority: Annotated[
         int,
         BeforeValidator(values.priority),

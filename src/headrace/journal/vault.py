@@ -4,6 +4,7 @@ Destroying a tenant's keys (``erase``) makes every value of it unreadable for go
 events that refer to a value still verify. Values are AES-256-GCM; a data key is wrapped by the operator's master key.
 """
 
+import hmac
 import secrets
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -14,6 +15,7 @@ from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 from headrace.core.errors import HeadraceError, Problem, ProblemCode
 
 _NONCE = 12
+_DIGEST_CONTEXT = b"headrace digest 1\x00"
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,6 +47,7 @@ class Vault:
         self._master = AESGCM(master)
         self._random = random
         self._keys: dict[tuple[str, str], AESGCM] = {}
+        self._digest_keys: dict[tuple[str, str], bytes] = {}
 
     def load_key(self, key: VaultKey) -> None:
         """Take a stored data key."""
@@ -56,7 +59,12 @@ class Vault:
             raise HeadraceError(
                 Problem(ProblemCode.BROKEN, "the master key does not open this state's vault.", step)
             ) from None
-        self._keys[key.tenant, key.subject] = AESGCM(plain)
+        self._take(key.tenant, key.subject, plain)
+
+    def _take(self, tenant: str, subject: str, plain: bytes) -> AESGCM:
+        self._digest_keys[tenant, subject] = hmac.digest(plain, _DIGEST_CONTEXT, "sha256")
+        cipher = self._keys[tenant, subject] = AESGCM(plain)
+        return cipher
 
     def seal(self, tenant: str, subject: str, value: str) -> tuple[VaultEntry, VaultKey | None]:
         """Encrypt a value; also the new wrapped key when the subject had none."""
@@ -66,7 +74,7 @@ class Vault:
             plain, nonce = self._random(32), self._random(_NONCE)
             wrapped = nonce + self._master.encrypt(nonce, plain, f"{tenant}/{subject}".encode())
             made = VaultKey(tenant, subject, wrapped)
-            cipher = self._keys[tenant, subject] = AESGCM(plain)
+            cipher = self._take(tenant, subject, plain)
         ref = f"vault:{self._random(16).hex()}"
         nonce = self._random(_NONCE)
         return VaultEntry(
@@ -86,10 +94,18 @@ class Vault:
             raise HeadraceError(Problem(ProblemCode.BROKEN, message, step)) from None
         return plain.decode()
 
+    def digest(self, tenant: str, subject: str, value: str) -> str:
+        """A digest of what holds secrets: nobody can try guesses on it without the data key, nor after its end.
+
+        Raises KeyError when nothing was sealed for the subject yet.
+        """
+        key = self._digest_keys[tenant, subject]
+        return hmac.digest(key, value.encode(), "sha256").hex()
+
     def forget(self, tenant: str) -> None:
         """Drop a tenant's data keys from memory."""
         for key in [key for key in self._keys if key[0] == tenant]:
-            del self._keys[key]
+            del self._keys[key], self._digest_keys[key]
 
 
 def erased(ref: str) -> HeadraceError:

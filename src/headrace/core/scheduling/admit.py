@@ -133,10 +133,9 @@ def can_ever_fit(snapshot: Snapshot, spec: WorkloadSpec, tenant: TenantId) -> tu
     if not lawful:
         return Refusal.JURISDICTION, _law_sentence(snapshot, spec, tenant, pinned)
     if not open_to:
-        return (
-            Refusal.DEDICATED,
-            f"{_names(snapshot, lawful)}: dedicated to another tenant; ask for another site",
-        )
+        # Which they are is not this tenant's to know, but for one that it named itself.
+        which = f"site {spec.site} is" if spec.site else "every site that its policy allows is"
+        return Refusal.DEDICATED, f"{which} dedicated to another tenant; ask for another site"
     columns = columns_of(fleet)
     day = datetime.fromtimestamp(snapshot.now_ms / MS_PER_SECOND, UTC)
     state = empty_scratch(columns, day.year * 10_000 + day.month * 100 + day.day)
@@ -155,6 +154,8 @@ def _names(snapshot: Snapshot, sites: list[int]) -> str:
 def _law_sentence(snapshot: Snapshot, spec: WorkloadSpec, tenant: TenantId, sites: list[int]) -> str:
     if not sites:
         return f"no site {spec.site}; known: {_names(snapshot, list(range(len(snapshot.fleet.sites))))}"
+    own = [site for site in sites if snapshot.fleet.sites[site].dedicated_to in (None, tenant)]
+    sites = own or sites
     countries = sorted({snapshot.fleet.sites[site].country or "an unknown country" for site in sites})
     where = "sites are" if len(sites) > 1 else f"site {snapshot.fleet.sites[sites[0]].id} is"
     if spec.policy.countries:

@@ -137,7 +137,9 @@ class _Waiting:
             return self.answer(
                 Refusal.TIME, f"waits: TIME: it is backing off{why}", f"is tried again in {rest}"
             )
-        sites = site_order(self.snapshot.fleet)
+        # Sites that are another tenant's alone are not there for this one, unless there is no other or it named one.
+        all_sites = site_order(self.snapshot.fleet)
+        sites = [site for site in all_sites if self.may_know(site)] or all_sites
         pinned = [site for site in sites if spec.site is None or self.id_of(site) == spec.site]
         self.count("SITE", sum(self.size(site) for site in sites) - sum(self.size(site) for site in pinned))
         findings = []
@@ -159,6 +161,10 @@ class _Waiting:
 
     def id_of(self, site: int) -> str:
         return self.snapshot.fleet.sites[site].id
+
+    def may_know(self, site: int) -> bool:
+        place = self.snapshot.fleet.sites[site]
+        return place.dedicated_to in (None, self.workload.tenant) or place.id == self.workload.spec.site
 
     def size(self, site: int) -> int:
         span = self.columns.spans[site]

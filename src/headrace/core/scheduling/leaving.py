@@ -58,6 +58,12 @@ class Holder:
         return self.workload.spec.flex is Flex.PREEMPTIBLE and self.priority < waiting.spec.priority
 
     @property
+    def may_leave(self) -> bool:
+        """Whether it may be evicted for somebody, or ends by itself."""
+        evictable = self.kind is WorkloadType.FILLER or self.workload.spec.flex is Flex.PREEMPTIBLE
+        return evictable or self.end is not None
+
+    @property
     def end(self) -> tuple[int, int] | None:
         """When it ends by itself: (1, ms) when known, (2, order of age) for a job without a limit, None for never."""
         limit_ms = self.workload.spec.max_duration_ms

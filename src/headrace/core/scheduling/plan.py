@@ -121,6 +121,8 @@ class _Pass:
         self.evictions: list[Eviction] = []
         self.reservations = 0
         self.barriers = 0
+        self.best_cases: dict[int, Scratch] = {}
+        self.ever: dict[tuple[Ask, int], bool] = {}
 
     def run(self) -> Plan:
         now_ms = self.snapshot.now_ms
@@ -276,7 +278,7 @@ class _Pass:
                 for holder in self.fillers.get(site, ())
                 if holder.placement.id not in self.evicted and holder.may_be_evicted_for(workload)
             ]
-            if not victims:
+            if not victims or not self.may_ever(shape, site):
                 continue
             departures = Departures(self.columns, state, self.fit(shape, site))
             found = fewest(departures, shape.ask, site, victims)
@@ -285,12 +287,31 @@ class _Pass:
                 best = site, found
         return best
 
+    def may_ever(self, shape: Shape, site: int) -> bool:
+        """Whether it would fit at a site if all left that could be evicted by anybody, or that end by themselves.
+
+        Most that wait would not, and this costs one look where trying who leaves costs dozens. Later in the pass
+        there is only less room than this, so that the answer is at worst too hopeful.
+        """
+        known = self.ever.get((shape.ask, site))
+        if known is not None:
+            return known
+        best = self.best_cases.get(site)
+        if best is None:
+            best = self.best_cases[site] = self.soon_state().copy()
+            leaving = [one for one in self.staying() if one.site == site and one.may_leave]
+            release(self.columns, best, leaving)
+        found = self.ever[shape.ask, site] = self.choose(shape.ask, site, best) is not None
+        return found
+
     def find_later(self, workload: Workload, shape: Shape) -> tuple[int, Horizon] | None:
         """The site and the nodes where a starving workload can run soonest."""
         state = self.soon_state()
         best: tuple[int, Horizon] | None = None
         best_key: tuple[object, ...] = ()
         for site, contract in shape.allowed.items():
+            if not self.may_ever(shape, site):
+                continue
             holders = [
                 holder
                 for holder in self.staying()
