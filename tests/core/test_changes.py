@@ -281,7 +281,7 @@ def test_an_estate_may_grow_under_what_runs() -> None:
 def test_what_only_waits_holds_nothing_back(change: Callable[[], c.Command]) -> None:
     """A queue is no use of a node: the change is made, and the work waits with a reason."""
     one = core()
-    one.submit(job())
+    one.submit(job(site=FJORD))
     assert one.made(change())
     assert one.plan().placements == ()
 

@@ -53,7 +53,7 @@ def files(folder: Path) -> list[Path]:
 
 def imported(tree: ast.AST) -> list[str]:
     """The modules that a file imports, with all parts of their names."""
-    found = []
+    found: list[str] = []
     for node in ast.walk(tree):
         if isinstance(node, ast.Import):
             found.extend(alias.name for alias in node.names)

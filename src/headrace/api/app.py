@@ -37,6 +37,8 @@ def create_app(service: InlineService, *, random: Callable[[int], bytes] = secre
         openapi_url="/openapi.json",
         docs_url=None,
         redoc_url=None,
+        # A redirect would name whatever host the request named, to anybody.
+        redirect_slashes=False,
         separate_input_output_schemas=False,
     )
     app.state.service = service

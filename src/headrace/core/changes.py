@@ -167,7 +167,8 @@ def _engines_in_use(world: World, trial: World) -> list[Problem]:
         if trial.site(placement.site).engine != world.site(placement.site).engine:
             users.setdefault(placement.site, []).append(placement.workload)
     return [
-        _in_use(f"site {site} would change its engine, but is in use;", by) for site, by in sorted(users.items())
+        _in_use(f"site {site} would change its engine, but is in use;", by)
+        for site, by in sorted(users.items())
     ]
 
 

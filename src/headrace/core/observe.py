@@ -40,7 +40,8 @@ def _node(world: World, report: NodeReport) -> Deciding:
     known, reason = world.state.nodes.get(report.node, ("ready", ""))
     if report.node not in world.fleet.node_index:
         return
-    if not report.up and known != "down":
+    # Of a drained node nothing changes: it gets no work either way, and coming up again is no leave to take any.
+    if not report.up and known == "ready":
         yield ev.NodeStateChanged(report.node, "down", report.reason or "its engine reports it down")
     elif report.up and known == "down":
         yield ev.NodeStateChanged(report.node, "ready", f"back up after: {reason}")

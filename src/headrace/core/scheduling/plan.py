@@ -202,7 +202,11 @@ class _Pass:
             nodes = None if site in shape.full else self.choose(shape.ask, site, self.now)
             if nodes is None:
                 shape.full.add(site)
-            if nodes is None or not self.covers(shape, site, nodes, self.now):
+            if (
+                nodes is None
+                or not self.covers(shape, site, nodes, self.now)
+                or not self.spares(shape.ask, nodes)
+            ):
                 shape.sites.pop(0)
                 continue
             ranks = take(self.columns, self.now, shape.ask, nodes)
@@ -214,6 +218,16 @@ class _Pass:
             self.placements.append(ProposedPlacement(workload.id, ident, ranks))
             return True
         return False
+
+    def spares(self, ask: Ask, nodes: I64) -> bool:
+        """Whether it leaves the power that is kept for those who wait, also once what they wait for has left.
+
+        A node that would sleep then is kept awake by whoever starts on it now: that is more than what it adds today.
+        """
+        if self.soon is None or not (self.reservations or self.barriers):
+            return True
+        elements, need = path_need_w(self.columns, nodes, increments_w(self.columns, self.soon, ask, nodes))
+        return bool((self.soon.head_w[elements] >= need).all())
 
     def hold_contract(self, shape: Shape, site: int, nodes: I64, state: Scratch) -> None:
         contract = shape.allowed[site].id
@@ -350,14 +364,16 @@ class _Pass:
         slack = state.head_w[elements] - need
         departures.reset()
         victims = [holder for holder in horizon.holders if holder.may_be_evicted_for(workload)]
-        if len(victims) < len(horizon.holders):
+        at_once = len(victims) == len(horizon.holders)
+        if not at_once:
             # Others must end first: evicted now, a filler would only start again until they have.
             victims = []
         release(self.columns, state, victims)
         for holder in victims:
             self.evicted[holder.placement.id] = holder
             self.evictions.append(Eviction(holder.placement.id, workload.id))
-        state.head_w[elements] -= need
+        if at_once:
+            state.head_w[elements] -= need
         # Lower ranks may use what is left beside it both now and once it runs.
         self.now.head_w[elements] = np.minimum(self.now.head_w[elements], slack)
         for scratch in (self.now, state):

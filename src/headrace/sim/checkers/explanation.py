@@ -107,7 +107,9 @@ class ExplanationChecker(Checker):
 
     def _at(self, reason: Refusal, waiting: Waiting, site: Site, now_ms: int) -> bool:
         def fits(*, taken: bool, power: bool, state: bool) -> bool:
-            return self.occupancy.fits(waiting.spec, site, now_ms, Regard(taken, power, state))
+            # That a block has no day yet is a state of its nodes as good as any.
+            plans = reason is Refusal.NODE_STATE
+            return self.occupancy.fits(waiting.spec, site, now_ms, Regard(taken, power, state, plans))
 
         empty = fits(taken=False, power=False, state=False)
         match reason:

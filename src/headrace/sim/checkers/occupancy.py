@@ -64,11 +64,15 @@ FREE = Use()
 
 @dataclass(frozen=True, slots=True)
 class Regard:
-    """What a question regards: what is taken on nodes, what draws power, and the state and date of nodes."""
+    """What a question regards: what is taken on nodes, what draws power, and the state and date of nodes.
+
+    ``plans``: nodes without a day count too, where dates are not regarded.
+    """
 
     taken: bool = True
     power: bool = True
     state: bool = True
+    plans: bool = False
 
 
 class Occupancy(Checker):
@@ -216,7 +220,7 @@ class Occupancy(Checker):
     def _node_does(self, spec: WorkloadSpec, spot: Spot, use: Use, today: str, regard: Regard) -> bool:
         hardware, asked = spot.hardware, spec.resources
         is_open = self.node_state.get(spot.node, "ready") == "ready" and spot.is_commissioned(today)
-        if not spot.from_day or (regard.state and not is_open):
+        if not (spot.from_day or regard.plans) or (regard.state and not is_open):
             return False
         if asked.accelerator and asked.accelerator != hardware.accelerator:
             return False
