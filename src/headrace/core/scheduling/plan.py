@@ -10,7 +10,7 @@ During a pass resources only shrink, so what did not fit once does not fit later
 """
 
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 
@@ -67,6 +67,7 @@ class PlanLimits:
 
 
 DEFAULT_LIMITS = PlanLimits()
+_NO_CAP_W = 1 << 60
 
 
 @dataclass(slots=True)
@@ -121,6 +122,8 @@ class _Pass:
         self.evictions: list[Eviction] = []
         self.reservations = 0
         self.barriers = 0
+        self.cap_w: I64 | None = None
+        """Behind a barrier: what lower ranks may use of each element, whoever leaves."""
         self.best_cases: dict[int, Scratch] = {}
         self.ever: dict[tuple[Ask, int], bool] = {}
 
@@ -180,10 +183,16 @@ class _Pass:
         """Where a shape fits at a site, by nodes, power and contract."""
 
         def nodes_in(state: Scratch) -> I64 | None:
-            nodes = self.choose(shape.ask, site, state)
+            nodes = self.choose(shape.ask, site, self.capped(state))
             return nodes if nodes is not None and self.covers(shape, site, nodes, state) else None
 
         return nodes_in
+
+    def capped(self, state: Scratch) -> Scratch:
+        """The state with no more power in it than those who wait already leave."""
+        if self.cap_w is None:
+            return state
+        return replace(state, head_w=np.minimum(state.head_w, self.cap_w))
 
     def covers(self, shape: Shape, site: int, nodes: I64, state: Scratch) -> bool:
         """Whether what its contract reserves is enough for it, beside what is held of it."""
@@ -227,7 +236,11 @@ class _Pass:
         if self.soon is None or not (self.reservations or self.barriers):
             return True
         elements, need = path_need_w(self.columns, nodes, increments_w(self.columns, self.soon, ask, nodes))
-        return bool((self.soon.head_w[elements] >= need).all())
+        if (self.capped(self.soon).head_w[elements] < need).any():
+            return False
+        if self.cap_w is not None:
+            self.cap_w[elements] -= need
+        return True
 
     def hold_contract(self, shape: Shape, site: int, nodes: I64, state: Scratch) -> None:
         contract = shape.allowed[site].id
@@ -361,19 +374,21 @@ class _Pass:
         departures.leave(horizon.holders)
         added = increments_w(self.columns, state, shape.ask, nodes)
         elements, need = path_need_w(self.columns, nodes, added)
-        slack = state.head_w[elements] - need
+        slack = self.capped(state).head_w[elements] - need
         departures.reset()
         victims = [holder for holder in horizon.holders if holder.may_be_evicted_for(workload)]
-        at_once = len(victims) == len(horizon.holders)
-        if not at_once:
-            # Others must end first: evicted now, a filler would only start again until they have.
-            victims = []
-        release(self.columns, state, victims)
-        for holder in victims:
-            self.evicted[holder.placement.id] = holder
-            self.evictions.append(Eviction(holder.placement.id, workload.id))
-        if at_once:
+        if len(victims) == len(horizon.holders):
+            release(self.columns, state, victims)
+            for holder in victims:
+                self.evicted[holder.placement.id] = holder
+                self.evictions.append(Eviction(holder.placement.id, workload.id))
             state.head_w[elements] -= need
+        else:
+            # Others must end first: evicted now, a filler would only start again until they have. Meanwhile nobody
+            # of lower rank counts on more than what is left beside it, whoever leaves.
+            if self.cap_w is None:
+                self.cap_w = np.full_like(state.head_w, _NO_CAP_W)
+            self.cap_w[elements] = np.minimum(self.cap_w[elements], slack)
         # Lower ranks may use what is left beside it both now and once it runs.
         self.now.head_w[elements] = np.minimum(self.now.head_w[elements], slack)
         for scratch in (self.now, state):
