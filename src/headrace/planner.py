@@ -163,19 +163,24 @@ class PlannerProcess:
     def __init__(self, path: Path, clock: Clock) -> None:
         self.path = path
         self.clock = clock
-        self.restarts = -1
+        self.restarts = 0
         self._buffer = b""
-        self.start()
+        self.link, self.process = self._launch()
 
     def start(self) -> None:
-        """Start the process; after a death, again."""
+        """Start the process again, after its death."""
         self.restarts += 1
         self._buffer = b""
-        self.link, theirs = socket.socketpair()
+        self.link.close()
+        self.link, self.process = self._launch()
+
+    def _launch(self) -> tuple[socket.socket, subprocess.Popen[bytes]]:
+        ours, theirs = socket.socketpair()
         with theirs:
             command = [sys.executable, "-m", "headrace.planner", str(self.path), str(theirs.fileno())]
-            self.process = subprocess.Popen(command, pass_fds=[theirs.fileno()], stdin=subprocess.DEVNULL)
-        self.link.setblocking(False)
+            process = subprocess.Popen(command, pass_fds=[theirs.fileno()], stdin=subprocess.DEVNULL)
+        ours.setblocking(False)
+        return ours, process
 
     @property
     def alive(self) -> bool:

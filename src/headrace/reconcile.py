@@ -155,7 +155,8 @@ class Reconciler:
             if ident in present or self.control.world.site(placement.site).engine != name:
                 self._missing_since.pop(ident, None)
             elif placement.started_ms or ident in self.asked:
-                since = self._missing_since.setdefault(ident, now_ms)
+                # From the stop on, for what is to stop: an order whose answer was lost may be under way until then.
+                since = max(self._missing_since.setdefault(ident, now_ms), placement.stop_since_ms)
                 patience_ms = MISSING_MS if placement.stop_reason is None else MISSING_STOP_MS
                 gone = placement.started_ms or placement.stop_reason is not None
                 if gone and now_ms - since >= patience_ms:

@@ -82,6 +82,37 @@ def test_a_tenant_can_not_prepare_the_folder_of_its_next_placement(local: _Engin
     assert list(owners.values()) == [200_001, 0, 0], owners
 
 
+SOUND = {
+    "state": "running", "running_ms": 1, "paused_ms": 0, "runner": [1, 1], "child": [1, 1], "exit_code": None,
+    "reason": "", "detail": "", "boot_id": "b", "estimated": False,
+}  # fmt: skip
+FORGED: dict[str, object] = {
+    "nothing": None,
+    "a list": [],
+    "no field": {},
+    "no such state": SOUND | {"state": "rich"},
+    "more time than there is": SOUND | {"running_ms": 10**30},
+    "less than none": SOUND | {"paused_ms": -1},
+    "a text for a time": SOUND | {"running_ms": "1"},
+    "an exit code that is none": SOUND | {"state": "exited", "exit_code": 10**30},
+    "no process": SOUND | {"runner": []},
+    "a text for a process": SOUND | {"child": ["1", 1]},
+}
+
+
+@pytest.mark.parametrize("forged", FORGED.values(), ids=FORGED.keys())
+def test_a_record_that_no_runner_wrote_stops_nobody(local: _Engine, forged: object) -> None:
+    """Without isolation a workload can write what it likes there: the engine looks at it and goes on."""
+    local.engine.start(order_of("sleep 60", uid=200_001))
+    path = local.root / "placements" / FIRST / "0" / runner.RECORD
+    local.until(path.exists)
+    genuine = runner.read_json(str(path))
+    assert local.engine.observe()[0].ranks[0].state == "running"
+    runner.write_atomic(str(path), forged)
+    assert local.engine.observe()[0].ranks[0].state == "running"
+    runner.write_atomic(str(path), genuine)
+
+
 def test_the_journal_is_closed_to_every_other_user_of_the_machine(tmp_path: Path) -> None:
     """Tenants' users pass through the state directory: what lies in it by a known name must be closed by itself."""
     before = os.umask(0o022)

@@ -103,7 +103,10 @@ def test_a_replicas_key_is_sent_to_the_replica_alone() -> None:
     with replica(listen) as elsewhere:
         target = elsewhere.encode()
         move = b"HTTP/1.1 307 Moved\r\nLocation: " + target + b"/metrics\r\nContent-Length: 0\r\n\r\n"
-        with replica(lambda one: one.sendall(move)) as url, pytest.raises(CountersUnreadableError, match="307"):
+        with (
+            replica(lambda one: one.sendall(move)) as url,
+            pytest.raises(CountersUnreadableError, match="307"),
+        ):
             read_counters(url, "key", timeout_s=0.5)
     assert heard == []
 
@@ -113,5 +116,3 @@ def test_a_page_as_large_as_allowed_is_read_whole() -> None:
     text = "#" * (MAX_PAGE_BYTES - 200) + "\n" + GOOD.format(7)
     with replica(lambda one: one.sendall(_page(text))) as url:
         assert read_counters(url, "key").prompt == 7
-
-

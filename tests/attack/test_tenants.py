@@ -49,8 +49,8 @@ def test_a_site_that_is_another_tenants_is_nowhere_in_what_a_tenant_is_told(worl
     world.run(3)
     world.ask("POST", "/v1/nodes/drain", {"site": "glomfjord", "evict": True})
     world.run(3)
-    for path in ("/v1/sites", "/v1/workloads", "/v1/documents", "/v1/status"):
-        told.append(world.ask("GET", path, token="member").body)
+    lists = ("/v1/sites", "/v1/workloads", "/v1/documents", "/v1/status")
+    told += [world.ask("GET", path, token="member").body for path in lists]
     for one in world.ask("GET", "/v1/workloads", token="member").json["workloads"]:
         told.append(world.ask("GET", f"/v1/workloads/{one['id']}/explain", token="member").body)
         told.append(world.ask("GET", f"/v1/workloads/{one['id']}", token="member").body)
@@ -70,7 +70,7 @@ def test_a_tenant_that_is_called_like_the_operators_role_shares_none_of_its_keys
     """Keys of idempotency are of a tenant, or of the operator: no name makes the two meet."""
     assert _apply(world, TENANT.format("operator-admin")).status == 200
     squatter = _token(world, "operator-admin")
-    assert world.submit(tenant="operator-admin", token=squatter, key="nightly").status == 201  # type: ignore[arg-type]
+    assert world.submit(tenant="operator-admin", token=squatter, key="nightly").status == 201
     mine = world.submit(key="nightly")
     assert (mine.status, mine.json["repeated"]) == (201, False)
 
@@ -79,8 +79,8 @@ def test_a_key_used_for_one_tenant_does_not_swallow_a_submission_for_another(wor
     """`a-1-1` is the first of tenant `a-1`, and no workload of tenant `a`, whatever the operator's key was."""
     _apply(world, TENANT.format("a-1"))
     _apply(world, TENANT.format("a"))
-    assert world.submit(tenant="a-1", key="k").json["workloads"] == ["a-1-1"]  # type: ignore[arg-type]
-    assert world.submit(tenant="a", key="k").codes == ["idempotency_mismatch"]  # type: ignore[arg-type]
+    assert world.submit(tenant="a-1", key="k").json["workloads"] == ["a-1-1"]
+    assert world.submit(tenant="a", key="k").codes == ["idempotency_mismatch"]
 
 
 def test_erasing_a_tenant_that_is_called_operator_erases_nothing_of_the_operators(world: Small) -> None:
@@ -96,7 +96,9 @@ def test_a_contract_can_not_be_handed_to_another_tenant_with_what_was_used_under
     """Its price plan, its usage and its name would be shown to whoever gets it."""
     world.submit()
     world.run(3)
-    text = next(one for one in (EXAMPLES / "tenants.yaml").read_text().split("---\n") if "fjord-on-demand" in one)
+    text = next(
+        one for one in (EXAMPLES / "tenants.yaml").read_text().split("---\n") if "fjord-on-demand" in one
+    )
     before = world.state
     answer = _apply(world, text.replace("tenant: fjord-ai", "tenant: albion-health"))
     assert (answer.status, answer.codes) == (409, ["conflict"])
@@ -105,7 +107,9 @@ def test_a_contract_can_not_be_handed_to_another_tenant_with_what_was_used_under
 
 @pytest.mark.parametrize("which", [("fjord-ai", "albion-health"), ("albion-health", "fjord-ai")])
 @pytest.mark.parametrize("path", ["/v1/workloads", "/v1/invoices"])
-def test_a_tenant_named_twice_in_a_query_opens_nothing(world: Small, path: str, which: tuple[str, str]) -> None:
+def test_a_tenant_named_twice_in_a_query_opens_nothing(
+    world: Small, path: str, which: tuple[str, str]
+) -> None:
     """What the guard judged is what the route answers: one of two values is never judged and the other shown."""
     world.submit(dict(JOB, project="radiology"), tenant=ALBION)
     first, second = which
@@ -115,7 +119,14 @@ def test_a_tenant_named_twice_in_a_query_opens_nothing(world: Small, path: str, 
 
 
 @pytest.mark.parametrize(
-    "name", ["fjord-ai-1/../albion-health-1", "albion-health-1%00", "albion-health-1/", "ALBION-HEALTH-1", "albion-health-1.1"]
+    "name",
+    [
+        "fjord-ai-1/../albion-health-1",
+        "albion-health-1%00",
+        "albion-health-1/",
+        "ALBION-HEALTH-1",
+        "albion-health-1.1",
+    ],
 )
 @pytest.mark.parametrize("what", ["", "/logs", "/explain", "/endpoint", "/logs?rank=0&attempt=1"])
 def test_no_spelling_of_a_name_leads_to_another_tenants_workload(world: Small, what: str, name: str) -> None:
@@ -157,5 +168,3 @@ def test_logs_of_a_site_that_was_given_up_are_not_found(world: Small) -> None:
     start, end = LAB.index("  - name: glomfjord"), LAB.index("  - name: loughton")
     assert _apply(world, LAB[:start] + LAB[end:]).status == 200
     assert world.ask("GET", "/v1/workloads/fjord-ai-1/logs", token="fjord").codes == ["not_found"]
-
-

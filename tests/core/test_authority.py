@@ -10,7 +10,7 @@ from headrace.core import events as ev
 from headrace.core.authority import Policy, Role, Subject, Target, Verdict
 from headrace.core.decide import ACTION_OF, decide
 from headrace.core.errors import HeadraceError, ProblemCode
-from headrace.core.ids import NodeId, PlacementId, TokenId, WorkloadId
+from headrace.core.ids import InvoiceNumber, NodeId, PlacementId, TokenId, WorkloadId
 from headrace.core.scheduling.proposal import Plan
 from headrace.core.sovereignty.plain import (
     ACTIONS,
@@ -77,7 +77,7 @@ TABLE: dict[str, tuple[c.Command, set[str]]] = {
     "raise an alarm": (c.RaiseAlarm(1, "x", "y"), MACHINE),
     "invoice one's tenant": (c.IssueInvoices(ACME, "2026-11"), OURS),
     "invoice another tenant": (c.IssueInvoices(BOREALIS, "2026-11"), OURS),
-    "credit an invoice": (c.IssueCreditNote(ev.InvoiceNumber("x"), 1, "why"), OURS),
+    "credit an invoice": (c.IssueCreditNote(InvoiceNumber("x"), 1, "why"), OURS),
     "erase one's tenant": (c.EraseTenant(ACME), OURS),
     "erase another tenant": (c.EraseTenant(BOREALIS), OURS),
 }

@@ -11,6 +11,7 @@ from headrace.core.authority import Role
 from headrace.core.errors import HeadraceError, Problem, ProblemCode
 from headrace.core.ids import (
     ContractId,
+    Epoch,
     NodeId,
     PlacementId,
     ProjectId,
@@ -529,9 +530,9 @@ def test_a_journal_is_opened_once_and_every_start_has_an_epoch_of_its_own() -> N
     """The name of the first start stands; the second one's is ignored."""
     one = Core()
     first = one.made(c.StartControl("first", "0.1.0", "boot"))
-    assert first == [ev.JournalOpened("first"), ev.ControlStarted(ev.Epoch(1), "0.1.0", "boot")]
+    assert first == [ev.JournalOpened("first"), ev.ControlStarted(Epoch(1), "0.1.0", "boot")]
     again = one.made(c.StartControl("second", "0.2.0", "boot"))
-    assert again == [ev.ControlStarted(ev.Epoch(2), "0.2.0", "boot")]
+    assert again == [ev.ControlStarted(Epoch(2), "0.2.0", "boot")]
     assert one.state.journal == "first"
 
 

@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 
 from headrace.core import commands as c
 from headrace.core.authority import Role
+from headrace.core.codec import Core as Value
 from headrace.core.errors import HeadraceError
 from headrace.core.ids import ContractId, NodeId, PlacementId, PowerNodeId, SiteId, TokenId, WorkloadId
 from headrace.core.observation import NodeReport, PlacementReport, RankReport, RankState
@@ -177,11 +178,13 @@ def _node(life: Life, data: Draw) -> None:
 
 def _document(life: Life, data: Draw) -> None:
     reserved = contract(ACME, id=ContractId("r-acme"), kind="reserved", accelerators=2, model="lab")
-    value = data.draw(
-        st.sampled_from(
-            (*ESTATES, tenant(ACME, policy="nordic-only"), tenant(ACME, "main", "side"), reserved)
-        )
-    )
+    values: list[Value] = [
+        *ESTATES,
+        tenant(ACME, policy="nordic-only"),
+        tenant(ACME, "main", "side"),
+        reserved,
+    ]
+    value = data.draw(st.sampled_from(values))
     life.do(c.ApplyDocuments((document(value),)))
 
 

@@ -15,6 +15,7 @@ from headrace.ports import PlacementReport, RankReport, RankState
 
 _FINAL = frozenset({runner.EXITED, runner.LOST})
 _KILL_TRIES = 40
+_MAX_MS = 100 * 365 * 86_400_000
 _KILL_PAUSE_S = 0.025
 
 
@@ -47,7 +48,7 @@ class Rank:
         if seen == self._seen:
             return
         record = runner.read_json(str(self.record_path))
-        if record is not None:
+        if is_sound(record):
             self._seen = seen
             self._take(record)
 
@@ -123,6 +124,23 @@ class Rank:
         except FileNotFoundError:
             text = ""
         return f"the runner failed: {text[-500:] or 'it said nothing'}"
+
+
+def is_sound(record: Any) -> bool:
+    """Whether a file holds what a runner writes: without isolation, anybody's process may have written it."""
+    if not isinstance(record, dict):
+        return False
+    durations = [record.get(name) for name in ("running_ms", "paused_ms")]
+    who = [record.get(name) for name in ("runner", "child")]
+    code = record.get("exit_code")
+    return (
+        record.get("state") in {str(state) for state in RankState}
+        and all(type(one) is int and 0 <= one <= _MAX_MS for one in durations)
+        and all(isinstance(one, list) and [type(part) for part in one] == [int, int] for one in who)
+        and (code is None or (type(code) is int and 0 <= code <= 255))
+        and all(isinstance(record.get(name), str) for name in ("reason", "detail", "boot_id"))
+        and type(record.get("estimated")) is bool
+    )
 
 
 class Held:

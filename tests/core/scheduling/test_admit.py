@@ -223,4 +223,7 @@ def test_sites_dedicated_to_another_are_closed_for_good() -> None:
     """Nothing that this tenant could change but its site."""
     world = World(fleet_of(site("glom", group(), dedicated_to=TenantId("other"))))
     told = ever(world)
-    assert told == (Refusal.DEDICATED, "every site that its policy allows is dedicated to another tenant; ask for another site")
+    assert told == (
+        Refusal.DEDICATED,
+        "every site that its policy allows is dedicated to another tenant; ask for another site",
+    )
