@@ -16,10 +16,9 @@ from headrace.core.workload import EndReason, State, WorkloadSpec, WorkloadType
 from headrace.documents import load
 from headrace.engines.fake import FakeEngine
 from headrace.journal.sqlite import JournalUnavailable, SqliteStore
-from headrace.ports import EngineError, PlacementReport, RankState, StartOrder
+from headrace.ports import FIRST_TENANT_UID, EngineError, PlacementReport, RankState, StartOrder
 from headrace.reconcile import (
     ASK_AGAIN_MS,
-    FIRST_TENANT_UID,
     MISSING_MS,
     MISSING_STOP_MS,
     START_TRIES,

@@ -75,7 +75,7 @@ WRONG: list[tuple[str, str, str, Any, int, str]] = [
     ("a workload unknown", "GET", "/v1/workloads/fjord-ai-9", b"", 404, "no workload 'fjord-ai-9'"),
     ("no such resource", "GET", "/v1/wrklds", b"", 404, "no resource '/v1/wrklds'"),
     ("a wrong method", "PUT", "/v1/status", b"", 405, "allowed: GET"),
-    ("an estate in use", "DELETE", "/v1/documents/price-plan/lab-nok", b"", 404, "fjord-on-demand"),
+    ("an estate in use", "DELETE", "/v1/documents/price-plan/lab-nok", b"", 409, "fjord-on-demand"),
     ("documents no list", "POST", "/v1/apply", {"documents": 3}, 400, "list of documents"),
     (
         "nothing to invoice",

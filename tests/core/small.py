@@ -1,6 +1,6 @@
 """A small core for tests: a world, and a driver that decides commands and applies their events. No store, no engine."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -247,8 +247,3 @@ def rebuilt(world: World) -> World:
     fresh = World(replace(world.state))
     fresh.at(world.now_ms)
     return fresh
-
-
-def ranks_of(world: World, placement: PlacementId) -> Sequence[RankPlace]:
-    """Where the ranks of a placement are."""
-    return world.state.placements[placement].ranks

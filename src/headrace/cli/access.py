@@ -4,9 +4,9 @@ import typer
 
 from headrace.cli.common import client, confirm, print_json, print_table, say
 
-app = typer.Typer()
-token = typer.Typer()
-tenant = typer.Typer()
+app = typer.Typer(rich_markup_mode=None)
+token = typer.Typer(rich_markup_mode=None)
+tenant = typer.Typer(rich_markup_mode=None)
 app.add_typer(token, name="token")
 app.add_typer(tenant, name="tenant")
 AS_JSON = typer.Option(False, "--json", help="Print JSON.")

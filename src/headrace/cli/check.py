@@ -13,7 +13,7 @@ from headrace.journal.checkpoint import load
 from headrace.journal.sqlite import SqliteStore
 from headrace.state import StateDirectory, default_state
 
-app = typer.Typer()
+app = typer.Typer(rich_markup_mode=None)
 
 
 @app.callback()
@@ -26,7 +26,7 @@ def run(
     state: Path | None = typer.Option(None, help="The state directory [default: as for `up`]."),
     as_json: bool = typer.Option(False, "--json", help="Print JSON."),
 ) -> None:
-    """Check every promise on all that is placed, by code that shares nothing with the scheduler; live or offline."""
+    """Check every promise on all that is placed. Code that shares nothing with the scheduler does it, live or offline."""
     directory = StateDirectory(state or default_state())
     if not directory.journal.exists():
         step = "Name the state directory with --state."

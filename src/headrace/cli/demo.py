@@ -6,7 +6,7 @@ import typer
 
 from headrace.demo.run import PARAGRAPHS, PROMPT, options, run
 
-app = typer.Typer()
+app = typer.Typer(rich_markup_mode=None)
 
 
 @app.callback()
@@ -25,5 +25,5 @@ def demo(
     keep: bool = typer.Option(False, "--keep", help="Leave the control plane running at the end."),
     picture: Path | None = typer.Option(None, help="Write a picture of the result (SVG)."),
 ) -> None:
-    """Show the main job on real parts: a model, a gang, a miner, the law, power, and the bill; about a minute."""
+    """Show the main job on real parts, in about a minute. A model, a gang, a miner, the law, power, and the bill."""
     raise typer.Exit(run(options(estate, prompt, paragraphs), state=state, keep=keep, picture=picture))

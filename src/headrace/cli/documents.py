@@ -9,7 +9,7 @@ from headrace.api.views import Applied, ChangeView
 from headrace.cli.common import client, confirm, print_json, print_table, say
 from headrace.documents import Change, Document, load, load_all
 
-app = typer.Typer()
+app = typer.Typer(rich_markup_mode=None)
 FILES = typer.Option(
     ..., "-f", "--file", help="A file of documents, or - for standard input; may be repeated."
 )
@@ -25,7 +25,7 @@ def apply(
     ),
     as_json: bool = typer.Option(False, "--json", help="Print JSON."),
 ) -> None:
-    """Show what documents would change, ask, and apply them; workloads among them are submitted. Twice changes nothing."""
+    """Show what documents would change, ask, and apply them. Workloads among them are submitted. Twice changes nothing."""
     text = read_documents(file)
     with client() as control:
         plan = control.apply(text, dry_run=True, tenant=tenant)
@@ -97,7 +97,7 @@ def remove(
     name: str = typer.Argument(..., help="The document's name; an estate's is its operator's."),
     yes: bool = typer.Option(False, "-y", "--yes", help="Don't ask."),
 ) -> None:
-    """Remove a document that nothing uses; refused with the list of who uses it."""
+    """Remove a document that nothing uses. Refused with the list of who uses it."""
     with client() as control:
         control.document(kind, name)
         if not confirm(f"Remove {kind} {name}?", yes=yes):

@@ -12,7 +12,7 @@ from headrace.core.estate import Estate
 from headrace.documents import load
 from headrace.documents.show import print_estate
 
-app = typer.Typer()
+app = typer.Typer(rich_markup_mode=None)
 estate = typer.Typer(help="The estate: sites, power, blocks, and what physics says to the claims.")
 app.add_typer(estate, name="estate")
 
@@ -24,7 +24,7 @@ def group() -> None:
 
 @estate.callback()
 def estate_group() -> None:
-    """The estate: sites, power, blocks, and what physics says to the claims."""
+    """The estate as a table, and what physics says to its claims."""
 
 
 @estate.command()

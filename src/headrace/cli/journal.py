@@ -13,8 +13,8 @@ from headrace.journal.sqlite import SqliteStore
 from headrace.journal.verify import verify as verify_store
 from headrace.state import StateDirectory, default_state
 
-app = typer.Typer()
-journal = typer.Typer()
+app = typer.Typer(rich_markup_mode=None)
+journal = typer.Typer(rich_markup_mode=None)
 app.add_typer(journal, name="journal")
 PAGE = 1_000
 MOST_DETAIL = 110

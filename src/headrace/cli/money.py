@@ -13,8 +13,8 @@ from headrace.core.units import MICROS, MJ_PER_WH, format_duration, format_money
 from headrace.money.render import invoice_csv, invoice_json, invoice_table
 from headrace.sdk import Client
 
-app = typer.Typer()
-invoice = typer.Typer()
+app = typer.Typer(rich_markup_mode=None)
+invoice = typer.Typer(rich_markup_mode=None)
 app.add_typer(invoice, name="invoice")
 TENANT = typer.Argument(..., help="The tenant.")
 PERIOD = typer.Argument("", help="The month, like 2026-11 [default: this one].")

@@ -10,7 +10,7 @@ from headrace.cli.common import client, print_json, print_table, say
 from headrace.core.errors import HeadraceError, Problem, ProblemCode
 from headrace.core.units import PERMILLE, format_money, format_watts
 
-app = typer.Typer()
+app = typer.Typer(rich_markup_mode=None)
 AS_JSON = typer.Option(False, "--json", help="Print JSON.")
 SITE = typer.Option("", help="Only this site.")
 NODES = typer.Argument(None, help="Nodes by name.")
@@ -42,7 +42,7 @@ def status(as_json: bool = AS_JSON) -> None:
 
 @app.command()
 def nodes(site: str = SITE, as_json: bool = AS_JSON) -> None:
-    """List nodes: state, what is in use, watts and where the number comes from, how tenants are kept apart."""
+    """List nodes: state, use, watts. Also where the watts come from, and how tenants are kept apart."""
     with client() as control:
         found = list(control.nodes(site))
     if as_json:
@@ -68,7 +68,7 @@ def nodes(site: str = SITE, as_json: bool = AS_JSON) -> None:
 
 @app.command()
 def sites(as_json: bool = AS_JSON) -> None:
-    """List sites with the constants that are declared for their energy."""
+    """List sites, and the constants declared for their energy."""
     with client() as control:
         found = control.sites()
     if as_json:
@@ -97,7 +97,7 @@ def power(
     racks: bool = typer.Option(False, "--racks", help="Racks too."),
     as_json: bool = AS_JSON,
 ) -> None:
-    """Show the power tree: what is admitted at each element against its limit, in watts of IT load."""
+    """Show the power tree: what is admitted against each limit. In watts of IT load."""
     with client() as control:
         found = list(control.power(site, racks=racks))
     if as_json:

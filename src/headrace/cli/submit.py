@@ -14,7 +14,7 @@ from headrace.documents import load
 from headrace.documents.source import parse
 from headrace.sdk import Client
 
-app = typer.Typer()
+app = typer.Typer(rich_markup_mode=None)
 
 
 @app.callback()

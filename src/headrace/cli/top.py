@@ -14,7 +14,7 @@ from headrace.cli.workloads import COLUMNS, NUMBERS, row
 from headrace.core.units import format_watts
 from headrace.sdk import Client
 
-app = typer.Typer()
+app = typer.Typer(rich_markup_mode=None)
 BAR = 24
 MOST_WORKLOADS = 30
 

@@ -11,7 +11,7 @@ from headrace.cli.common import say
 from headrace.server import Server, Settings
 from headrace.state import default_state
 
-app = typer.Typer()
+app = typer.Typer(rich_markup_mode=None)
 
 
 @app.callback()

@@ -11,7 +11,7 @@ from headrace.core.errors import HeadraceError, Problem, ProblemCode
 from headrace.core.workload import TERMINAL, State
 from headrace.sdk import Client
 
-app = typer.Typer()
+app = typer.Typer(rich_markup_mode=None)
 WORKLOAD = typer.Argument(..., help="The workload's id, or its name when that is unique.")
 WORKLOADS = typer.Argument(..., help="Workloads by id or unique name.")
 AS_JSON = typer.Option(False, "--json", help="Print JSON.")
@@ -56,7 +56,7 @@ def row(work: WorkloadView) -> tuple[object, ...]:
 
 @app.command()
 def explain(workload: str = WORKLOAD, as_json: bool = AS_JSON) -> None:
-    """Say in one line why a workload waits, runs, moved or was refused, and what would change it."""
+    """Say why a workload waits, runs, moved or was refused. One line, with what would change it."""
     with client() as control:
         found = control.explain(resolve(control, workload))
     if as_json:
@@ -70,7 +70,7 @@ def logs(
     workload: str = WORKLOAD,
     follow: bool = typer.Option(False, "-f", "--follow", help="Go on until the workload ends."),
     rank: int | None = typer.Option(
-        None, min=0, help="Only this rank [default: all ranks of a gang, in turn]."
+        None, min=0, help="Only this rank [default: all ranks of a gang, in turn; with -f rank 0]."
     ),
     stderr: bool = typer.Option(False, "--stderr", help="What it wrote to standard error."),
 ) -> None:
@@ -109,7 +109,7 @@ def wait(
     ),
     timeout: float = typer.Option(600.0, min=0, help="Seconds; exit code 8 when they are over."),
 ) -> None:
-    """Wait until a workload is in a state, by default until it has ended; exit 1 when it ended in another way."""
+    """Wait until a workload has ended, or is in a state. Exit code 1 when it ended without success."""
     unknown = [one for one in state if one not in set(State)]
     if unknown:
         step = f"States are {', '.join(State)}."
