@@ -13,7 +13,9 @@ from headrace.documents import load
 from headrace.documents.show import print_estate
 
 app = typer.Typer(rich_markup_mode=None)
-estate = typer.Typer(help="The estate: sites, power, blocks, and what physics says to the claims.")
+estate = typer.Typer(
+    rich_markup_mode=None, help="The estate as a table, and what physics says to its claims."
+)
 app.add_typer(estate, name="estate")
 
 

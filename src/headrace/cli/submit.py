@@ -9,7 +9,7 @@ import typer
 from headrace.api.views import SubmittedView
 from headrace.cli.common import client, print_json, read_file, say
 from headrace.cli.workloads import follow_to_the_end
-from headrace.core.errors import HeadraceError, Problem, ProblemCode
+from headrace.core.errors import HeadraceError, Problem, ProblemCode, did_you_mean
 from headrace.documents import load
 from headrace.documents.source import parse
 from headrace.sdk import Client
@@ -99,6 +99,8 @@ def from_flags(
 ) -> dict[str, Any]:
     """A workload from the flags that were given; raises HeadraceError when the least is missing."""
     missing = [f"--{flag}" for flag in ("name", "project") if not flags[flag]]
+    if not commands and flags["type"] == "job":
+        missing.append("--command")
     if missing:
         step = "Give -f FILE, or at least --name, --project and --command."
         raise HeadraceError(Problem(ProblemCode.BAD_INPUT, f"{' and '.join(missing)} not given.", step))
@@ -124,8 +126,19 @@ def owner_of(control: Client, wanted: Sequence[Mapping[str, Any]]) -> str:
     having = [name for name in names if all(project in projects[name] for project in asked)]
     if len(having) == 1:
         return having[0]
-    count = f"{len(having)} tenants have" if having else "no tenant has"
-    message = f"{count} the project {' and '.join(map(repr, asked))};"
-    raise HeadraceError(
-        Problem(ProblemCode.BAD_INPUT, message, "Say whose it is with --tenant.", related=tuple(names))
-    )
+    raise HeadraceError(_no_owner(tuple(asked), projects, having))
+
+
+def _no_owner(asked: Sequence[str], projects: Mapping[str, Sequence[str]], having: Sequence[str]) -> Problem:
+    """Why not one tenant has all the projects that are ``asked``: one is unknown, or shared, or they have several owners."""
+    known = {project for one in projects.values() for project in one}
+    for project in asked:
+        if project not in known:
+            step = did_you_mean(project, known)
+            return Problem(ProblemCode.BAD_INPUT, f"no tenant has the project {project!r};", step)
+    called = " and ".join(map(repr, asked))
+    if having:
+        message, step = f"{len(having)} tenants have the project {called}.", "Say whose it is with --tenant."
+        return Problem(ProblemCode.BAD_INPUT, message, step, related=tuple(having))
+    step = "Submit a file for each tenant, or all with 'headrace apply'."
+    return Problem(ProblemCode.BAD_INPUT, f"no tenant has all of the projects {called}.", step)

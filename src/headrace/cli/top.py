@@ -29,7 +29,7 @@ def top(
     once: bool = typer.Option(False, "--once", help="Print one frame and end."),
     every: float = typer.Option(1.0, min=0.2, help="Seconds between frames."),
 ) -> None:
-    """Watch sites (power admitted against the limit), nodes and workloads until Ctrl-C."""
+    """Watch sites, nodes and workloads until Ctrl-C. Sites show the power admitted against the limit."""
     with client() as control:
         if once:
             console().print(frame(control))

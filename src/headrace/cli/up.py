@@ -1,6 +1,8 @@
 """``headrace up``: a control plane in the foreground."""
 
 import asyncio
+import os
+import shlex
 from pathlib import Path
 
 import typer
@@ -22,7 +24,7 @@ def group() -> None:
 @app.command()
 def up(
     state: Path | None = typer.Option(
-        None, help="Where everything is kept [default: HEADRACE_STATE, or your state directory]."
+        None, help="Where everything is kept [default: HEADRACE_STATE, else ~/.headrace]."
     ),
     host: str = typer.Option("127.0.0.1", help="The address to listen on."),
     port: int = typer.Option(7400, min=0, max=65535, help="The port to listen on; 0 takes a free one."),
@@ -40,10 +42,14 @@ def up(
     if server.admin_token is not None:
         say(f"token  {server.admin_token}   the operator's; shown this once")
 
+    if not no_isolation and os.geteuid() != 0:
+        say("only root can give each tenant a Unix user: one tenant is served here. For more: --no-isolation")
+    found = server.directory.path == default_state().absolute()
+    where = "" if found else f"HEADRACE_STATE={shlex.quote(str(server.directory.path))} "
+
     def ready() -> None:
-        say(
-            "ready. In another terminal: headrace status. Ctrl-C ends the control plane, not what runs under it."
-        )
+        say(f"ready. In another terminal: {where}headrace status")
+        say("Ctrl-C ends the control plane, not what runs under it.")
 
     try:
         with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:

@@ -1,6 +1,7 @@
 """Workloads: list, explain, logs, wait, stop, pause, resume, endpoint. Ids and unique names are the same here."""
 
 import sys
+import time
 from collections.abc import Callable, Iterator
 
 import typer
@@ -17,6 +18,9 @@ WORKLOADS = typer.Argument(..., help="Workloads by id or unique name.")
 AS_JSON = typer.Option(False, "--json", help="Print JSON.")
 COLUMNS = ("ID", "NAME", "TYPE", "STATE", "SITE", "NODES", "GPU", "PRIORITY", "SINCE", "REASON")
 NUMBERS = ("NODES", "PRIORITY", "SINCE")
+SILENCE_S = 5.0
+"""How long `--follow` waits in silence for a start before it says what it waits for."""
+POLL_S = 0.5
 
 
 @app.command()
@@ -93,12 +97,25 @@ def write(pieces: Iterator[bytes]) -> None:
 
 def follow_to_the_end(control: Client, ident: str) -> int:
     """Print the log of rank 0 until the workload ends; 0 when it succeeded, else 1."""
+    tell_while_it_waits(control, ident)
     write(control.logs(ident, follow=True))
     ended = control.workload(ident).workload
     if ended.state == State.SUCCEEDED:
         return 0
     sys.stderr.write(f"headrace: {control.explain(ident).line}\n")
     return 1
+
+
+def tell_while_it_waits(control: Client, ident: str) -> None:
+    """Return once a workload has left the queue; on standard error, why it waits, whenever that becomes another reason."""
+    began, told = time.monotonic(), ""
+    while control.workload(ident).workload.state == State.QUEUED:
+        if time.monotonic() - began >= SILENCE_S:
+            found = control.explain(ident)
+            if found.refusal and found.refusal != told:
+                told = found.refusal
+                sys.stderr.write(f"headrace: {found.line}\n")
+        time.sleep(POLL_S)
 
 
 @app.command()
@@ -129,7 +146,7 @@ def stop(workload: list[str] = WORKLOADS) -> None:
 
 @app.command()
 def pause(workload: list[str] = WORKLOADS) -> None:
-    """Pause workloads: their processes stand still, and keep what they have."""
+    """Pause workloads: their processes stand still. They keep what they have, their nodes and watts too."""
     _each(workload, Client.pause, "pausing", "is paused already")
 
 

@@ -146,8 +146,8 @@ def the_wait(story: Story) -> None:
     """A workload that the grid connection can't carry now."""
     say = story.say
     say.chapter("Power: room enough, but not enough watts")
-    say.text("""Two whole nodes. They are free, but the connection can't carry them beside what already runs. What is
-        running and starting counts at its nameplate, so that the limit can't be passed at any instant.""")
+    say.text("""Two whole nodes. That they are free is not enough: the connection must carry them beside what already
+        runs. What is running and starting counts at its nameplate, so that the limit can't be passed at any instant.""")
     say.command("submit -f examples/workloads/big.yaml && headrace explain big")
     outcome = story.submit("big", FJORD)
     say.line(outcome.line, "yellow")
@@ -204,9 +204,10 @@ def the_end_of_the_gang(story: Story) -> None:
         say.command("pause mine")
         story.tenants[ALBION].pause(miner.ident)
         until("the miner's pause", lambda: story.detail("mine").workload.state == State.PAUSED, 10)
-        say.good("the miner stands still (SIGSTOP) and keeps what it has; the gang gets its processor time")
+        gains = "; the gang gets its processor time" if story.outcomes["score"].runs else ""
+        say.good(f"the miner stands still (SIGSTOP) and keeps what it has{gains}")
     if story.outcomes["score"].runs:
-        say.command("logs -f score")
+        say.command("logs -f score & headrace logs -f --rank 1 score")
         for line in _both_ranks(story):
             say.line(line)
         ended = story.tenants[FJORD].wait(story.outcomes["score"].ident, TERMINAL, 30)
