@@ -107,9 +107,9 @@ def follow_to_the_end(control: Client, ident: str) -> int:
 
 
 def tell_while_it_waits(control: Client, ident: str) -> None:
-    """Return once a workload has left the queue; on standard error, why it waits, whenever that becomes another reason."""
+    """Return once a workload has started or ended; on standard error, why it waits, whenever that becomes another reason."""
     began, told = time.monotonic(), ""
-    while control.workload(ident).workload.state == State.QUEUED:
+    while control.workload(ident).workload.state in (State.QUEUED, State.PLACED):
         if time.monotonic() - began >= SILENCE_S:
             found = control.explain(ident)
             if found.refusal and found.refusal != told:

@@ -93,7 +93,13 @@ def _repeated(place: Place, things: Sequence[Any], what: str) -> Iterator[Found]
         first.setdefault(thing.name, number)
 
 
+MOST_NODE_W = 10_000_000
+"""No node draws 10 MW: a figure beyond is a slip of the unit, and would not fit into a row of usage."""
+
+
 def _hardware(place: Place, model: schema.HardwareModel) -> Iterator[Found]:
+    if model.nameplate > MOST_NODE_W:
+        yield Found((*place, "nameplate"), "no node draws more than 10 MW.", "Write the watts of one node.")
     if model.idle > model.nameplate:
         yield Found((*place, "idle"), "it draws more when idle than at nameplate.", "Write less.")
     if model.accelerators * model.accelerator_power > model.nameplate:

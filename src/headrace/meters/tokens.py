@@ -29,6 +29,7 @@ class TokenMeter:
         self.control = control
         self.service = service
         self._last_look: dict[PlacementId, bool] = {}
+        self._refused: dict[PlacementId, tuple[int, int]] = {}
         # Threads of its own: replicas that keep them waiting hold up nothing else that needs a thread.
         self._threads = ThreadPoolExecutor(AT_ONCE, "counters")
 
@@ -60,6 +61,7 @@ class TokenMeter:
     def _metered(self, *, everything: bool) -> list[Placement]:
         placements = self.control.world.state.placements
         self._last_look = {ident: done for ident, done in self._last_look.items() if ident in placements}
+        self._refused = {ident: reading for ident, reading in self._refused.items() if ident in placements}
         if everything:
             return [one for one in placements.values() if self._is_metered(one)]
         return [placements[ident] for ident, done in self._last_look.items() if not done]
@@ -80,7 +82,12 @@ class TokenMeter:
             )
         except CountersUnreadableError:
             return
-        command = c.RecordTokens(placement.id, placement.token_batches, found.prompt, found.generated)
-        await self.service.run(SYSTEM, command)
+        reading = (found.prompt, found.generated)
+        if self._refused.get(placement.id) != reading:
+            # Counters that went back raise one alarm, not one for each look at them.
+            command = c.RecordTokens(placement.id, placement.token_batches, *reading)
+            reply, _ = await self.service.run(SYSTEM, command)
+            if isinstance(reply, c.Named) and not reply.changed:
+                self._refused[placement.id] = reading
         if stopping:
             self._last_look[placement.id] = True
