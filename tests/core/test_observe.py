@@ -119,7 +119,7 @@ def test_an_end_that_was_never_seen_running_is_an_end() -> None:
     one = core()
     ident = one.submit(job())[0]
     (placement,) = one.place()
-    assert kinds(one.report(placement, ended(0, running_ms=70))) == ["PlacementEnded"]
+    assert kinds(one.report(placement, ended(0, running_ms=70))) == ["PlacementStarted", "PlacementEnded"]
     assert one.state.workloads[ident].state is State.SUCCEEDED
     assert usage(one) == [(70, 0)]
 

@@ -125,7 +125,7 @@ def plain(value: Any) -> Any:
 def resolve(using: Client, name: str) -> str:
     """The id of a workload by its id or its name; raises HeadraceError when that is none, or more than one.
 
-    Of several workloads with one name, the only one that has not ended is meant.
+    Of several workloads with one name, the only one that has not ended is meant; if all have, the last one.
     """
     try:
         return using.workload(name).workload.id
@@ -134,8 +134,10 @@ def resolve(using: Client, name: str) -> str:
             raise
     found = [one for one in using.workloads() if one.name == name]
     live = [one for one in found if one.state not in TERMINAL]
-    if len(live) == 1 or len(found) == 1:
-        return (live or found)[0].id
+    if len(live) == 1:
+        return live[0].id
+    if found and not live:
+        return max(found, key=lambda one: one.submitted).id
     raise HeadraceError(_not_one(name, live or found))
 
 

@@ -52,6 +52,9 @@ def _placement(
 ) -> Deciding:
     ranks = report.ranks
     if all(rank.state in _OVER for rank in ranks):
+        if not placement.started_ms and any(rank.running_ms or rank.paused_ms for rank in ranks):
+            # It ended before it was seen running: that it ran, and how it was isolated, is told all the same.
+            yield ev.PlacementStarted(placement.id, dict(report.endpoints), command.isolation)
         yield from _end(world, placement, ranks, now_ms)
         return
     if not placement.started_ms and all(rank.state is not RankState.STARTING for rank in ranks):
