@@ -306,9 +306,12 @@ class Simulation:
     def _tick(self) -> None:
         """Now and then, whatever happens."""
         self._plan_round(0)
-        is_late = self.true.at_ms > self.start_ms + self.scale.length_ms * 3 // 4
-        if is_late and not self.is_resting and len(self.people.workloads) < self.scale.least_workloads:
-            self._submit(self.scale.batch // 2)
+        is_late = self.true.at_ms > self.start_ms + self.scale.length_ms // 2
+        missing = self.scale.least_workloads - len(self.people.workloads)
+        if is_late and not self.is_resting:
+            # One by one: in an estate where much can never be placed, whole batches are refused for one of theirs.
+            for _ in range(min(missing, self.scale.batch)):
+                self._submit(1)
         self._tokens()
         self.later(self.scale.tick_ms, self._tick)
 
