@@ -102,7 +102,11 @@ def connect(port: int) -> socket.socket:
     """Connect as soon as somebody listens."""
     for _attempt in range(500):
         try:
-            return socket.create_connection(("127.0.0.1", port), timeout=0.01)
+            link = socket.create_connection(("127.0.0.1", port), timeout=0.01)
         except OSError:
             continue
+        if link.getsockname() != link.getpeername():
+            return link
+        # Nobody listened, and this end was given the very port: it met itself.
+        link.close()
     raise AssertionError(f"nobody listens on {port}")

@@ -201,9 +201,14 @@ def _connect(place: Place, deadline_s: float) -> socket.socket:
     while True:
         left_s = deadline_s - time.monotonic()
         try:
-            return socket.create_connection(
+            link = socket.create_connection(
                 (place.master_addr, place.master_port), timeout=max(left_s, 0.001)
             )
+            if link.getsockname() != link.getpeername():
+                return link
+            # Nobody listened, and the port that this end was given is the one it looked for: it met itself.
+            link.close()
+            raise ConnectionRefusedError("nobody listens there")
         except OSError as broken:
             # Rank 0 may start last.
             if left_s <= _RETRY_S:
