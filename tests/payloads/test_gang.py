@@ -1,6 +1,7 @@
 """A gang meets whole or ends with the name of who is missing; nobody waits for ever."""
 
 import socket
+import time
 from concurrent.futures import Future, ThreadPoolExecutor
 
 import pytest
@@ -104,6 +105,7 @@ def connect(port: int) -> socket.socket:
         try:
             link = socket.create_connection(("127.0.0.1", port), timeout=0.01)
         except OSError:
+            time.sleep(0.01)
             continue
         if link.getsockname() != link.getpeername():
             return link
