@@ -1,5 +1,7 @@
 """Candidates and their order: what the choice of nodes rests on."""
 
+from random import Random
+
 import numpy as np
 import pytest
 
@@ -7,11 +9,21 @@ from headrace.core.fleet import I64
 from headrace.core.scheduling.leaving import Departures, fewest, holder_of
 from headrace.core.scheduling.rank import (
     Ask,
+    Columns,
+    Scratch,
+    Use,
+    _need_of_few,
+    _need_of_many,
+    _order_of_few,
+    _order_of_many,
+    _shift_few,
+    _shift_many,
     ask_of,
     candidates,
     choose,
     columns_of,
     empty_scratch,
+    increments_w,
     lowest_bits,
     scratch_of,
     shift,
@@ -125,3 +137,38 @@ def test_the_empty_estate_draws_idle_watts_for_what_is_there_today() -> None:
     roots = [fleet.power_index[place.id] for place in fleet.sites]  # type: ignore[index]
     assert state.head_w[roots].tolist() == [4_200, 5_000]
     assert np.all(state.open)
+
+
+def _busy_world(chance: Random) -> tuple[World, Columns, Scratch, list[Use]]:
+    """Two racks and more with something on most nodes, and the rows of all that."""
+    world = World(fleet_of(site("glom", group(racks=5, per_rack=chance.randint(1, 7)), feed_w=90_000)))
+    used = []
+    for node in world.fleet.node_ids:
+        for mask in (0b1, 0b110):
+            if chance.random() < 0.5:
+                world.run(world.submit(gpus=mask.bit_count()), (node, mask))
+                used.append(Use(world.fleet.node_index[node], mask, 0, 0))
+    columns = columns_of(world.fleet)
+    return world, columns, scratch_of(world.snapshot(), columns), used
+
+
+@pytest.mark.parametrize("seed", range(40))
+def test_few_and_many_nodes_are_treated_alike(seed: int) -> None:
+    """Cell by cell and by arrays: the same order of a gang, the same needs, the same state once given back."""
+    chance = Random(seed)
+    _, columns, state, used = _busy_world(chance)
+    nodes = np.flatnonzero(state.free >= 1)
+    wanted = chance.randint(1, len(nodes))
+    few, many = (order(columns, state, nodes, wanted) for order in (_order_of_few, _order_of_many))
+    assert few.tolist() == many.tolist()
+    added = increments_w(columns, state, Ask(1, "lab", 1, 0, 0, False), nodes)
+    needs = [need(columns, nodes, added) for need in (_need_of_few, _need_of_many)]
+    past = len(columns.fleet.power_ids)
+    maps = [{e: w for e, w in zip(*map(np.ndarray.tolist, need), strict=True) if e != past} for need in needs]
+    assert maps[0] == maps[1]
+    one, other = state.copy(), state.copy()
+    _shift_few(columns, one, used, 1)
+    _shift_many(columns, other, used, 1)
+    for name in ("bits", "free", "cpu_milli", "memory_mb", "ranks"):
+        assert (getattr(one, name) == getattr(other, name)).all()
+    assert (one.head_w[:-1] == other.head_w[:-1]).all()

@@ -23,12 +23,15 @@ _COMBINATIONS_AT_MOST = 256
 
 @dataclass(frozen=True, slots=True)
 class Holder:
-    """A live placement with what it holds. ``contract`` is the reserved one that it counts against, if any."""
+    """A live placement with what it holds, rank by rank.
+
+    ``contract`` is the reserved one that it counts against, if any.
+    """
 
     placement: Placement
     workload: Workload
     site: int
-    use: Use
+    uses: tuple[Use, ...]
     contract: ContractId | None
 
     @property
@@ -92,17 +95,7 @@ def release(columns: Columns, state: Scratch, holders: Sequence[Holder], sign: i
     """Give back what ``holders`` hold (or take it again with ``sign`` -1)."""
     if not holders:
         return
-    uses = [holder.use for holder in holders]
-    if len(uses) == 1:
-        together = uses[0]
-    else:
-        together = Use(
-            np.concatenate([use.nodes for use in uses]),
-            np.concatenate([use.bits for use in uses]),
-            np.concatenate([use.cpu_milli for use in uses]),
-            np.concatenate([use.memory_mb for use in uses]),
-        )
-    shift(columns, state, together, sign)
+    shift(columns, state, [use for holder in holders for use in holder.uses], sign)
     for holder in holders:
         if holder.contract is not None:
             state.held[holder.contract] = state.held.get(holder.contract, 0) - sign * holder.accelerators
@@ -167,7 +160,8 @@ class Departures:
 
     def _near(self, holders: list[Holder], nodes: I64) -> Horizon:
         """Only those on the chosen nodes, when that is enough."""
-        here = [holder for holder in holders if np.isin(holder.use.nodes, nodes).any()]
+        chosen = set(nodes.tolist())
+        here = [holder for holder in holders if any(use.node in chosen for use in holder.uses)]
         found = self.fits_without(here) if len(here) < len(holders) else None
         return Horizon(tuple(holders), nodes) if found is None else Horizon(tuple(here), found)
 
@@ -235,9 +229,9 @@ def _by_node(departures: Departures, ask: Ask, site: int, order: Sequence[Holder
     if len(costs) < ask.nodes:
         on_node: dict[int, list[int]] = {}
         for position, holder in enumerate(order):
-            for node in holder.use.nodes.tolist():
-                if usable[node - start]:
-                    on_node.setdefault(node, []).append(position)
+            for use in holder.uses:
+                if usable[use.node - start]:
+                    on_node.setdefault(use.node, []).append(position)
         free = {node for _, node in costs}
         chosen: dict[int, tuple[int, ...]] = {}
         for node, positions in on_node.items():
@@ -255,9 +249,8 @@ def _least_on(
     """The fewest holders on a node whose leaving gives a rank its room there, the first in order among equals."""
     gives = {}
     for position in positions:
-        use = order[position].use
-        row = int(np.flatnonzero(use.nodes == node)[0])
-        gives[position] = (int(use.bits[row]).bit_count(), int(use.cpu_milli[row]), int(use.memory_mb[row]))
+        use = next(use for use in order[position].uses if use.node == node)
+        gives[position] = (use.bits.bit_count(), use.cpu_milli, use.memory_mb)
     hardware = columns.fleet.hardware[columns.fleet.node_hardware[node]]
     want = ask.on(hardware)
     left = int(state.free[node]), int(state.cpu_milli[node]), int(state.memory_mb[node])

@@ -10,7 +10,7 @@ During a pass resources only shrink, so what did not fit once does not fit later
 """
 
 from collections.abc import Iterator
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 
 import numpy as np
 
@@ -125,7 +125,8 @@ class _Pass:
         self.cap_w: I64 | None = None
         """Behind a barrier: what lower ranks may use of each element, whoever leaves."""
         self.best_cases: dict[int, Scratch] = {}
-        self.ever: dict[tuple[Ask, int], bool] = {}
+        self.ever: dict[tuple[Ask, int], int] = {}
+        """Reservations that there were when a shape would still have fitted if all left; -1: it would not."""
 
     def run(self) -> Plan:
         now_ms = self.snapshot.now_ms
@@ -192,7 +193,7 @@ class _Pass:
         """The state with no more power in it than those who wait already leave."""
         if self.cap_w is None:
             return state
-        return replace(state, head_w=np.minimum(state.head_w, self.cap_w))
+        return state.with_head(np.minimum(state.head_w, self.cap_w))
 
     def covers(self, shape: Shape, site: int, nodes: I64, state: Scratch) -> bool:
         """Whether what its contract reserves is enough for it, beside what is held of it."""
@@ -221,8 +222,11 @@ class _Pass:
             ranks = take(self.columns, self.now, shape.ask, nodes)
             self.hold_contract(shape, site, nodes, self.now)
             if self.soon is not None:
-                shift(self.columns, self.soon, use_of(self.snapshot.fleet, ranks), -1)
+                use = use_of(self.snapshot.fleet, ranks)
+                shift(self.columns, self.soon, use, -1)
                 self.hold_contract(shape, site, nodes, self.soon)
+                if site in self.best_cases:
+                    shift(self.columns, self.best_cases[site], use, -1)
             ident = self.snapshot.fleet.sites[site].id
             self.placements.append(ProposedPlacement(workload.id, ident, ranks))
             return True
@@ -291,12 +295,19 @@ class _Pass:
             release(self.columns, self.soon, gone)
         return self.soon
 
+    @property
+    def reserved(self) -> int:
+        """How many wait for chosen nodes so far."""
+        return self.reservations + self.barriers
+
     def find_soon(self, workload: Workload, shape: Shape) -> tuple[int, Horizon] | None:
         """The site where what is leaving suffices, or else that where the fewest fillers need be evicted."""
         state = self.soon_state()
         best: tuple[int, Horizon] | None = None
         for site in shape.allowed:
-            nodes = self.fit(shape, site)(state) if self.leaving or self.evicted else None
+            if not (self.leaving or self.evicted) or self.ever.get((shape.ask, site)) == -1:
+                continue
+            nodes = self.fit(shape, site)(state)
             if nodes is not None:
                 return site, Horizon((), nodes)
         for site in shape.allowed:
@@ -321,15 +332,16 @@ class _Pass:
         there is only less room than this, so that the answer is at worst too hopeful.
         """
         known = self.ever.get((shape.ask, site))
-        if known is not None:
-            return known
+        if known is not None and (known < 0 or known == self.reserved):
+            return known >= 0
         best = self.best_cases.get(site)
         if best is None:
             best = self.best_cases[site] = self.soon_state().copy()
             leaving = [one for one in self.staying() if one.site == site and one.may_leave]
             release(self.columns, best, leaving)
-        found = self.ever[shape.ask, site] = self.choose(shape.ask, site, best) is not None
-        return found
+        fits = self.choose(shape.ask, site, self.capped(best)) is not None
+        self.ever[shape.ask, site] = self.reserved if fits else -1
+        return fits
 
     def find_later(self, workload: Workload, shape: Shape) -> tuple[int, Horizon] | None:
         """The site and the nodes where a starving workload can run soonest."""
@@ -383,6 +395,8 @@ class _Pass:
                 self.evicted[holder.placement.id] = holder
                 self.evictions.append(Eviction(holder.placement.id, workload.id))
             state.head_w[elements] -= need
+            if site in self.best_cases:
+                self.best_cases[site].head_w[elements] -= need
         else:
             # Others must end first: evicted now, a filler would only start again until they have. Meanwhile nobody
             # of lower rank counts on more than what is left beside it, whoever leaves.
@@ -394,3 +408,5 @@ class _Pass:
         for scratch in (self.now, state):
             scratch.open[nodes] = False
             self.hold_contract(shape, site, nodes, scratch)
+        if site in self.best_cases:
+            self.best_cases[site].open[nodes] = False

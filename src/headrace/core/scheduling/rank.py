@@ -8,6 +8,7 @@ slice of every column.
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
+from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -23,6 +24,8 @@ from headrace.core.workload import RankPlace, WorkloadSpec, WorkloadType
 Mask = npt.NDArray[np.bool_]
 
 _NO_LIMIT_W = 1 << 60
+_FEW = 24
+"""Up to so many rows, cell by cell costs less than a dozen calls on arrays."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,7 +65,7 @@ class Columns:
     ``spans`` are the nodes of each site. A node draws ``step_w`` more for each accelerator taken, and
     ``wake_w`` more once anything runs on it: :meth:`HardwareType.node_watts` as two columns. ``paths[d, i]``
     is the d-th power element from node ``i`` upwards; shorter paths end in the index past the last element,
-    which carries anything.
+    which carries anything. ``rows[i]`` is the same for a look at one node: ``step_w``, ``wake_w`` and the elements.
     """
 
     fleet: Fleet
@@ -76,6 +79,7 @@ class Columns:
     step_w: I64
     wake_w: I64
     paths: I32
+    rows: tuple[tuple[int, int, tuple[int, ...]], ...]
 
 
 def _compile(fleet: Fleet) -> Columns:
@@ -96,6 +100,9 @@ def _compile(fleet: Fleet) -> Columns:
     full = np.array([hardware.accelerator_mask() for hardware in fleet.hardware] or [0], dtype=np.uint64)[
         kinds
     ]
+    step_w = column(lambda hardware: hardware.accelerator_w - hardware.accelerator_idle_w)
+    wake_w = column(lambda hardware: hardware.node_watts(0, True) - hardware.idle_w)
+    paths = np.stack(rows)
     return Columns(
         fleet=fleet,
         spans=tuple(slice(a, b) for a, b in pairwise(edges.tolist())),
@@ -105,9 +112,13 @@ def _compile(fleet: Fleet) -> Columns:
         full=full,
         cpu_milli=column(lambda hardware: hardware.cpu_milli),
         memory_mb=column(lambda hardware: hardware.memory_mb),
-        step_w=column(lambda hardware: hardware.accelerator_w - hardware.accelerator_idle_w),
-        wake_w=column(lambda hardware: hardware.node_watts(0, True) - hardware.idle_w),
-        paths=np.stack(rows),
+        step_w=step_w,
+        wake_w=wake_w,
+        paths=paths,
+        rows=tuple(
+            (step, wake, tuple(element for element in path if element != past))
+            for step, wake, path in zip(step_w.tolist(), wake_w.tolist(), paths.T.tolist(), strict=True)
+        ),
     )
 
 
@@ -148,6 +159,12 @@ class Scratch:
             self.ranks.copy(),
             self.head_w.copy(),
             dict(self.held),
+        )
+
+    def with_head(self, head_w: I64) -> "Scratch":
+        """The same state with other power left; all else is shared."""
+        return Scratch(
+            *(self.open, self.bits, self.free, self.cpu_milli, self.memory_mb, self.ranks), head_w, self.held
         )
 
 
@@ -309,13 +326,23 @@ def _choose_one(columns: Columns, state: Scratch, ask: Ask, span: slice, mask: M
     if not mask.any():
         return None
     free = state.free[span]
-    best = np.array([int(np.where(mask, free, _NO_LIMIT_W).argmin()) + span.start])
-    if (increments_w(columns, state, ask, best) <= path_head_w(columns, state, best)).all():
-        return best
+    best = int(np.where(mask, free, _NO_LIMIT_W).argmin()) + span.start
+    if _one_carries(columns, state, ask, best):
+        return np.array([best])
     # Its power is the rarer obstacle, so only now is it asked of every candidate.
     nodes = np.flatnonzero(mask) + span.start
     nodes = nodes[increments_w(columns, state, ask, nodes) <= path_head_w(columns, state, nodes)]
     return nodes[[int(state.free[nodes].argmin())]] if len(nodes) else None
+
+
+def _one_carries(columns: Columns, state: Scratch, ask: Ask, node: int) -> bool:
+    """Whether the elements over a node carry a rank on it."""
+    step_w, wake_w, path = columns.rows[node]
+    added = (int(columns.total[node]) if ask.whole else ask.accelerators) * step_w
+    if state.ranks[node] == 0:
+        added += wake_w
+    head_w = state.head_w.data
+    return all(head_w[element] >= added for element in path)
 
 
 def _choose_gang(columns: Columns, state: Scratch, wanted: int, nodes: I64, added: I64) -> I64 | None:
@@ -339,10 +366,18 @@ def _carries(columns: Columns, state: Scratch, nodes: I64, added: I64) -> bool:
 
 def path_need_w(columns: Columns, nodes: I64, added: I64) -> tuple[I64, I64]:
     """Power elements over ``nodes``, and the watts that ``added`` on them needs of each."""
-    if len(nodes) == 1:
-        path = columns.paths[:, nodes[0]].astype(np.int64)
-        path = path[path < len(columns.fleet.power_ids)]
-        return path, np.full(len(path), added[0])
+    return (_need_of_few if len(nodes) <= _FEW else _need_of_many)(columns, nodes, added)
+
+
+def _need_of_few(columns: Columns, nodes: I64, added: I64) -> tuple[I64, I64]:
+    needs: dict[int, int] = {}
+    for node, watts in zip(nodes.tolist(), added.tolist(), strict=True):
+        for element in columns.rows[node][2]:
+            needs[element] = needs.get(element, 0) + watts
+    return np.array(list(needs), dtype=np.int64), np.array(list(needs.values()), dtype=np.int64)
+
+
+def _need_of_many(columns: Columns, nodes: I64, added: I64) -> tuple[I64, I64]:
     elements, where = np.unique(columns.paths[:, nodes], return_inverse=True)
     need = np.zeros(len(elements), dtype=np.int64)
     np.add.at(need, where.ravel(), np.tile(added, len(columns.paths)))
@@ -376,6 +411,34 @@ def gang_order(columns: Columns, state: Scratch, nodes: I64, wanted: int) -> I64
     The fewest racks: the fullest racks of candidates first, and for what remains the smallest rack that takes
     all of it. Among racks of one size that with the fewest free accelerators, among nodes of a rank the same.
     """
+    return (_order_of_few if len(nodes) <= _FEW else _order_of_many)(columns, state, nodes, wanted)
+
+
+def _order_of_few(columns: Columns, state: Scratch, nodes: I64, wanted: int) -> I64:
+    leaf = columns.fleet.node_leaf[nodes].tolist()
+    free = state.free[nodes].tolist()
+    count: dict[int, int] = {}
+    total: dict[int, int] = {}
+    for rack, room in zip(leaf, free, strict=True):
+        count[rack] = count.get(rack, 0) + 1
+        total[rack] = total.get(rack, 0) + room
+    racks = sorted(count, key=lambda rack: (-count[rack], total[rack], rack))
+    before = 0
+    for at, rack in enumerate(racks):
+        remaining = wanted - before
+        if count[rack] >= remaining:
+            # All that remains fits into one rack: the smallest that takes it, the first of them in order.
+            smallest = min(size for size in count.values() if size >= remaining)
+            best = next(place for place in range(at, len(racks)) if count[racks[place]] == smallest)
+            racks.insert(at, racks.pop(best))
+            break
+        before += count[rack]
+    place = {rack: index for index, rack in enumerate(racks)}
+    keys = list(zip((place[rack] for rack in leaf), free, nodes.tolist(), strict=True))
+    return np.array(sorted(range(len(keys)), key=keys.__getitem__), dtype=np.int64)
+
+
+def _order_of_many(columns: Columns, state: Scratch, nodes: I64, wanted: int) -> I64:
     free = state.free[nodes]
     leaves, where, counts = np.unique(columns.fleet.node_leaf[nodes], return_inverse=True, return_counts=True)
     sums = np.zeros(len(leaves), dtype=np.int64)
@@ -422,45 +485,38 @@ def lowest_bits(bits: int, count: int) -> int:
     return mask
 
 
-@dataclass(frozen=True, slots=True)
-class Use:
-    """What ranks take of nodes, as columns: one row a rank; a node may stand in several rows."""
+class Use(NamedTuple):
+    """What a rank takes of a node, which is an index in the fleet."""
 
-    nodes: I64
-    bits: U64
-    cpu_milli: I64
-    memory_mb: I64
-
-    def part(self, start: int, stop: int) -> "Use":
-        """The rows from ``start`` to before ``stop``."""
-        rows = slice(start, stop)
-        return Use(self.nodes[rows], self.bits[rows], self.cpu_milli[rows], self.memory_mb[rows])
+    node: int
+    bits: int
+    cpu_milli: int
+    memory_mb: int
 
 
-def use_of(fleet: Fleet, ranks: Sequence[RankPlace]) -> Use:
+def use_of(fleet: Fleet, ranks: Sequence[RankPlace]) -> tuple[Use, ...]:
     """What ``ranks`` take; a node that the fleet does not have (any more) takes nothing."""
-    rows = [(fleet.node_index[NodeId(rank.node)], rank) for rank in ranks if rank.node in fleet.node_index]
-    return Use(
-        np.array([index for index, _ in rows], dtype=np.int64),
-        np.array([rank.mask for _, rank in rows], dtype=np.uint64),
-        np.array([rank.cpu_milli for _, rank in rows], dtype=np.int64),
-        np.array([rank.memory_mb for _, rank in rows], dtype=np.int64),
+    found = ((fleet.node_index.get(NodeId(rank.node)), rank) for rank in ranks)
+    return tuple(
+        Use(node, rank.mask, rank.cpu_milli, rank.memory_mb) for node, rank in found if node is not None
     )
 
 
-def shift(columns: Columns, state: Scratch, use: Use, sign: int) -> None:
-    """Give back what ``use`` takes (``sign`` 1), or take it (-1)."""
-    nodes = use.nodes
-    if len(nodes) <= _FEW:
-        _shift_few(columns, state, use, sign)
-        return
-    count = np.bitwise_count(use.bits).astype(np.int64)
+def shift(columns: Columns, state: Scratch, uses: Sequence[Use], sign: int) -> None:
+    """Give back what ``uses`` take (``sign`` 1), or take it (-1). A node may stand in several of them."""
+    (_shift_few if len(uses) <= _FEW else _shift_many)(columns, state, uses, sign)
+
+
+def _shift_many(columns: Columns, state: Scratch, uses: Sequence[Use], sign: int) -> None:
+    node, mask, cpu_milli, memory_mb = zip(*uses, strict=True)
+    nodes, bits = np.array(node, dtype=np.int64), np.array(mask, dtype=np.uint64)
+    count = np.bitwise_count(bits).astype(np.int64)
     touched = np.unique(nodes)
     asleep = state.ranks[touched] == 0
-    np.bitwise_xor.at(state.bits, nodes, use.bits)
+    np.bitwise_xor.at(state.bits, nodes, bits)
     np.add.at(state.free, nodes, sign * count)
-    np.add.at(state.cpu_milli, nodes, sign * use.cpu_milli)
-    np.add.at(state.memory_mb, nodes, sign * use.memory_mb)
+    np.add.at(state.cpu_milli, nodes, sign * np.array(cpu_milli, dtype=np.int64))
+    np.add.at(state.memory_mb, nodes, sign * np.array(memory_mb, dtype=np.int64))
     np.subtract.at(state.ranks, nodes, sign)
     slept = (state.ranks[touched] == 0).astype(np.int64) - asleep
     for row in columns.paths:
@@ -468,15 +524,10 @@ def shift(columns: Columns, state: Scratch, use: Use, sign: int) -> None:
         np.add.at(state.head_w, row[touched], slept * columns.wake_w[touched])
 
 
-_FEW = 24
-"""Up to so many rows, cell by cell costs less than a dozen calls on arrays."""
-
-
-def _shift_few(columns: Columns, state: Scratch, use: Use, sign: int) -> None:
+def _shift_few(columns: Columns, state: Scratch, uses: Sequence[Use], sign: int) -> None:
     bits, free, ranks, head_w = state.bits.data, state.free.data, state.ranks.data, state.head_w.data
     cpu_milli, memory_mb = state.cpu_milli.data, state.memory_mb.data
-    rows = (use.nodes.tolist(), use.bits.tolist(), use.cpu_milli.tolist(), use.memory_mb.tolist())
-    for node, mask, cpu, memory in zip(*rows, strict=True):
+    for node, mask, cpu, memory in uses:
         count = mask.bit_count()
         before = ranks[node]
         after = before - sign
@@ -486,7 +537,8 @@ def _shift_few(columns: Columns, state: Scratch, use: Use, sign: int) -> None:
         memory_mb[node] += sign * memory
         ranks[node] = after
         slept = (after == 0) - (before == 0)
-        delta_w = sign * count * int(columns.step_w[node]) + slept * int(columns.wake_w[node])
+        step_w, wake_w, path = columns.rows[node]
+        delta_w = sign * count * step_w + slept * wake_w
         if delta_w:
-            for element in columns.paths[:, node].tolist():
+            for element in path:
                 head_w[element] += delta_w
