@@ -112,9 +112,9 @@ MUTATIONS = (
     ),
     Mutation(
         "after a failed commit the world stays ahead of the journal",
-        "control.py",
-        "        self.broken = error\n",
-        "        self.broken = None\n",
+        "service.py",
+        "                self.recovered()\n                self.control.lose(error)\n",
+        "                self.control.lose(error)\n",
         ("head", "sequence", "lost", "raised"),
         seed=1,
     ),

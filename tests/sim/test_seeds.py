@@ -34,6 +34,7 @@ def test_no_short_world_breaks_a_promise(first: int) -> None:
     for seed in range(first, min(first + 20, SHORT)):
         result = run_seed(seed, "short")
         assert not result.violations, told(result)
+        assert sum(result.faults.values()) >= 1
 
 
 @pytest.mark.parametrize("seed", range(LONG))
@@ -92,5 +93,5 @@ def test_the_command_prints_what_was_covered(capsys: pytest.CaptureFixture[str])
     """It lists events, faults and states, and ends well when nothing broke."""
     assert main(["--seeds", "0-2", "--short"]) == 0
     out = capsys.readouterr().out
-    for word in ("events (", "faults (", "states (", "3 short seeds, 0 failed"):
+    for word in ("events (", "faults (", "states (", "requests (", "3 short seeds, 0 failed"):
         assert word in out

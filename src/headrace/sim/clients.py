@@ -1,18 +1,58 @@
-"""Clients outside the control plane: they remember acknowledgements, and ask again when none came."""
+"""Clients outside the control plane: they send what the SDK sends, keep the answers, and ask again without one."""
 
+import base64
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from hashlib import sha256
+from typing import Any
+from urllib.parse import quote
 
 import msgspec
 
-from headrace.control import Caller, Control, request_digest
+from headrace.api import views as v
+from headrace.control import Caller, request_digest
 from headrace.core import commands as c
-from headrace.core.ids import TenantId
+from headrace.core.authority import Role
+from headrace.core.codec import Core
+from headrace.core.errors import ProblemCode
 from headrace.core.workload import WorkloadSpec
 from headrace.journal.codec import Head
+from headrace.sim.wire import document, workload
 
 Items = tuple[tuple[WorkloadSpec, dict[str, str]], ...]
+
+JSON, YAML = "application/json", "application/yaml"
+_encode = msgspec.json.Encoder().encode
+_decode_error = msgspec.json.Decoder(v.ErrorView).decode
+ROUTES: dict[str, tuple[str, str, type]] = {
+    "Submit": ("POST", "/v1/tenants/{tenant}/workloads", v.SubmittedView),
+    "Stop": ("POST", "/v1/workloads/{workload}/stop", v.Done),
+    "Pause": ("POST", "/v1/workloads/{workload}/pause", v.Done),
+    "Resume": ("POST", "/v1/workloads/{workload}/resume", v.Done),
+    "ReadLog": ("GET", "/v1/workloads/{workload}/logs", v.LogView),
+    "Drain": ("POST", "/v1/nodes/drain", v.Drained),
+    "Undrain": ("POST", "/v1/nodes/undrain", v.Drained),
+    "IssueToken": ("POST", "/v1/tokens", v.NewToken),
+    "RevokeToken": ("DELETE", "/v1/tokens/{token}", v.Done),
+    "ApplyDocuments": ("POST", "/v1/apply", v.Applied),
+    "ApplyWorkload": ("POST", "/v1/apply?tenant={tenant}", v.Applied),
+    "RemoveDocument": ("DELETE", "/v1/documents/{kind}/{name}", v.Applied),
+    "IssueInvoices": ("POST", "/v1/tenants/{tenant}/invoices", v.InvoicesIssued),
+    "IssueCreditNote": ("POST", "/v1/invoices/{number}/credit-notes", v.Done),
+    "EraseTenant": ("POST", "/v1/tenants/{tenant}/erase", v.Done),
+}
+"""What a client may want done, by the name of the command behind it: method, path, and what answers it."""
+_DECODERS: dict[str, Callable[[bytes], object]] = {
+    what: msgspec.json.Decoder(view).decode for what, (_, _, view) in ROUTES.items()
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Person:
+    """Who asks: a token's value, and whom the control plane takes its holder for."""
+
+    caller: Caller
+    token: str
 
 
 @dataclass(slots=True)
@@ -22,59 +62,166 @@ class Request:
     ``expect``: the problem code that must answer it ("" for none in particular).
     """
 
-    caller: Caller
+    who: Person
     key: str
     what: str
-    send: Callable[[Control], c.Reply]
+    path: str
+    body: bytes = b""
+    media: str = JSON
     items: Items = ()
     expect: str = ""
     same_as: "Request | None" = None
-    version: int = 0
     acts: bool = False
     attempts: int = 0
     made: tuple[str, ...] | None = None
     head: Head | None = None
 
     @property
+    def method(self) -> str:
+        """The method of its route."""
+        return ROUTES[self.what][0]
+
+    @property
+    def is_keyed(self) -> bool:
+        """Whether it is done once for its key, which the journal then has."""
+        return bool(self.key) and self.method != "GET"
+
+    @property
     def digest(self) -> bytes:
         """The key as the journal has it."""
-        return request_digest(self.caller, self.key)
+        return request_digest(self.who.caller, self.key) if self.is_keyed else b""
+
+    @property
+    def headers(self) -> dict[str, str]:
+        """Its headers, as the SDK sends them."""
+        headers = {"authorization": f"Bearer {self.who.token}", "accept": JSON}
+        if self.body:
+            headers["content-type"] = self.media
+        if self.key:
+            headers["idempotency-key"] = self.key
+        return headers
 
 
-def submission(caller: Caller, tenant: TenantId, items: Items, key: str) -> Request:
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """What the API answered: the names of what was made, and the head; or the problem."""
+
+    status: int
+    made: tuple[str, ...] = ()
+    repeated: bool = False
+    token: str = ""
+    head: Head | None = None
+    problem: v.ProblemView | None = None
+
+
+def _path(what: str, **names: str) -> str:
+    return ROUTES[what][1].format(**{name: quote(text, safe="") for name, text in names.items()})
+
+
+def submission(who: Person, tenant: str, items: Items, key: str) -> Request:
     """Submit workloads."""
-    body = sha256(msgspec.json.encode([spec for spec, _ in items])).hexdigest()
-    return Request(
-        caller, key, "Submit", lambda control: control.submit(caller, tenant, items, key, body), items
-    )
+    body = _encode({"workloads": [workload(spec, secrets) for spec, secrets in items]})
+    return Request(who, key, "Submit", _path("Submit", tenant=tenant), body, items=items)
 
 
-def command(caller: Caller, one: c.Command, key: str = "") -> Request:
-    """Any other command."""
-    return Request(caller, key, type(one).__name__, lambda control: control.execute(caller, one, key))
+def token(who: Person, role: Role, tenant: str | None, key: str) -> Request:
+    """Make a token, whose value is in the answer."""
+    asked = {"role": role.value, "tenant": tenant, "holder": "", "expires_in": None}
+    return Request(who, key, "IssueToken", _path("IssueToken"), _encode(asked))
 
 
-def made_by(reply: c.Reply) -> tuple[str, ...]:
-    """The names of what a reply says was made."""
-    match reply:
-        case c.Submitted(workloads=workloads):
-            return tuple(workloads)
-        case c.Named(name=name):
-            return (name,)
-        case tuple():
-            return tuple(one if isinstance(one, str) else f"{one.kind}/{one.name}" for one in reply)
+def declaration(who: Person, values: list[Core], key: str, media: str = JSON) -> Request:
+    """Apply documents: as JSON, or one of them as YAML."""
+    documents = [document(value) for value in values]
+    body = _yaml(documents[0]) if media == YAML else _encode({"documents": documents})
+    return Request(who, key, "ApplyDocuments", _path("ApplyDocuments"), body, media)
+
+
+def applied_workload(
+    who: Person, tenant: str, spec: WorkloadSpec, secrets: dict[str, str], key: str
+) -> Request:
+    """Submit a workload as a document."""
+    body = _encode({"documents": [{"kind": "workload", **workload(spec, secrets)}]})
+    path = _path("ApplyWorkload", tenant=tenant)
+    return Request(who, key, "ApplyWorkload", path, body, items=((spec, secrets),))
+
+
+def _yaml(fields: dict[str, Any]) -> bytes:
+    """A flat document as YAML; its texts are quoted, so that none is taken for a number or a day."""
+    return "".join(f"{name}: {_encode(value).decode()}\n" for name, value in fields.items()).encode()
+
+
+def command(who: Person, one: c.Command, key: str = "") -> Request:
+    """Any other command, as the request that asks for it; TypeError for one that no client has."""
+    what, body, names = type(one).__name__, b"", dict[str, str]()
+    match one:
+        case c.Stop(workload=ident):
+            names = {"workload": ident}
+        case c.Pause(workload=ident, pause=pause):
+            what, names = "Pause" if pause else "Resume", {"workload": ident}
+        case c.ReadLog(workload=ident, rank=rank):
+            path = f"{_path(what, workload=ident)}?rank={rank}"
+            return Request(who, key, what, path)
+        case c.SetNodes(nodes=nodes, state=state, reason=reason, evict=evict):
+            what = "Drain" if state == "draining" else "Undrain"
+            asked: dict[str, Any] = {"nodes": list(nodes), "site": None, "reason": reason}
+            body = _encode(asked | {"evict": evict} if what == "Drain" else asked)
+        case c.RevokeToken(token=ident):
+            names = {"token": ident}
+        case c.RemoveDocument(kind=kind, name=name):
+            names = {"kind": kind, "name": name}
+        case c.IssueInvoices(tenant=tenant, period=period):
+            names, body = {"tenant": tenant}, _encode({"period": period})
+        case c.IssueCreditNote(invoice=number, amount_micros=amount, reason=reason):
+            names = {"number": number}
+            body = _encode({"amount_micros": amount, "reason": reason})
+        case c.EraseTenant(tenant=tenant):
+            names = {"tenant": tenant}
         case _:
-            return ()
+            raise TypeError(f"no client asks for {what}")
+    return Request(who, key, what, _path(what, **names), body)
+
+
+def answer_of(request: Request, status: int, body: bytes) -> Answer:
+    """What a client makes of an answer; ValueError (msgspec's) for one that is not of the shape that was promised."""
+    if status >= 400:
+        return Answer(status, problem=_decode_error(body).error)
+    match _DECODERS[request.what](body):
+        case v.SubmittedView() as view:
+            return Answer(status, view.workloads, view.repeated, head=_head(view.head))
+        case v.NewToken() as view:
+            return Answer(status, (view.id,), token=view.value, head=_head(view.head))
+        case v.InvoicesIssued() as view:
+            return Answer(status, view.invoices, head=_head(view.head))
+        case v.Done() as view:
+            return Answer(status, (view.name,), head=_head(view.head))
+        case v.Applied() as view:
+            made = tuple(change.workload for change in view.changes if change.workload)
+            return Answer(status, made, head=_head(view.head))
+        case v.Drained() as view:
+            return Answer(status, head=_head(view.head))
+        case _:
+            return Answer(status)
+
+
+def _head(view: v.HeadView | None) -> Head | None:
+    if view is None:
+        return None
+    return Head(view.size, view.at_ms, base64.b64decode(view.root), base64.b64decode(view.signature))
 
 
 @dataclass(slots=True)
 class Notebook:
-    """What clients were told for good: requests with their answers, and the heads that came with them."""
+    """What clients asked (each attempt counts), and were told for good."""
 
     answered: list[Request] = field(default_factory=list)
-    denied: dict[str, int] = field(default_factory=dict)
-    heads: list[Head] = field(default_factory=list)
+    asked: Counter[str] = field(default_factory=Counter)
+    denied: Counter[str] = field(default_factory=Counter)
 
     def deny(self, code: str) -> None:
         """Count a request that was turned down."""
-        self.denied[code] = self.denied.get(code, 0) + 1
+        self.denied[code] += 1
+
+
+UNAVAILABLE = ProblemCode.JOURNAL_UNAVAILABLE
+"""The problem after which a client asks again: nothing came of what it asked."""

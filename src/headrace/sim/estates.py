@@ -189,7 +189,9 @@ def _blocks(chance: Random, feeders: list[str], nodes: int, start_ms: int) -> li
         share = nodes // count + (index < nodes % count)
         per_rack = chance.randint(1, min(4, share))
         hardware = chance.choice(HARDWARE)
-        group = NodeGroup("g", hardware, -(-share // per_rack), per_rack, nodes=share)
+        group = NodeGroup(
+            "g", hardware, -(-share // per_rack), per_rack, nodes=share if share % per_rack else 0
+        )
         if chance.random() < 0.3:
             full_w = CATALOGUE[hardware].nameplate_w * per_rack
             rating_w = _tight(chance, full_w, CATALOGUE[hardware].idle_w * per_rack)

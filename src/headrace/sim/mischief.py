@@ -15,6 +15,7 @@ from headrace.core.units import MS_PER_HOUR, MS_PER_MINUTE
 from headrace.core.workload import RankPlace
 from headrace.reconcile import MISSING_STOP_MS
 from headrace.sim.faults import CRASHES
+from headrace.sim.script import LYING_IN_WAIT
 
 if TYPE_CHECKING:
     from headrace.sim.world import Simulation
@@ -39,14 +40,7 @@ class Mischief:
                 self.sim.switches.armed.append("crash-replied")
             return
         _FAULTS[kind](self)
-        if kind not in (
-            "failed-commit",
-            "lost-commit",
-            "disk-full",
-            "stale-plan",
-            "tampered-plan",
-            "duplicate-request",
-        ):
+        if kind not in LYING_IN_WAIT:
             fired[kind] += 1
 
     def _while(self, least_ms: int, most_ms: int, over: Callable[[], None]) -> None:

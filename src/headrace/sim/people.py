@@ -2,13 +2,11 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
-from hashlib import sha256
 from random import Random
 
-from headrace.control import SYSTEM, Caller
 from headrace.core import commands as c
-from headrace.core.authority import Role, Subject
-from headrace.core.codec import Core, normalise
+from headrace.core.authority import Role
+from headrace.core.codec import Core
 from headrace.core.contracts import Contract
 from headrace.core.errors import ProblemCode
 from headrace.core.estate import Block, Connection, Estate, Site
@@ -16,7 +14,17 @@ from headrace.core.fleet import compile_fleet
 from headrace.core.ids import ContractId, InvoiceNumber, NodeId, ProjectId, TenantId, TokenId, WorkloadId
 from headrace.core.metering import period_of
 from headrace.core.workload import Resources, WorkloadSpec, WorkloadType
-from headrace.sim.clients import Request, command, submission
+from headrace.sim.clients import (
+    JSON,
+    YAML,
+    Person,
+    Request,
+    applied_workload,
+    command,
+    declaration,
+    submission,
+    token,
+)
 from headrace.sim.estates import Ground, iso_day
 from headrace.sim.work import SpecMaker
 
@@ -29,15 +37,12 @@ class People:
     ground: Ground
     maker: SpecMaker
     start_ms: int
-    operator: Caller = SYSTEM
-    members: dict[str, Caller] = field(default_factory=dict)
+    operator: Person
+    members: dict[str, Person] = field(default_factory=dict)
     workloads: list[tuple[str, WorkloadSpec]] = field(default_factory=list)
     tokens: list[str] = field(default_factory=list)
     invoices: list[str] = field(default_factory=list)
     drained: list[str] = field(default_factory=list)
-    issued: int = 0
-    values: dict[str, str] = field(default_factory=dict)
-    """The value of each tenant's own token."""
     _keys: int = 0
 
     def key(self) -> str:
@@ -48,58 +53,39 @@ class People:
     def documents(self) -> Request:
         """The first documents."""
         ground = self.ground
-        values: list[tuple[str, str, Core]] = [
-            ("estate", ground.estate.operator.id, ground.estate),
-            *(("price-plan", one.id, one) for one in ground.plans),
-        ]
-        values += [("tenant", one.id, one) for one in ground.tenants]
-        values += [("contract", one.id, one) for one in ground.contracts]
-        parts = tuple(
-            c.NormalisedDocument(kind, name, normalise(kind, name, value)) for kind, name, value in values
+        return declaration(
+            self.operator,
+            [ground.estate, *ground.plans, *ground.tenants, *ground.contracts],
+            self.key(),
         )
-        return command(self.operator, c.ApplyDocuments(parts), self.key())
 
-    def token(self, role: Role, tenant: str | None) -> Request:
-        """A new token; its value is known here alone."""
-        self.issued += 1
-        value = f"hr_token-{self.issued}"
-        if role is Role.TENANT_ADMIN and tenant is not None:
-            self.values[tenant] = value
-        digest = sha256(value.encode()).hexdigest()
-        made = TenantId(tenant) if tenant else None
-        return command(self.operator, c.IssueToken(digest, role, made), self.key())
-
-    def hold_token(self, role: Role, tenant: str | None, name: str) -> None:
-        """From now on act by this token."""
-        number = int(name.removeprefix("t-"))
-        owner = TenantId(tenant) if tenant else None
-        caller = Caller(Subject("token", name, role, owner), number)
-        if tenant is None:
-            self.operator = caller
-        else:
-            self.members[tenant] = caller
+    def token(self, role: Role, tenant: str) -> Request:
+        """A new token of a tenant; its value comes with the answer."""
+        return token(self.operator, role, tenant, self.key())
 
     def submit(self, size: int) -> Request:
         """Some workloads of one tenant."""
         tenant = self.chance.choice(list(self.members))
         items = tuple(self.maker.make(tenant) for _ in range(size))
-        caller = self.members[tenant] if self.chance.random() < 0.9 else self.operator
-        return submission(caller, TenantId(tenant), items, self.key())
+        who = self.members[tenant] if self.chance.random() < 0.9 else self.operator
+        if size == 1 and who is self.operator:
+            return applied_workload(who, tenant, *items[0], self.key())
+        return submission(who, tenant, items, self.key())
 
     def ask_for_less(self, request: Request) -> Request | None:
         """What can never be placed, once more: one node each, anywhere."""
         if all(spec.nodes == 1 and spec.site is None for spec, _ in request.items):
             return None
         items = tuple((self.maker.smaller(spec), values) for spec, values in request.items)
-        first = next(iter(self.members)) if request.caller is self.operator else ""
-        tenant = request.caller.subject.tenant or TenantId(first)
-        return submission(request.caller, tenant, items, self.key())
+        first = next(iter(self.members)) if request.who is self.operator else ""
+        tenant = request.who.caller.subject.tenant or first
+        return submission(request.who, tenant, items, self.key())
 
     def act(self, what: str, now_ms: int) -> Request | None:
         """One action; None when there is nothing to do it to."""
         return _ACTIONS[what](self, now_ms)
 
-    def _someones(self) -> tuple[str, Caller] | None:
+    def _someones(self) -> tuple[str, Person] | None:
         if not self.workloads:
             return None
         ident, _ = self.chance.choice(self.workloads[-40:])
@@ -173,12 +159,11 @@ class People:
 
     def estate(self, now_ms: int) -> Request | None:
         """Change the estate: more or less power, another date, another tenant alone."""
-        return self.apply("estate", self.ground.estate.operator.id, self._changed(now_ms))
+        return self.apply(self._changed(now_ms))
 
-    def apply(self, kind: str, name: str, value: Estate | Contract) -> Request:
-        """Apply one document."""
-        part = c.NormalisedDocument(kind, name, normalise(kind, name, value))
-        return command(self.operator, c.ApplyDocuments((part,)), self.key())
+    def apply(self, value: Core) -> Request:
+        """Apply one document; people write contracts as YAML."""
+        return declaration(self.operator, [value], self.key(), YAML if isinstance(value, Contract) else JSON)
 
     def _changed(self, now_ms: int) -> Estate:
         chance, estate = self.chance, self.ground.estate
@@ -214,33 +199,33 @@ class People:
         kind: Contract = Contract(
             ident, tenant, plan, "on-demand", chance.choice((None, self.ground.estate.sites[0].id))
         )
-        return self.apply("contract", ident, replace(kind, starts=iso_day(now_ms, chance.choice((-3, 0, 1)))))
+        return self.apply(replace(kind, starts=iso_day(now_ms, chance.choice((-3, 0, 1)))))
 
     def wrong(self, _now_ms: int) -> Request | None:
         """Ask for what must be denied."""
         chance, names = self.chance, list(self.members)
         tenant = chance.choice(names)
-        caller = self.members[tenant]
+        who = self.members[tenant]
         others = [ident for ident, _ in self.workloads if not ident.startswith(f"{tenant}-")]
         draw = chance.randrange(4)
         if draw == 0 and others:
             request, code = (
-                command(caller, c.Stop(WorkloadId(chance.choice(others))), self.key()),
+                command(who, c.Stop(WorkloadId(chance.choice(others))), self.key()),
                 ProblemCode.NOT_FOUND,
             )
         elif draw == 1:
             operator_only = c.SetNodes((), "draining")
-            request, code = command(caller, operator_only, self.key()), ProblemCode.FORBIDDEN
+            request, code = command(who, operator_only, self.key()), ProblemCode.FORBIDDEN
         elif draw == 2:
             request, code = (
-                command(caller, c.Stop(WorkloadId(f"{tenant}-99999")), self.key()),
+                command(who, c.Stop(WorkloadId(f"{tenant}-99999")), self.key()),
                 ProblemCode.NOT_FOUND,
             )
         else:
             spec = WorkloadSpec(
-                "wrong", WorkloadType.JOB, ProjectId("no-project"), Resources("", 0, 100, 0), ("sleep 1",)
+                "wrong", WorkloadType.JOB, ProjectId("no-project"), Resources("", 0, 100, 1), ("sleep 1",)
             )
-            request = submission(caller, TenantId(tenant), ((spec, {}),), self.key())
+            request = submission(who, tenant, ((spec, {}),), self.key())
             code = ProblemCode.NOT_FOUND
         request.expect = code
         return request

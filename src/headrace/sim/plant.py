@@ -1,4 +1,10 @@
-"""The control plane as a process: it boots, decides, commits, acts, dies at any step, and comes back."""
+"""The control plane as a process: it boots, decides, commits, acts, dies at any step, and comes back.
+
+Whatever people and clients want goes through the production API (:mod:`headrace.sim.web`); a request that is decided waits
+there for the next commit, which others may share, and dies with the process. Only what no request can ask is asked of
+:class:`Control` itself, as the server does it: to take the journal over and make the operator's first token (nobody has
+one yet), what engines report, the planner's plans, the counters of replicas, and checkpoints.
+"""
 
 from collections import Counter, deque
 from collections.abc import Callable
@@ -6,9 +12,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from random import Random
 
-from headrace.control import SYSTEM, Batch, Control
+from headrace.api.guard import token_hash
+from headrace.api.inline import Exchange, Reply
+from headrace.api.views import ProblemView
+from headrace.control import SYSTEM, Batch, Caller, Control
 from headrace.core import commands as c
-from headrace.core.errors import HeadraceError, ProblemCode
+from headrace.core.authority import Role, Subject
+from headrace.core.errors import HeadraceError
 from headrace.core.events import (
     Committed,
     CreditNoteIssued,
@@ -16,11 +26,12 @@ from headrace.core.events import (
     EvictionRequested,
     InvoiceIssued,
     LogRead,
+    RequestAnswered,
     TokenIssued,
     TokensMetered,
     UsageMetered,
 )
-from headrace.core.ids import WorkloadId
+from headrace.core.ids import TenantId, TokenId, WorkloadId
 from headrace.core.scheduling.check import Violation, check
 from headrace.core.scheduling.plan import plan
 from headrace.core.scheduling.proposal import Plan
@@ -32,16 +43,25 @@ from headrace.journal.keys import Keys
 from headrace.journal.sqlite import JournalUnavailable
 from headrace.reconcile import ASK_AGAIN_MS, Reconciler
 from headrace.sim.checkers import Checkers
-from headrace.sim.clients import Notebook, Request, made_by
+from headrace.sim.clients import UNAVAILABLE, Answer, Notebook, Person, Request, answer_of
 from headrace.sim.clock import WallClock
 from headrace.sim.faults import FaultyStore, RemoteEngine, Switches
 from headrace.sim.heads import HeadKeeper
-from headrace.sim.web import get
+from headrace.sim.web import SharedCommits, Web
 
-CREATES = frozenset({"Submit", "IssueToken", "IssueInvoices", "IssueCreditNote"})
+CREATES = frozenset({"Submit", "ApplyWorkload", "IssueToken", "IssueInvoices", "IssueCreditNote"})
 """Commands whose answers name what they made."""
 _NO_MATTER = frozenset(
-    {UsageMetered, TokensMetered, LogRead, DecisionRecorded, InvoiceIssued, CreditNoteIssued, TokenIssued}
+    {
+        UsageMetered,
+        TokensMetered,
+        LogRead,
+        DecisionRecorded,
+        InvoiceIssued,
+        CreditNoteIssued,
+        TokenIssued,
+        RequestAnswered,
+    }
 )
 """Events that change nothing for a planner, which is not asked again for them."""
 THRASHED = 30
@@ -49,6 +69,12 @@ THRASHED = 30
 PLAN_AGAIN_MS = 600_000
 CHECK_EVERY = 8
 """One plan in so many gets the independent second opinion."""
+
+
+def person_of(token: TokenId, role: Role, tenant: TenantId | None, value: str) -> Person:
+    """Whoever holds a token, as the control plane knows them."""
+    number = int(token.removeprefix("t-"))
+    return Person(Caller(Subject("token", token, role, tenant), number), value)
 
 
 class Unavailable(Exception):
@@ -125,9 +151,12 @@ class Plant:
         self.store: FaultyStore | None = None
         self.control: Control | None = None
         self.reconciler: Reconciler | None = None
-        self.waiting: list[tuple[Request, c.Reply]] = []
-        self.on_answer: Callable[[Request, c.Reply], None] = lambda _request, _reply: None
+        self.service: SharedCommits | None = None
+        self.web: Web | None = None
+        self.waiting: list[tuple[Request, Exchange]] = []
+        self.on_answer: Callable[[Request, Answer], None] = lambda _request, _answer: None
         self.on_denied: Callable[[Request], None] = lambda _request: None
+        self.on_unavailable: Callable[[Request], None] = lambda _request: None
         self.alter: Callable[[Snapshot, Plan], Plan | None] = lambda _snapshot, proposal: proposal
         self.ran = 0
         self.plans = self.rounds = 0
@@ -152,24 +181,33 @@ class Plant:
         self.switches.crash_at("crash-recovering")
         self.catch_up(control)
         control.execute(SYSTEM, c.StartControl("simulated", "sim"))
-        self.control = control
+        self.control, self.service = control, SharedCommits(control)
+        self.service.on_durable.append(self._durable)
         self.commit()
         self.switches.crash_at("crash-started")
         reconciler = Reconciler(control, {"fake": self.engine}, self.meter_every_ms)
         reconciler.fence()
-        self.reconciler = reconciler
+        self.reconciler = self.service.reconciler = reconciler
+        self.web = Web(self.service, self.chance.randbytes)
         self._changed = True
+
+    def first_operator(self, token: str) -> Person:
+        """The operator's first token: made by the control plane itself, as the first start of a server does it."""
+        control = self._control()
+        named = control.execute(SYSTEM, c.IssueToken(token_hash(token), Role.OPERATOR_ADMIN, None))
+        self.commit()
+        if not isinstance(named, c.Named):
+            raise TypeError(f"a token was answered with {named}")
+        return person_of(TokenId(named.name), Role.OPERATOR_ADMIN, None, token)
 
     def die(self) -> list[Request]:
         """Everything in memory is gone; the requests that nobody was answered."""
         if self.store is not None:
             self.store.close()
-        self.store = self.control = self.reconciler = None
-        return self.unanswered()
-
-    def unanswered(self) -> list[Request]:
-        """Requests whose clients wait for an answer that does not come."""
+        self.store = self.control = self.reconciler = self.service = self.web = None
         waiting, self.waiting = self.waiting, []
+        for _, exchange in waiting:
+            exchange.drop()
         return [request for request, _ in waiting]
 
     def catch_up(self, control: Control) -> None:
@@ -183,17 +221,26 @@ class Plant:
                 self.witness.took(group, list(decode(group)))
 
     def recover(self) -> bool:
-        """After a failed commit: take the world as the store has it. True when it decides again."""
+        """After a failed commit: decide again, when the store takes commits. True when it does."""
         control = self._control()
-        if control.broken is None:
-            return True
-        if self.switches.disk_full:
+        if control.broken is not None and self.switches.disk_full:
             return False
-        control.recover()
+        control.broken = None
+        return True
+
+    def _lose(self, control: Control, error: JournalUnavailable) -> None:
+        """A commit failed: the world is the store's again, nothing is decided, and who waited is told so."""
         self.catch_up(control)
         self.witness.heads.acknowledged(control.head)
         self._changed = True
-        return True
+        waiting, self.waiting = self.waiting, []
+        for request, exchange in waiting:
+            if not exchange.go_on(HeadraceError(*error.problems)):
+                self._wrong(request, "its commit failed, and it waits for another")
+            elif not self._is_unavailable(request, exchange.reply):
+                status, _, body = exchange.reply
+                self._wrong(request, f"its commit failed, and it was answered with {status}: {body[:200]!r}")
+            self.on_unavailable(request)
 
     def _control(self) -> Control:
         if self.control is None:
@@ -203,42 +250,84 @@ class Plant:
     # -- requests -------------------------------------------------------------------------------------------
 
     def handle(self, request: Request) -> None:
-        """Decide a request; it is answered once it is durable. Raises Unavailable."""
+        """Send a request to the API; it is answered once it is durable. Raises Unavailable, or Crash."""
         control = self._control()
-        if not self.is_up or control.broken is not None:
+        if self.web is None:
             raise Unavailable
-        request.attempts += 1
         before = control.world.state.version
-        try:
-            reply = request.send(control)
-        except HeadraceError as error:
-            self._deny(request, error)
-            return
-        is_repeated = isinstance(reply, c.Submitted) and reply.repeated
-        request.acts = is_repeated or control.world.state.version > before
-        self.waiting.append((request, reply))
+        exchange = self._open(self.web, request)
+        is_answered = exchange.go_on()
+        request.acts = control.world.state.version > before
+        self.waiting.append((request, exchange))
         self.switches.crash_at("crash-executed")
+        if is_answered:
+            self.waiting.pop()
+            self._reply(request, exchange.reply)
 
-    def _deny(self, request: Request, error: HeadraceError) -> None:
-        problem = error.problem
-        if problem.code in (ProblemCode.JOURNAL_UNAVAILABLE, ProblemCode.BROKEN):
-            raise Unavailable
+    def _open(self, web: Web, request: Request) -> Exchange:
+        request.attempts += 1
+        self.witness.notebook.asked[request.what] += 1
+        return web.open(request.method, request.path, request.headers, request.body)
+
+    def _reply(self, request: Request, reply: Reply) -> None:
+        """An answer reaches its client."""
+        status, _, body = reply
+        answer = self._read_answer(request, status, body)
+        if answer is None:
+            return
+        tenant = request.who.caller.subject.tenant
+        if tenant is not None:
+            asked = (*request.path.split("/"), "")[3]
+            # It names what was asked for, and nothing else.
+            told = body if asked.startswith(tenant) else body.replace(asked.encode(), b"")
+            self.witness.checkers.isolation.answer_seen(tenant, told)
+        if answer.problem is None:
+            self._answer(request, answer)
+        elif answer.problem.code == UNAVAILABLE:
+            self.on_unavailable(request)
+        else:
+            self._deny(request, answer.problem)
+
+    def _read_answer(self, request: Request, status: int, body: bytes) -> Answer | None:
+        try:
+            return answer_of(request, status, body)
+        except ValueError as error:
+            self._wrong(request, f"answered with {status}, {error}: {body[:200]!r}")
+            return None
+
+    def _is_unavailable(self, request: Request, reply: Reply) -> bool:
+        answer = self._read_answer(request, reply[0], reply[2])
+        return answer is not None and answer.problem is not None and answer.problem.code == UNAVAILABLE
+
+    def _wrong(self, request: Request, what: str) -> None:
+        self.witness.found(3, request.what, f"{request.method} {request.path}: {what}", "answer")
+
+    def _deny(self, request: Request, problem: ProblemView) -> None:
         self.witness.notebook.deny(f"{request.what}: {problem.code}")
+        line = f"{problem.message} {problem.next_step}"
         if request.expect and request.expect != problem.code:
-            what = f"{request.what} was denied with {problem.code} ({problem.line()}), not {request.expect}"
+            what = f"{request.what} was denied with {problem.code} ({line}), not {request.expect}"
             self.witness.found(6, request.what, what, "answer")
         if request.same_as is not None and not request.expect and request.what in CREATES:
-            self.witness.found(3, request.what, f"asked again, it was denied: {problem.line()}", "answer")
+            self.witness.found(3, request.what, f"asked again, it was denied: {line}", "answer")
         self.on_denied(request)
 
     def commit(self) -> None:
         """Make everything durable, then answer. Raises Crash or JournalUnavailable."""
-        control = self._control()
-        if control.has_pending:
-            self._durable(control.commit())
-        answered, self.waiting = self.waiting, []
-        for request, reply in answered:
-            self._answer(control, request, reply)
+        control, service = self._control(), self.service
+        while service is not None and (control.has_pending or self.waiting):
+            try:
+                service.commit()
+            except JournalUnavailable as error:
+                self._lose(control, error)
+                raise
+            # What they go on with may decide more: then they wait again.
+            waiting, self.waiting = self.waiting, []
+            for request, exchange in waiting:
+                if exchange.go_on():
+                    self._reply(request, exchange.reply)
+                else:
+                    self.waiting.append((request, exchange))
         self.switches.crash_at("crash-replied")
 
     def _durable(self, batch: Batch) -> None:
@@ -249,13 +338,32 @@ class Plant:
             self._changed = self._changed or matters
 
     def read(self, token: str, path: str) -> tuple[int, bytes]:
-        """Read by the API. Raises Crash, or JournalUnavailable when it could not be made durable."""
-        self.commit()
-        control = self._control()
-        status, body = get(control, token, path, self._durable)
-        if control.broken is not None:
-            raise JournalUnavailable("simulated: a reading was lost")
+        """Read by the API. Raises Unavailable, Crash, or JournalUnavailable when it could not be made durable."""
+        if self.web is None:
+            raise Unavailable
+        exchange = self.web.open("GET", path, {"authorization": f"Bearer {token}"})
+        try:
+            while not exchange.go_on():
+                self.commit()
+        finally:
+            exchange.drop()
+        status, _, body = exchange.reply
         return status, body
+
+    def call(self, request: Request) -> Answer:
+        """Send a request and wait for its answer, whoever else is served meanwhile; for when nothing fails."""
+        if self.web is None:
+            raise Unavailable
+        exchange = self._open(self.web, request)
+        while not exchange.go_on():
+            self.commit()
+        status, _, body = exchange.reply
+        answer = answer_of(request, status, body)
+        if answer.problem is not None:
+            self.witness.notebook.deny(f"{request.what}: {answer.problem.code}")
+        elif answer.head is not None:
+            self.witness.heads.acknowledged(answer.head)
+        return answer
 
     def _states(self, control: Control, events: list[Committed]) -> None:
         workloads = control.world.state.workloads
@@ -268,21 +376,23 @@ class Plant:
             if work is not None:
                 self.witness.states[work.state] += 1
 
-    def _answer(self, control: Control, request: Request, reply: c.Reply) -> None:
-        witness, made = self.witness, made_by(reply)
-        head = control.head
-        witness.heads.acknowledged(head)
+    def _answer(self, request: Request, answer: Answer) -> None:
+        witness, made, head = self.witness, answer.made, answer.head
+        # A log comes without a head.
+        if request.method != "GET":
+            witness.heads.acknowledged(head)
         known = made if request.what in CREATES else ()
-        last = head.size - 1 if head is not None and request.acts and request.key else -1
+        has_acted = request.acts or answer.repeated
+        last = head.size - 1 if head is not None and has_acted and request.is_keyed else -1
         witness.checkers.durability.acknowledged(request.digest, known, last)
         if request.expect:
             witness.found(6, request.what, f"it was answered; {request.expect} was due", "answer")
         first = request.same_as
-        if first is not None and first.made is not None and request.what == "Submit" and first.made != made:
+        if known and first is not None and first.made not in (None, made):
             witness.found(3, request.what, f"asked again, it made {made}, not {first.made}", "key-twice")
         request.made, request.head = made, head
         witness.notebook.answered.append(request)
-        self.on_answer(request, reply)
+        self.on_answer(request, answer)
 
     # -- the loop -------------------------------------------------------------------------------------------
 
@@ -324,6 +434,10 @@ class Plant:
         altered = self.alter(snapshot, proposal)
         if altered is not None and (altered.placements or altered.evictions):
             self.adopt(altered)
+
+    def plan_anew(self) -> None:
+        """Ask the planner again though nothing changed: what it said last may have been altered, or be late."""
+        self._changed = True
 
     def adopt(self, proposal: Plan) -> None:
         """Have the writer re-validate a plan and adopt what is still right of it."""

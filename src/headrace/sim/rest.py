@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from itertools import pairwise
 
+from headrace.api.views import ProblemView
 from headrace.core import commands as c
 from headrace.core.apply import apply
 from headrace.core.errors import HeadraceError, ProblemCode
@@ -90,6 +91,7 @@ def _calm(sim: Simulation) -> None:
     sim.is_resting = True
     sim.switches.clear()
     sim.ask_again = sim.mischief.stale = sim.mischief.tampered = 0
+    sim.plant.plan_anew()
     sim.wall.skew_ms = 0
     faults = sim.engine.faults
     faults.refusing = False
@@ -238,23 +240,18 @@ def _bill(sim: Simulation) -> None:
     months.update(dict.fromkeys((one.id, period_of(sim.start_ms, zone)) for one in people.ground.tenants))
     for tenant, period in months:
         for again in (False, True):
-            try:
-                control.execute(people.operator, c.IssueInvoices(tenant, period))
+            problem = sim.plant.call(command(people.operator, c.IssueInvoices(tenant, period))).problem
+            if problem is None:
                 if again:
                     sim.witness.found(4, tenant, f"{period} was invoiced again in full", "issued-twice")
-            except HeadraceError as error:
-                if not again and any(one.tenant == tenant and one.period == period for one in used):
-                    _unbilled(sim, tenant, period, error)
-        sim.commit()
+            elif not again and any(one.tenant == tenant and one.period == period for one in used):
+                _unbilled(sim, tenant, period, problem)
 
 
-def _unbilled(sim: Simulation, tenant: str, period: str, error: HeadraceError) -> None:
+def _unbilled(sim: Simulation, tenant: str, period: str, problem: ProblemView) -> None:
     """Usage that can't be billed; that all of it is billed already is fine."""
-    if (
-        error.problem.code is not ProblemCode.CONFLICT
-        or "no usage was recorded since" not in error.problem.message
-    ):
-        sim.witness.found(4, tenant, f"{period} can't be invoiced: {error.problem.line()}", "unbilled")
+    if problem.code != ProblemCode.CONFLICT or "no usage was recorded since" not in problem.message:
+        sim.witness.found(4, tenant, f"{period} can't be invoiced: {problem.message}", "unbilled")
 
 
 def _erase(sim: Simulation) -> None:
@@ -264,8 +261,9 @@ def _erase(sim: Simulation) -> None:
         return
     gone = people.ground.tenants[0].id if sim.chance.random() < 0.4 else None
     if gone is not None:
-        control.execute(people.operator, c.EraseTenant(gone))
-        sim.commit()
+        problem = sim.plant.call(command(people.operator, c.EraseTenant(gone))).problem
+        if problem is not None:
+            sim.witness.found(6, gone, f"it can't be erased: {problem.message}", "erased")
     for ident, spec in people.workloads[:30]:
         work = control.world.state.workloads[WorkloadId(ident)]
         for name, ref in work.spec.secrets.items():

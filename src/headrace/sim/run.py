@@ -37,6 +37,7 @@ class Result:
     faults: Counter[str] = field(default_factory=Counter)
     states: Counter[str] = field(default_factory=Counter)
     denied: Counter[str] = field(default_factory=Counter)
+    requests: Counter[str] = field(default_factory=Counter)
     last: list[str] = field(default_factory=list)
     digest: str = ""
     wall_s: float = 0.0
@@ -76,7 +77,8 @@ def _play(seed: int, kind: Kind, scale: Scale, folder: Path) -> Result:
         witness.events,
         sim.switches.fired,
         Counter({str(state): count for state, count in witness.states.items()}),
-        Counter(witness.notebook.denied),
+        witness.notebook.denied,
+        witness.notebook.asked,
         [_line(committed) for committed in witness.last[-SHOWN_EVENTS:]],
         witness.heads.bytes.hexdigest(),
     )
@@ -123,6 +125,7 @@ class Total:
     faults: Counter[str] = field(default_factory=Counter)
     states: Counter[str] = field(default_factory=Counter)
     denied: Counter[str] = field(default_factory=Counter)
+    requests: Counter[str] = field(default_factory=Counter)
     seed_s: float = 0.0
 
     def add(self, result: Result) -> None:
@@ -136,6 +139,7 @@ class Total:
             (self.faults, result.faults),
             (self.states, result.states),
             (self.denied, result.denied),
+            (self.requests, result.requests),
         ):
             mine.update(its)
 
@@ -145,6 +149,7 @@ def _print_coverage(total: Total) -> None:
         ("events", total.events),
         ("faults", total.faults),
         ("states", total.states),
+        ("requests", total.requests),
         ("denied", total.denied),
     ):
         listed = ", ".join(f"{what} {count}" for what, count in sorted(counts.items()))

@@ -24,6 +24,11 @@ FAULTS = (
 )
 """Every kind of fault; a long world has at least ten, a short one at least one."""
 
+LYING_IN_WAIT = frozenset(
+    ("disk-full", "failed-commit", "lost-commit", "stale-plan", "tampered-plan", "duplicate-request")
+) | frozenset(CRASHES)
+"""Faults that wait for an occasion, which may not come; the others happen at their moment."""
+
 ACTIONS = {
     "stop": 90,
     "pause": 14,
@@ -63,7 +68,7 @@ LONG = Scale(
     2 * MS_PER_DAY,
     (245, 265),
     8,
-    (10, 18),
+    (14, 20),
     1_000,
     120 * MS_PER_MINUTE,
     30 * MS_PER_MINUTE,
@@ -100,6 +105,8 @@ def write_script(chance: Random, scale: Scale) -> list[Step]:
     count = chance.randint(*scale.faults)
     # Each fault of a long world is of another kind as long as there are more kinds.
     kinds = chance.sample(FAULTS, min(count, len(FAULTS)))
+    if LYING_IN_WAIT.issuperset(kinds):
+        kinds[-1] = chance.choice([kind for kind in FAULTS if kind not in LYING_IN_WAIT])
     steps.extend(Step(_moment(chance, scale), "fault", kind) for kind in kinds)
     return steps
 

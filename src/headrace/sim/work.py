@@ -21,6 +21,10 @@ TYPES = (
 )
 
 
+INTERRUPTIBLE = (Flex.PAUSABLE, Flex.PREEMPTIBLE)
+"""How a filler may be curtailed."""
+
+
 class SpecMaker:
     """Makes specifications for one ground; ``middle_ms`` and ``most_ms`` are the usual and longest job."""
 
@@ -48,8 +52,8 @@ class SpecMaker:
             env={"WORK": name},
             priority=chance.choice((0, 0, 0, 1, 5, 10)),
             max_duration_ms=self._duration() if chance.random() < 0.15 else 0,
-            grace_ms=chance.choice((0, 1_000, 10_000)),
-            flex=chance.choice(tuple(Flex)),
+            grace_ms=chance.choice((1, 1_000, 10_000)),
+            flex=chance.choice(INTERRUPTIBLE if kind is WorkloadType.FILLER else tuple(Flex)),
             policy=policy,
         )
         if chance.random() > WRONG:
@@ -63,7 +67,7 @@ class SpecMaker:
     def smaller(self, spec: WorkloadSpec) -> WorkloadSpec:
         """The same on one node, anywhere, under no contract in particular, with at most one accelerator."""
         need = replace(
-            spec.resources, accelerators=min(1, spec.resources.accelerators), cpu_milli=100, memory_mb=0
+            spec.resources, accelerators=min(1, spec.resources.accelerators), cpu_milli=100, memory_mb=1
         )
         return replace(spec, nodes=1, resources=need, site=None, contract=None)
 
@@ -96,12 +100,12 @@ class SpecMaker:
         chance = self.chance
         model, most = hardware.accelerator, hardware.accelerators
         cpu = chance.choice((0, 100, 1_000, 1_000, 3_000))
-        memory = chance.choice((0, 100, 1_000, 4_000))
+        memory = chance.choice((1, 100, 1_000, 4_000))
         if kind is not WorkloadType.CLUSTER and chance.random() < 0.1:
             return Resources("", 0, max(cpu, 100), memory)
         count = chance.choice((1, 1, 2, most, most)) if chance.random() > WRONG else most + 1
         if kind is WorkloadType.CLUSTER and chance.random() < 0.5:
-            count = 0
+            count = 1
         return Resources(model, count, cpu, memory)
 
     def _policy(self) -> PolicyRef:

@@ -6,6 +6,9 @@ from dataclasses import replace
 from pathlib import Path
 from random import Random
 
+import msgspec
+
+from headrace.api.views import DocumentView
 from headrace.control import SYSTEM
 from headrace.core import commands as c
 from headrace.core.authority import Role
@@ -13,7 +16,7 @@ from headrace.core.codec import from_normalised
 from headrace.core.errors import HeadraceError, ProblemCode
 from headrace.core.estate import Estate
 from headrace.core.fleet import compile_fleet
-from headrace.core.ids import PlacementId, WorkloadId
+from headrace.core.ids import PlacementId, TenantId, TokenId, WorkloadId
 from headrace.core.scheduling.explain import explain
 from headrace.core.scheduling.proposal import Plan
 from headrace.core.units import MS_PER_DAY
@@ -22,20 +25,32 @@ from headrace.engines.fake import FakeEngine
 from headrace.journal.keys import Keys
 from headrace.ports import StartOrder
 from headrace.sim.checkers import Checkers
-from headrace.sim.clients import Request, submission
+from headrace.sim.clients import Answer, Request, submission
 from headrace.sim.clock import TrueClock, WallClock
 from headrace.sim.estates import make_ground
 from headrace.sim.faults import Crash, RemoteEngine, Switches
 from headrace.sim.heads import HeadKeeper
 from headrace.sim.mischief import Mischief
 from headrace.sim.people import People
-from headrace.sim.plant import JournalUnavailable, Plant, Unavailable, Witness
+from headrace.sim.plant import CREATES, JournalUnavailable, Plant, Unavailable, Witness, person_of
 from headrace.sim.script import LONG, Scale, Step, write_script
 from headrace.sim.web import some_path
 from headrace.sim.work import LONG_MS, SHORT_MS, SpecMaker
 
 FIRST_DAY_MS = 1_767_225_600_000
 """The beginning of 2026."""
+_ASKED_AGAIN = CREATES | {
+    *("Stop", "Pause", "Resume", "Drain", "Undrain"),
+    *("RevokeToken", "ApplyDocuments", "RemoveDocument"),
+}
+"""Requests that a careless client sends again after they were answered."""
+_REUSED = {
+    "Submit": ("Submit", ""),
+    "Stop": ("Pause", "/pause"),
+    "Pause": ("Resume", "/resume"),
+    "Resume": ("Stop", "/stop"),
+}
+"""Requests whose keys somebody takes for something else, and for what."""
 RETRY_MS = (1_000, 40_000)
 RESTART_MS = (500, 90_000)
 
@@ -66,9 +81,9 @@ class Simulation:
         self.plant = Plant(path, keys, self.wall, remote, plant_chance, self.witness, scale.meter_every_ms)
         self.plant.on_answer = self._answered
         self.plant.on_denied = self._denied
+        self.plant.on_unavailable = lambda request: self._again([request])
         ground = make_ground(ground_chance, self.start_ms, is_long=is_long)
         maker = SpecMaker(work_chance, ground, *(LONG_MS if is_long else SHORT_MS))
-        self.people = People(people_chance, ground, maker, self.start_ms)
         self.mischief = Mischief(self, fault_chance)
         self.plant.alter = self.mischief.alter
         self.steps = write_script(script_chance, scale)
@@ -77,8 +92,11 @@ class Simulation:
         self._heap: list[tuple[int, int, Callable[[], None]]] = []
         self._count = 0
         self._round_ms: int | None = None
-        self._on_answer: dict[int, Callable[[Request, c.Reply], None]] = {}
+        self._on_answer: dict[int, Callable[[Request, Answer], None]] = {}
         self._requests: list[Request] = []
+        self.boot()
+        operator = self.plant.first_operator(f"hr_{root.randbytes(16).hex()}")
+        self.people = People(people_chance, ground, maker, self.start_ms, operator)
 
     # -- time -----------------------------------------------------------------------------------------------
 
@@ -108,25 +126,24 @@ class Simulation:
 
     def run(self) -> None:
         """Play the script to its end."""
-        self._guarded(self.boot)
-        self._prepare()
+        self.prepare()
         for step in sorted(self.steps, key=lambda one: (one.at_ms, one.kind, one.what)):
             self.later(step.at_ms, self._step(step))
         self._tick()
         self.run_until(self.start_ms + self.scale.length_ms, lambda: self.witness.is_broken)
 
-    def _prepare(self) -> None:
+    def prepare(self) -> None:
+        """Declare the ground and give every tenant a token; nothing fails yet."""
         people = self.people
-        self.ask(people.token(Role.OPERATOR_ADMIN, None), self._token_of(Role.OPERATOR_ADMIN, None))
         self.ask(people.documents())
         for tenant in people.ground.tenants:
-            self.ask(people.token(Role.TENANT_ADMIN, tenant.id), self._token_of(Role.TENANT_ADMIN, tenant.id))
+            self.ask(people.token(Role.TENANT_ADMIN, tenant.id), self._token_of(tenant.id))
         self._guarded(self.commit)
 
-    def _token_of(self, role: Role, tenant: str | None) -> Callable[[Request, c.Reply], None]:
-        def hold(_request: Request, reply: c.Reply) -> None:
-            if isinstance(reply, c.Named):
-                self.people.hold_token(role, tenant, reply.name)
+    def _token_of(self, tenant: TenantId) -> Callable[[Request, Answer], None]:
+        def hold(_request: Request, answer: Answer) -> None:
+            person = person_of(TokenId(answer.made[0]), Role.TENANT_ADMIN, tenant, answer.token)
+            self.people.members[tenant] = person
 
         return hold
 
@@ -145,10 +162,9 @@ class Simulation:
     def _ask_for(self, request: Request) -> None:
         items = request.items
 
-        def made(_request: Request, reply: c.Reply) -> None:
-            if isinstance(reply, c.Submitted):
-                specs = [spec for spec, _ in items]
-                self.people.workloads.extend(zip(reply.workloads, specs, strict=True))
+        def made(_request: Request, answer: Answer) -> None:
+            specs = [spec for spec, _ in items]
+            self.people.workloads.extend(zip(answer.made, specs, strict=True))
 
         self.ask(request, made)
 
@@ -157,25 +173,25 @@ class Simulation:
         if request is not None:
             self.ask(request, self._after(what))
 
-    def _after(self, what: str) -> Callable[[Request, c.Reply], None]:
-        def done(_request: Request, reply: c.Reply) -> None:
-            if what == "token" and isinstance(reply, c.Named):
-                self.people.tokens.append(reply.name)
-            elif what == "invoice" and isinstance(reply, tuple):
-                self.people.invoices.extend(str(number) for number in reply)
+    def _after(self, what: str) -> Callable[[Request, Answer], None]:
+        def done(_request: Request, answer: Answer) -> None:
+            if what == "token":
+                self.people.tokens.append(answer.made[0])
+            elif what == "invoice":
+                self.people.invoices.extend(answer.made)
             elif what == "estate":
-                self._see_estate()
+                self.later(1, self._see_estate)
 
         return done
 
     def _see_estate(self) -> None:
         """The operator looks at what the estate is now."""
-        control = self.plant.control
-        if control is not None:
-            document = control.world.state.documents[f"estate/{self.people.ground.estate.operator.id}"]
-            estate = from_normalised("estate", document)
-            if isinstance(estate, Estate):
-                self.people.ground.estate = estate
+        operator = self.people.ground.estate.operator.id
+        _, body = self.plant.read(self.people.operator.token, f"/v1/documents/estate/{operator}")
+        view = msgspec.json.decode(body, type=DocumentView)
+        estate = from_normalised("estate", view.document)
+        if isinstance(estate, Estate):
+            self.people.ground.estate = estate
 
     def _explain(self) -> None:
         control = self.plant.control
@@ -186,15 +202,16 @@ class Simulation:
             self.plant.commit()
         work = control.world.state.workloads[WorkloadId(ident)]
         if work.state in (State.QUEUED, State.REFUSED):
-            line = explain(control.world.snapshot(control.now_ms()), work.id).line
-            self.checkers.explanation.explained(ident, line)
+            now_ms = control.now_ms()
+            line = explain(control.world.snapshot(now_ms), work.id).line
+            self.checkers.explanation.explained(ident, line, now_ms)
         self.read(ident)
 
     def read(self, ident: str) -> None:
         """A tenant reads what it may, and tries what it may not: no answer names what is another's."""
         tenant = self.chance.choice(list(self.people.members))
         path = some_path(self.chance, tenant, ident)
-        status, body = self.plant.read(self.people.values[tenant], path)
+        status, body = self.plant.read(self.people.members[tenant].token, path)
         self.witness.notebook.deny(f"GET: {status}")
         if ident in path and not ident.startswith(f"{tenant}-"):
             if status != 404:
@@ -207,7 +224,7 @@ class Simulation:
 
     # -- requests -------------------------------------------------------------------------------------------
 
-    def ask(self, request: Request, then: Callable[[Request, c.Reply], None] | None = None) -> None:
+    def ask(self, request: Request, then: Callable[[Request, Answer], None] | None = None) -> None:
         """A client asks; when there is no answer it asks again, by the same key."""
         if then is not None:
             self._on_answer[id(request)] = then
@@ -239,18 +256,16 @@ class Simulation:
     def _sender(self, request: Request) -> Callable[[], None]:
         return lambda: self._send(request)
 
-    def _answered(self, request: Request, reply: c.Reply) -> None:
+    def _answered(self, request: Request, answer: Answer) -> None:
         then = self._on_answer.pop(id(request), None)
         if then is not None:
-            then(request, reply)
-        if (
-            self.ask_again
-            and request.key
-            and request.what in ("Submit", "IssueToken", "Stop", "Pause", "SetNodes")
-        ):
+            then(request, answer)
+        if self.ask_again and request.key and request.what in _ASKED_AGAIN:
             self.ask_again -= 1
             self.switches.fired["duplicate-request"] += 1
-            again = replace(request, same_as=request, acts=False, made=None)
+            # A token's value is told once: whoever asks by the same key is told that, and not another value.
+            due = ProblemCode.CONFLICT if request.what == "IssueToken" else request.expect
+            again = replace(request, same_as=request, acts=False, made=None, expect=due)
             self.later(self.chance.randint(0, 20 * 60_000), self._sender(again))
 
     def _denied(self, request: Request) -> None:
@@ -263,15 +278,20 @@ class Simulation:
 
     def reuse_key(self) -> None:
         """A client asks for something else by a key that it used before."""
-        used = [one for one in self.witness.notebook.answered if one.what == "Submit"]
-        if used:
-            first = self.chance.choice(used)
-            tenant = first.made[0].rpartition("-")[0] if first.made else ""
-            spec, values = self.people.maker.make(tenant)
-            request = submission(first.caller, self.people.ground.tenants[0].id, ((spec, values),), first.key)
-            if tenant == self.people.ground.tenants[0].id:
-                request.expect = ProblemCode.IDEMPOTENCY_MISMATCH
-                self.ask(request)
+        used = [one for one in self.witness.notebook.answered if one.what in _REUSED]
+        request = self._something_else(self.chance.choice(used)) if used else None
+        if request is not None:
+            request.expect = ProblemCode.IDEMPOTENCY_MISMATCH
+            self.ask(request)
+
+    def _something_else(self, first: Request) -> Request | None:
+        if first.what != "Submit":
+            # The same workload, and another thing done to it.
+            path = first.path.rpartition("/")[0] + _REUSED[first.what][1]
+            return replace(first, what=_REUSED[first.what][0], path=path, made=None)
+        tenant = first.made[0].rpartition("-")[0] if first.made else ""
+        spec, values = self.people.maker.make(tenant)
+        return submission(first.who, tenant, ((spec, values),), first.key) if tenant else None
 
     # -- the plant ------------------------------------------------------------------------------------------
 
@@ -291,8 +311,7 @@ class Simulation:
         self.later(self.chance.randint(*RESTART_MS), self.boot)
 
     def _lost(self) -> None:
-        """A commit failed: clients get no answer, and the world is taken anew from the store."""
-        self._again(self.plant.unanswered())
+        """A commit failed: clients were told so, and nothing is decided until the store takes commits again."""
         self.later(self.chance.randint(500, 5_000), self._recover)
 
     def _recover(self) -> None:
@@ -316,7 +335,7 @@ class Simulation:
         self.later(self.scale.tick_ms, self._tick)
 
     def _tokens(self) -> None:
-        """Replicas are asked for their counters, each answer a batch; the last batch may come again."""
+        """Replicas are asked for their counters, each answer a batch; the last batch may come again: no request does this."""
         control = self.plant.control
         if control is None or control.broken is not None or not self.plant.is_up:
             return

@@ -6,8 +6,8 @@ from dataclasses import replace
 
 import pytest
 
-from headrace.core.events import NodeStateChanged
-from headrace.core.ids import SiteId
+from headrace.core.events import NodeStateChanged, WorkloadRequeued
+from headrace.core.ids import SiteId, WorkloadId
 from headrace.core.scheduling.refuse import SENTENCES, Refusal
 from headrace.core.workload import PolicyRef, Resources, WorkloadSpec
 from headrace.sim.checkers.explanation import ExplanationChecker, claims
@@ -117,6 +117,16 @@ def test_what_the_next_plan_will_place_needs_no_reason() -> None:
     checkers = told(waits(FITS))
     checkers.explanation.explained("acme-9", "not looked at yet")
     assert checkers.explanation.violations == []
+
+
+def test_a_reason_is_judged_at_the_time_of_the_question() -> None:
+    """Journal time goes on without events: what has waited for its time until now needs no reason any more."""
+    requeued = WorkloadRequeued(WorkloadId("acme-9"), "ended by itself", END_MS)
+    edit = insert("drain", submitted("acme-9", FITS), requeued)
+    for now_ms, found in ((0, 1), (END_MS, 0)):
+        checkers = told(edit)
+        checkers.explanation.explained("acme-9", "not looked at yet", now_ms)
+        assert len(checkers.explanation.violations) == found
 
 
 def test_a_line_that_is_missing_at_rest_is_found() -> None:

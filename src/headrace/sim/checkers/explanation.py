@@ -60,11 +60,12 @@ class ExplanationChecker(Checker):
         empty = Occupancy(self.occupancy.papers)
         return empty.fits(waiting.spec, site, _FAR_MS, Regard(taken=False, state=False))
 
-    def explained(self, workload: str, line: str) -> None:
-        """``explain`` said ``line`` of a workload that waits or was refused, now (after the last event observed)."""
+    def explained(self, workload: str, line: str, now_ms: int = 0) -> None:
+        """``explain`` said ``line`` of a workload that waits or was refused, at ``now_ms`` (0: at the last event)."""
+        at_ms = max(now_ms, self.occupancy.now_ms)
         if not line.strip() or "\n" in line.strip():
             self.found("not-a-line", workload, f"explained as {line!r}: one line is promised")
-        elif not claims(line) and self.occupancy.placeable(workload, self.occupancy.now_ms) is None:
+        elif not claims(line) and self.occupancy.placeable(workload, at_ms) is None:
             # Only one that the next plan will place waits for nothing.
             self.found("no-reason", workload, f"explained without a reason: {line}")
 
@@ -72,7 +73,7 @@ class ExplanationChecker(Checker):
         """Judge what is said of each workload that still waits: ``lines`` by workload."""
         for name, waiting in self.occupancy.queued.items():
             line = lines.get(name, "")
-            self.explained(name, line)
+            self.explained(name, line, now_ms)
             reasons = claims(line)
             site = self.occupancy.placeable(name, now_ms)
             if reasons and reasons != (Refusal.RANK,) and site is not None:
