@@ -17,6 +17,7 @@ import uvloop
 
 import headrace
 from headrace.api.app import create_app
+from headrace.api.head_limit import BoundedHeads
 from headrace.clock import WallClock
 from headrace.control import SYSTEM, Batch, Control
 from headrace.core import commands as c
@@ -129,7 +130,7 @@ class Server:
             log_level="warning",
             access_log=False,
             loop="uvloop",
-            http="httptools",
+            http=BoundedHeads,
             lifespan="off",
             timeout_graceful_shutdown=2,
         )

@@ -13,8 +13,10 @@ from fastapi import Depends, Request, Response
 from fastapi.routing import APIRoute
 from pydantic.fields import FieldInfo
 
+from headrace.api.listing import where_listed
 from headrace.control import Caller
 from headrace.core.authority import Subject, Target
+from headrace.core.codec import DOCUMENT_TYPES
 from headrace.core.errors import HeadraceError, Problem, ProblemCode, did_you_mean
 from headrace.core.ids import InvoiceNumber, TenantId, TokenId, WorkloadId
 from headrace.core.world import Token, World
@@ -181,7 +183,7 @@ def may(call: Call, action: str, target: Target) -> bool:
 def not_there(kind: str, ident: str) -> HeadraceError:
     """The error of a thing that does not exist, the same for one that is another tenant's."""
     shown = ident if len(ident) <= 100 else f"{ident[:100]}..."
-    return HeadraceError(Problem(ProblemCode.NOT_FOUND, f"no {kind} {shown!r}.", "List what you have."))
+    return HeadraceError(Problem(ProblemCode.NOT_FOUND, f"no {kind} {shown!r}.", where_listed(kind)))
 
 
 # -- whose -------------------------------------------------------------------------------------------------------------
@@ -214,6 +216,8 @@ def of_query_tenant(kind: str) -> TargetOf:
 
     def target(call: Call) -> Target:
         tenant = call.request.query_params.get("tenant") or call.tenant
+        if call.tenant is None and tenant and tenant not in call.world.state.tenants:
+            raise not_there("tenant", tenant)
         return Target(kind, TenantId(tenant) if tenant else None, tenant or "")
 
     return target
@@ -249,6 +253,10 @@ def of_invoice(call: Call) -> Target:
 def of_document(call: Call) -> Target:
     """The document in the path: a tenant's are its own, its contracts, and the price plans of these."""
     kind, name = call.request.path_params["kind"], call.request.path_params["name"]
+    if kind not in DOCUMENT_TYPES:
+        shown = kind if len(kind) <= 60 else f"{kind[:60]}..."
+        step = did_you_mean(shown, DOCUMENT_TYPES)
+        raise HeadraceError(Problem(ProblemCode.NOT_FOUND, f"no kind of document {shown!r};", step))
     if f"{kind}/{name}" not in call.world.state.documents:
         raise not_there(kind, name)
     target = Target(kind, owner_of(call.world, kind, name), name)

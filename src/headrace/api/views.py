@@ -59,7 +59,10 @@ class Health:
 
 @dataclass(frozen=True, slots=True)
 class StatusView:
-    """The control plane: ``workloads`` counts the caller's by state; ``problem`` says why nothing can be committed now."""
+    """The control plane: ``workloads`` counts the caller's by state; ``problem`` says why nothing can be committed now.
+
+    ``period`` is the billing period that it is (``2026-11``), in the operator's zone.
+    """
 
     operator: str
     version: str
@@ -71,6 +74,7 @@ class StatusView:
     public_key: str
     workloads: dict[str, int]
     alarms: int
+    period: str = ""
     problem: ProblemView | None = None
     head: HeadView | None = None
 
@@ -249,7 +253,10 @@ class SubmittedView:
 
 @dataclass(frozen=True, slots=True)
 class WorkloadView:
-    """A workload and how it stands. ``gpu`` is per node, like ``H100:8``."""
+    """A workload and how it stands. ``gpu`` is per node, like ``H100:8``.
+
+    ``reason`` is why it ended, moved or was refused; of one that is queued why it waits, in a list that asks (``why``).
+    """
 
     id: str
     tenant: str

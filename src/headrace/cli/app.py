@@ -1,7 +1,9 @@
 """The command's root: the table of commands, how errors are shown, and the exit codes."""
 
+import re
 import sys
 from collections.abc import Sequence
+from dataclasses import replace
 from importlib import import_module
 from typing import Any
 
@@ -10,7 +12,8 @@ from typer.core import TyperGroup
 from typer.exceptions import TyperException
 
 import headrace
-from headrace.core.errors import HeadraceError, ProblemCode
+from headrace.api.listing import LISTED_BY, where_listed
+from headrace.core.errors import HeadraceError, Problem, ProblemCode
 
 COMMANDS: dict[str, str] = {
     "up": "up",
@@ -68,6 +71,12 @@ EXIT_CODES: dict[ProblemCode, int] = {
 """The process's exit code by kind of problem. 1 is also what a workload that failed gives, 2 a wrong command line."""
 TIMED_OUT = 8
 """The exit code of a wait that was not rewarded."""
+UNKNOWN = re.compile(r"no ([a-z-]+) ['\"]")
+"""How a problem says that nothing has a name."""
+PARAMETER = re.compile(r"query\.([a-z_]+)")
+"""Where a problem is that lies in the address of a request: commands have options of the same names."""
+FIELD = re.compile(r"/([a-z_]+)")
+"""Where a problem is that lies in a field of a body that the command made itself."""
 
 
 class Commands(TyperGroup):
@@ -118,7 +127,7 @@ def run(arguments: Sequence[str]) -> int:
         code = app(list(arguments), prog_name="headrace", standalone_mode=False)
     except HeadraceError as error:
         for problem in error.problems:
-            sys.stderr.write(f"headrace: {problem.line()}\n")
+            sys.stderr.write(f"headrace: {_for_people(problem).line()}\n")
         return EXIT_CODES[error.problem.code]
     except TimeoutError as error:
         sys.stderr.write(f"headrace: {error}; 'headrace explain' says why.\n")
@@ -129,6 +138,21 @@ def run(arguments: Sequence[str]) -> int:
         sys.stderr.write(f"headrace: {error.format_message()} Try '{path} --help'.\n")
         return error.exit_code
     return code if isinstance(code, int) else 0
+
+
+def _for_people(problem: Problem) -> Problem:
+    """A problem of the API in the command line's words: an option, and the command that lists the names there are."""
+    if option := PARAMETER.fullmatch(problem.where):
+        problem = replace(problem, where=f"--{option[1]}".replace("_", "-"))
+    elif one_field := FIELD.fullmatch(problem.where):
+        problem = replace(problem, where=one_field[1])
+    found = UNKNOWN.match(problem.message)
+    step = problem.next_step
+    if found is None or found[1] not in LISTED_BY or LISTED_BY[found[1]] in step:
+        return problem
+    # The world's own words for it name no command, as it knows of none.
+    kept = "" if step.startswith("List the ") else step
+    return replace(problem, next_step=f"{kept} {where_listed(found[1])}".strip())
 
 
 def main() -> None:

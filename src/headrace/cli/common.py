@@ -1,5 +1,6 @@
 """What every command shares: the client, the console, confirmation."""
 
+import difflib
 import sys
 from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime
@@ -11,6 +12,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from headrace.api.listing import where_listed
 from headrace.api.views import WorkloadView
 from headrace.core.errors import HeadraceError, Problem, ProblemCode
 from headrace.core.units import format_duration
@@ -19,6 +21,8 @@ from headrace.sdk import Client
 
 PLAIN_WIDTH = 200
 """Columns where no terminal says how many there are: a table in a file should not be folded."""
+LEAST_CUT = 16
+"""Letters that are left of a cell that is cut, however narrow the terminal is."""
 PATIENCE_S = 2.0
 """How long a command goes on knocking at a control plane that does not answer."""
 _COLOURS = {
@@ -65,6 +69,19 @@ def print_json(value: object) -> None:
     say(msgspec.json.format(msgspec.json.encode(value)).decode())
 
 
+def cut_last(rows: Iterable[Sequence[object]], columns: Sequence[str], width: int) -> list[list[object]]:
+    """Rows whose last cell is cut to what is left of ``width`` columns: one line for each thing stays one line."""
+    found = [list(one) for one in rows]
+    widths = [len(name) for name in columns[:-1]]
+    for one in found:
+        widths = [max(wide, len(str(cell))) for wide, cell in zip(widths, one, strict=False)]
+    room = max(LEAST_CUT, width - sum(widths) - 2 * len(widths))
+    for one in found:
+        text = str(one[-1])
+        one[-1] = text if len(text) <= room else f"{text[: room - 1].rstrip()}…"
+    return found
+
+
 def table(columns: Sequence[str], rows: Iterable[Sequence[object]], right: Sequence[str] = ()) -> Table:
     """A plain table; columns named in ``right`` are numbers. States get a colour."""
     made = Table(box=None, pad_edge=False, header_style="bold")
@@ -82,7 +99,11 @@ def print_table(
     """Print rows as a table, or a sentence when there are none."""
     made = table(columns, rows, right)
     if made.row_count:
-        console().print(made)
+        out = console()
+        # A line for each row, so that `grep` finds the whole of it.
+        if not sys.stdout.isatty():
+            out.width = made.__rich_measure__(out, out.options.update(max_width=10_000)).maximum
+        out.print(made)
     else:
         say(empty)
 
@@ -132,20 +153,23 @@ def resolve(using: Client, name: str) -> str:
     except HeadraceError as error:
         if error.problem.code is not ProblemCode.NOT_FOUND:
             raise
-    found = [one for one in using.workloads() if one.name == name]
+    everything = list(using.workloads())
+    found = [one for one in everything if one.name == name]
     live = [one for one in found if one.state not in TERMINAL]
     if len(live) == 1:
         return live[0].id
     if found and not live:
         return max(found, key=lambda one: one.submitted).id
-    raise HeadraceError(_not_one(name, live or found))
+    raise HeadraceError(_not_one(name, live or found, everything))
 
 
-def _not_one(name: str, found: Sequence[WorkloadView]) -> Problem:
+def _not_one(name: str, found: Sequence[WorkloadView], everything: Sequence[WorkloadView]) -> Problem:
     if not found:
-        return Problem(
-            ProblemCode.NOT_FOUND, f"no workload has the id or the name {name!r}.", "See 'headrace ps --all'."
-        )
+        names = {known: None for one in everything for known in (one.name, one.id)}
+        close = difflib.get_close_matches(name, names, n=1)
+        meant = f"Did you mean {close[0]}? " if close else ""
+        message = f"no workload has the id or the name {name!r}."
+        return Problem(ProblemCode.NOT_FOUND, message, meant + where_listed("workload"))
     ids = tuple(one.id for one in found)
     return Problem(
         ProblemCode.BAD_INPUT, f"{len(found)} workloads are called {name!r}.", "Say the id.", related=ids

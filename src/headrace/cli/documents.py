@@ -1,13 +1,16 @@
 """Documents: apply, list, remove."""
 
-import sys
+from dataclasses import dataclass
 from pathlib import Path
 
 import typer
 
 from headrace.api.views import Applied, ChangeView
-from headrace.cli.common import client, confirm, print_json, print_table, say
+from headrace.cli.common import client, confirm, print_json, print_table, read_file, say
+from headrace.cli.places import BETWEEN, in_texts
+from headrace.core.errors import HeadraceError
 from headrace.documents import Change, Document, load, load_all
+from headrace.sdk import Client
 
 app = typer.Typer(rich_markup_mode=None)
 FILES = typer.Option(
@@ -26,9 +29,9 @@ def apply(
     as_json: bool = typer.Option(False, "--json", help="Print JSON."),
 ) -> None:
     """Show what documents would change, ask, and apply them. Workloads among them are submitted. Twice changes nothing."""
-    text = read_documents(file)
+    read = read_documents(file)
     with client() as control:
-        plan = control.apply(text, dry_run=True, tenant=tenant)
+        plan = read.apply(control, dry_run=True, tenant=tenant)
         if not as_json:
             show_changes(plan)
         if dry_run or all(change.what == "unchanged" for change in plan.changes):
@@ -38,7 +41,7 @@ def apply(
         if not confirm("Apply this?", yes=yes):
             say("nothing was applied.")
             raise typer.Exit(1)
-        applied = control.apply(text, tenant=tenant)
+        applied = read.apply(control, dry_run=False, tenant=tenant)
     if as_json:
         print_json(applied)
         return
@@ -51,17 +54,32 @@ def apply(
     say(f"applied{size}.")
 
 
-def read_documents(files: list[str]) -> str:
-    """The text of all files, once each is valid by itself; raises HeadraceError with file, line and column."""
+@dataclass(frozen=True, slots=True)
+class Read:
+    """Files of documents: their names and texts, and the documents in them."""
+
+    texts: list[tuple[str, str]]
+    documents: list[Document]
+
+    def apply(self, control: Client, *, dry_run: bool, tenant: str) -> Applied:
+        """Apply them as one; raises HeadraceError with file, line and column."""
+        try:
+            return control.apply(BETWEEN.join(text for _, text in self.texts), dry_run=dry_run, tenant=tenant)
+        except HeadraceError as error:
+            raise in_texts(error, self.texts, self.documents) from None
+
+
+def read_documents(files: list[str]) -> Read:
+    """What stands in all files, once each is valid by itself; raises HeadraceError with file, line and column."""
     texts = []
     found: list[Document] = []
     for name in files:
-        raw = sys.stdin.buffer.read() if name == "-" else None
-        found.extend(load(raw, "<stdin>") if raw is not None else load(Path(name)))
-        texts.append((raw if raw is not None else Path(name).read_bytes()).decode())
+        raw, called = read_file(name), "<stdin>" if name == "-" else name
+        found.extend(load(raw, called))
+        texts.append((called, raw.decode("utf-8-sig")))
     if "-" not in files:
         load_all([Path(name) for name in files])
-    return "\n---\n".join(texts)
+    return Read(texts, found)
 
 
 def show_changes(plan: Applied) -> None:

@@ -1,8 +1,6 @@
 """Usage and invoices."""
 
-from datetime import datetime
 from decimal import Decimal, InvalidOperation
-from zoneinfo import ZoneInfo
 
 import typer
 
@@ -64,13 +62,8 @@ def find(control: Client, name: str, period: str) -> list[InvoiceView]:
 
 
 def this_month(control: Client) -> str:
-    """The month by the control plane's clock: in the operator's zone, as it bills; in UTC where one may not see that."""
-    status = control.status()
-    now = datetime.fromisoformat(status.now)
-    if any((one.kind, one.name) == ("estate", status.operator) for one in control.documents()):
-        operator = control.document("estate", status.operator).document["operator"]
-        now = now.astimezone(ZoneInfo(operator["zone"]))
-    return now.strftime("%Y-%m")
+    """The billing period that it is by the control plane's clock, in the operator's zone."""
+    return control.status().period
 
 
 def _print(found: list[InvoiceView], form: str) -> None:

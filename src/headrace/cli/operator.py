@@ -32,6 +32,7 @@ def status(as_json: bool = AS_JSON) -> None:
     say(f"headrace {now.version}, operator {now.operator or '(no estate applied yet)'}, epoch {now.epoch}")
     say(f"journal {now.journal}: {now.events} events, signed by key {now.key_id}")
     say(f"workloads: {counted or 'none'}")
+    say(f"billing period {now.period}")
     if now.alarms:
         say(f"ALARMS: {now.alarms}; see 'headrace journal events --kind AlarmRaised'")
     if now.problem is not None:

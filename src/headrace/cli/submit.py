@@ -4,17 +4,28 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import typer
 
 from headrace.api.views import SubmittedView
 from headrace.cli.common import client, print_json, read_file, say
+from headrace.cli.places import in_files, in_flags
 from headrace.cli.workloads import follow_to_the_end
 from headrace.core.errors import HeadraceError, Problem, ProblemCode, did_you_mean
 from headrace.documents import load
-from headrace.documents.source import parse
+from headrace.documents.source import Source, parse
 from headrace.sdk import Client
+from headrace.sdk.client import MAX_BATCH, MAX_BATCH_BYTES
 
 app = typer.Typer(rich_markup_mode=None)
+FLAGS = {
+    **{name: f"--{name}" for name in ("name", "type", "project", "nodes", "priority", "site")},
+    **{name: f"--{name}" for name in ("gpu", "cpu", "memory")},
+    "resources": "--gpu",
+    "commands": "--command",
+    "policy": "--countries",
+}
+"""The flag for each field of a workload."""
 
 
 @app.callback()
@@ -55,32 +66,54 @@ def submit(  # noqa: PLR0913, PLR0917 - one for each flag
         "site": site,
     }
     resources = {"gpu": gpu, "cpu": cpu, "memory": memory}
-    wanted = from_files(file) if file else [from_flags(flags, resources, command, countries)]
+    sources: list[Source] = []
+    wanted = from_files(file, sources) if file else [from_flags(flags, resources, command, countries)]
     with client() as control:
         owner = tenant or owner_of(control, wanted)
-        made = control.submit(wanted, tenant=owner, key=key or None)
-        _print(made, wanted, as_json=as_json)
+        try:
+            made = control.submit(wanted, tenant=owner, key=key or None)
+        except HeadraceError as error:
+            raise _where_it_was_written(error, wanted, sources) from None
+        _print(control, made, wanted, as_json=as_json)
         if follow and len(made.workloads) == 1 and not made.refused:
             raise typer.Exit(follow_to_the_end(control, made.workloads[0]))
     if made.refused:
         raise typer.Exit(7)
 
 
-def _print(made: SubmittedView, wanted: Sequence[Mapping[str, Any]], *, as_json: bool) -> None:
+def _where_it_was_written(
+    error: HeadraceError, wanted: Sequence[Mapping[str, Any]], sources: Sequence[Source]
+) -> HeadraceError:
+    """The error with the places of files or flags in it."""
+    if not sources:
+        return in_flags(error, FLAGS)
+    # More than one request can carry are sent in several, and numbered in each from 0 on.
+    if len(wanted) > MAX_BATCH or len(msgspec.json.encode(wanted)) > MAX_BATCH_BYTES:
+        return error
+    return in_files(error, sources)
+
+
+def _print(
+    control: Client, made: SubmittedView, wanted: Sequence[Mapping[str, Any]], *, as_json: bool
+) -> None:
     if as_json:
         print_json(made)
         return
     reasons = {one.workload: one.reason for one in made.refused}
     again = " (it was already)" if made.repeated else ""
     for ident, one in zip(made.workloads, wanted, strict=True):
-        if ident in reasons:
-            say(f"refused {one['name']} ({ident}): {reasons[ident]}")
-        else:
+        if ident not in reasons:
             say(f"submitted {one['name']} as {ident}{again}")
+            continue
+        change = control.explain(ident).change
+        say(f"refused {one['name']} ({ident}): {reasons[ident]}{f'; {change}' if change else ''}")
 
 
-def from_files(files: Sequence[str]) -> list[dict[str, Any]]:
-    """The workloads of files, as the API takes them; raises HeadraceError with file, line and column."""
+def from_files(files: Sequence[str], sources: list[Source]) -> list[dict[str, Any]]:
+    """The workloads of files, as the API takes them; ``sources`` gets where each stands.
+
+    Raises HeadraceError with file, line and column.
+    """
     out: list[dict[str, Any]] = []
     for name in files:
         raw, called = read_file(name), "<stdin>" if name == "-" else str(Path(name))
@@ -89,8 +122,9 @@ def from_files(files: Sequence[str]) -> list[dict[str, Any]]:
                 step = "Use 'headrace apply' for other documents."
                 message = f"{document.kind} {document.name} is no workload."
                 raise HeadraceError(Problem(ProblemCode.BAD_INPUT, message, step, document.where()))
-        plain = [one.data for one in parse(raw, called)]
-        out.extend({key: value for key, value in one.items() if key != "kind"} for one in plain)
+        raws = parse(raw, called)
+        sources.extend(one.source for one in raws)
+        out.extend({key: value for key, value in one.data.items() if key != "kind"} for one in raws)
     return out
 
 

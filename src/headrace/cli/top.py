@@ -1,6 +1,7 @@
 """``headrace top``: sites, nodes and workloads, live."""
 
 import time
+from itertools import islice
 
 import typer
 from rich.console import Group, RenderableType
@@ -9,9 +10,10 @@ from rich.table import Table
 from rich.text import Text
 
 from headrace.api.views import NodeView, PowerView
-from headrace.cli.common import client, console, table
+from headrace.cli.common import client, console, cut_last, table
 from headrace.cli.workloads import COLUMNS, NUMBERS, row
 from headrace.core.units import format_watts
+from headrace.core.workload import TERMINAL
 from headrace.sdk import Client
 
 app = typer.Typer(rich_markup_mode=None)
@@ -46,12 +48,13 @@ def frame(control: Client) -> Group:
     counted = ", ".join(f"{count} {state}" for state, count in status.workloads.items()) or "no workloads"
     title = Text(f"{status.operator or 'no estate'}  {counted}  {status.now[11:19]} UTC", style="bold")
     connections = [one for one in control.power(racks=False) if not one.parent]
-    works = list(control.workloads(live=True))
+    works = list(islice(control.workloads(live=True, why=True), MOST_WORKLOADS))
+    live = sum(count for state, count in status.workloads.items() if state not in TERMINAL)
     parts: list[RenderableType] = [title, Text(), _sites(connections, list(control.nodes())), Text()]
     if works:
-        parts.append(table(COLUMNS, map(row, works[:MOST_WORKLOADS]), NUMBERS))
-    if len(works) > MOST_WORKLOADS:
-        parts.append(Text(f"and {len(works) - MOST_WORKLOADS} more"))
+        parts.append(table(COLUMNS, cut_last(map(row, works), COLUMNS, console().width), NUMBERS))
+    if live > len(works) == MOST_WORKLOADS:
+        parts.append(Text(f"and {live - len(works)} more"))
     return Group(*parts)
 
 

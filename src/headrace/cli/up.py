@@ -44,7 +44,8 @@ def up(
 
     if not no_isolation and os.geteuid() != 0:
         say("only root can give each tenant a Unix user: one tenant is served here. For more: --no-isolation")
-    found = server.directory.path == default_state().absolute()
+    # Another terminal need not have this one's HEADRACE_STATE.
+    found = server.directory.path == (Path.home() / ".headrace").absolute()
     where = "" if found else f"HEADRACE_STATE={shlex.quote(str(server.directory.path))} "
 
     def ready() -> None:

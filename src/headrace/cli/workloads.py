@@ -2,12 +2,13 @@
 
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 
 import typer
 
 from headrace.api.views import Done, WorkloadView
-from headrace.cli.common import age, client, print_json, print_table, resolve, say
+from headrace.cli.common import age, client, console, cut_last, print_json, print_table, resolve, say
+from headrace.cli.follow import follow_ranks
 from headrace.core.errors import HeadraceError, Problem, ProblemCode
 from headrace.core.workload import TERMINAL, State
 from headrace.sdk import Client
@@ -29,21 +30,27 @@ def ps(
     tenant: str = typer.Option("", help="Only this tenant's."),
     as_json: bool = AS_JSON,
 ) -> None:
-    """List workloads."""
+    """List workloads, with why each waits, moved or was refused."""
     with client() as control:
-        found = list(control.workloads(tenant, live=not everything))
+        found = list(control.workloads(tenant, live=not everything, why=True))
     if as_json:
         print_json(found)
         return
     empty = (
         "no workloads." if everything else "no live workloads; headrace ps --all shows those that have ended."
     )
-    print_table(COLUMNS, map(row, found), empty, NUMBERS)
+    rows: Iterable[Sequence[object]] = map(row, found)
+    if sys.stdout.isatty():
+        rows = cut_last(rows, COLUMNS, console().width)
+    print_table(COLUMNS, rows, empty, NUMBERS)
 
 
 def row(work: WorkloadView) -> tuple[object, ...]:
     """A line of ``ps``."""
-    codes = f" exit codes {', '.join(map(str, work.exit_codes))}" if any(work.exit_codes) else ""
+    told = len(work.exit_codes) == 1 and "exit code" in work.reason
+    codes = (
+        f", exit codes {', '.join(map(str, work.exit_codes))}" if any(work.exit_codes) and not told else ""
+    )
     return (
         work.id,
         work.name,
@@ -54,7 +61,7 @@ def row(work: WorkloadView) -> tuple[object, ...]:
         work.gpu or "-",
         work.priority,
         age(work.since),
-        (work.reason + codes).strip(),
+        f"{work.reason}{codes}".removeprefix(", "),
     )
 
 
@@ -74,7 +81,9 @@ def logs(
     workload: str = WORKLOAD,
     follow: bool = typer.Option(False, "-f", "--follow", help="Go on until the workload ends."),
     rank: int | None = typer.Option(
-        None, min=0, help="Only this rank [default: all ranks of a gang, in turn; with -f rank 0]."
+        None,
+        min=0,
+        help="Only this rank [default: all ranks of a gang, in turn; with -f line by line as they write].",
     ),
     stderr: bool = typer.Option(False, "--stderr", help="What it wrote to standard error."),
 ) -> None:
@@ -82,10 +91,13 @@ def logs(
     stream = "stderr" if stderr else "stdout"
     with client() as control:
         ident = resolve(control, workload)
-        last = 0 if follow else control.workload(ident).workload.nodes - 1
-        ranks = [rank] if rank is not None else list(range(last + 1))
+        ranks = [rank] if rank is not None else list(range(control.workload(ident).workload.nodes))
+        if follow:
+            tell_while_it_waits(control, ident)
+            follow_ranks(control, ident, ranks, stream)
+            return
         for number in ranks:
-            write(control.logs(ident, number, stream, follow=follow))
+            write(control.logs(ident, number, stream, follow=False))
 
 
 def write(pieces: Iterator[bytes]) -> None:
@@ -96,9 +108,9 @@ def write(pieces: Iterator[bytes]) -> None:
 
 
 def follow_to_the_end(control: Client, ident: str) -> int:
-    """Print the log of rank 0 until the workload ends; 0 when it succeeded, else 1."""
+    """Print the log of every rank until the workload ends; 0 when it succeeded, else 1."""
     tell_while_it_waits(control, ident)
-    write(control.logs(ident, follow=True))
+    follow_ranks(control, ident, list(range(control.workload(ident).workload.nodes)), "stdout")
     ended = control.workload(ident).workload
     if ended.state == State.SUCCEEDED:
         return 0
@@ -120,22 +132,50 @@ def tell_while_it_waits(control: Client, ident: str) -> None:
 
 @app.command()
 def wait(
-    workload: str = WORKLOAD,
+    workload: list[str] = WORKLOADS,
     state: list[str] = typer.Option(
         [], "--for", help="A state to wait for, like running [default: any end]."
     ),
-    timeout: float = typer.Option(600.0, min=0, help="Seconds; exit code 8 when they are over."),
+    timeout: float = typer.Option(600.0, min=0, help="Seconds for all; exit code 8 when they are over."),
 ) -> None:
-    """Wait until a workload has ended, or is in a state. Exit code 1 when it ended without success."""
+    """Wait until workloads have ended, or are in a state. Exit code 1 when one ended without success."""
     unknown = [one for one in state if one not in set(State)]
     if unknown:
         step = f"States are {', '.join(State)}."
         raise HeadraceError(Problem(ProblemCode.BAD_INPUT, f"no state {unknown[0]!r};", step))
     with client() as control:
-        found = control.wait(resolve(control, workload), state or TERMINAL, timeout)
-    say(f"{found.id} {found.state}{f': {found.reason}' if found.reason else ''}")
-    if not state and found.state != State.SUCCEEDED:
+        idents = dict.fromkeys(resolve(control, name) for name in workload)
+        failed = False
+        for found in wait_for_all(control, list(idents), state or TERMINAL, timeout):
+            say(f"{found.id} {found.state}{f': {found.reason}' if found.reason else ''}")
+            failed |= found.state != State.SUCCEEDED
+    if not state and failed:
         raise typer.Exit(1)
+
+
+def wait_for_all(
+    control: Client, idents: Sequence[str], states: Collection[str], timeout_s: float
+) -> Iterator[WorkloadView]:
+    """Each workload once it is in one of the states, in the order in which they get there; raises TimeoutError.
+
+    They are looked at in turn: while one is waited for alone, another may come into the state and leave it.
+    """
+    began, left = time.monotonic(), list(idents)
+    while True:
+        waiting = []
+        for ident in left:
+            try:
+                yield control.wait(ident, states, timeout=0)
+            except TimeoutError:
+                waiting.append(ident)
+        left = waiting
+        if not left:
+            return
+        if time.monotonic() - began >= timeout_s:
+            kind = "workload" if len(left) == 1 else "workloads"
+            now = ", ".join(f"{ident} ({control.workload(ident).workload.state})" for ident in left)
+            raise TimeoutError(f"still waiting for {kind} {now} after {timeout_s:g} s")
+        time.sleep(min(POLL_S, max(0.0, began + timeout_s - time.monotonic())))
 
 
 @app.command()

@@ -208,9 +208,9 @@ class Client:
         return self._tenant
 
     def workloads(
-        self, tenant: str = "", states: Collection[str] = (), *, live: bool = False
+        self, tenant: str = "", states: Collection[str] = (), *, live: bool = False, why: bool = False
     ) -> Iterator[v.WorkloadView]:
-        """Workloads in order of submission; ``live`` leaves out those that have ended."""
+        """Workloads in order of submission; ``live`` leaves out those that have ended, ``why`` says why the queued ones wait."""
         after = ""
         while True:
             page = self._api.get(
@@ -219,6 +219,7 @@ class Client:
                 tenant=tenant,
                 state=list(states) or None,
                 live=live,
+                why=why,
                 limit=_PAGE,
                 after=after,
             )

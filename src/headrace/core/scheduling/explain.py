@@ -1,7 +1,7 @@
 """Why a workload waits, runs, moved or was refused: one line, and what would change it."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -9,6 +9,7 @@ from headrace.core.contracts import Contract
 from headrace.core.errors import HeadraceError, Problem, ProblemCode
 from headrace.core.fleet import I64
 from headrace.core.ids import WorkloadId
+from headrace.core.scheduling.admit import can_ever_fit
 from headrace.core.scheduling.rank import (
     Ask,
     Candidates,
@@ -27,10 +28,13 @@ from headrace.core.scheduling.rank import (
 )
 from headrace.core.scheduling.refuse import SENTENCES, Refusal
 from headrace.core.scheduling.snapshot import Snapshot
+from headrace.core.sovereignty.plain import PROFILES
 from headrace.core.units import format_duration, format_watts
-from headrace.core.workload import TERMINAL, Placement, State, Workload, WorkloadType
+from headrace.core.workload import TERMINAL, Placement, PolicyRef, State, Workload, WorkloadType
 
 _FILLER = WorkloadType.FILLER
+_MOST_NAMED = 4
+"""Countries that a line names."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,14 +61,16 @@ def explain(snapshot: Snapshot, workload_id: WorkloadId) -> Explanation:
         step = "`headrace ps --all` lists those there are."
         raise HeadraceError(Problem(ProblemCode.NOT_FOUND, f"no workload {workload_id!r};", step))
     if workload.state in TERMINAL:
-        return _ended(workload)
+        return _ended(snapshot, workload)
     if workload.state is not State.QUEUED:
         return _held(snapshot, workload)
     return _Waiting(snapshot, workload).explain()
 
 
-def _ended(workload: Workload) -> Explanation:
+def _ended(snapshot: Snapshot, workload: Workload) -> Explanation:
+    told = len(workload.exit_codes) == 1 and "exit code" in workload.reason
     codes = f", exit codes {', '.join(map(str, workload.exit_codes))}" if any(workload.exit_codes) else ""
+    codes = "" if told else codes
     why = f": {workload.reason}" if workload.reason else ""
     refused = workload.state is State.REFUSED
     refusal = next((item for item in Refusal if refused and workload.reason.startswith(item.name)), None)
@@ -73,6 +79,8 @@ def _ended(workload: Workload) -> Explanation:
         State.FAILED: "see its logs, and submit it again",
         State.STOPPED: "submit it again",
     }.get(workload.state, "")
+    if refusal is Refusal.JURISDICTION:
+        change = _Waiting(snapshot, workload).elsewhere_by_law() or change
     return _explanation(workload, refusal, f"{workload.state}{why}{codes}", {}, change)
 
 
@@ -155,6 +163,34 @@ class _Waiting:
         also = self.or_elsewhere(best)
         line = f"waits: {best.refusal.name}: site {self.id_of(best.site)}: {best.text}"
         return self.answer(best.refusal, line, best.change + also)
+
+    def elsewhere_by_law(self) -> str:
+        """Where it would run if its policy allowed it, with a policy that does; empty when it would nowhere."""
+        spec, tenant, fleet = self.workload.spec, self.workload.tenant, self.snapshot.fleet
+        now, later = dict[str, None](), dict[str, None]()
+        for site in site_order(fleet):
+            place = fleet.sites[site]
+            if self.snapshot.place_verdict(tenant, spec.policy, site).allowed:
+                return ""  # The estate has changed since: the reason is no longer one.
+            open_to_it = place.dedicated_to in (None, tenant) and spec.site in (None, place.id)
+            contract = self.snapshot.contract_for(tenant, site, spec.resources.accelerator, spec.contract)
+            if not (place.country and open_to_it and contract is not None):
+                continue
+            if choose(self.columns, self.state, self.ask, site) is not None:
+                now[place.country] = None
+            elif place.country not in later:
+                # It was refused by law before anything else: whether it could ever fit there is not known yet.
+                other = replace(spec, policy=PolicyRef(countries=(place.country,)))
+                if can_ever_fit(self.snapshot, other, tenant) is None:
+                    later[place.country] = None
+        if not now and not later:
+            return ""
+        countries = sorted(now or later)
+        where = " or ".join(
+            f"in {country} (policy {_allowing(country)})" for country in countries[:_MOST_NAMED]
+        )
+        more = f" or {len(countries) - _MOST_NAMED} more countries" if len(countries) > _MOST_NAMED else ""
+        return f"submitted again it {'would start now' if now else 'would wait for room'} {where}{more}"
 
     def answer(self, refusal: Refusal | None, line: str, change: str) -> Explanation:
         return _explanation(self.workload, refusal, line, self.removed, change)
@@ -315,6 +351,15 @@ class _Waiting:
             line += f", {first.id} (priority {first.spec.priority}) the next of them"
         change = "starts with the next plan that leaves it room; a higher priority would move it ahead"
         return self.answer(Refusal.RANK, line, change)
+
+
+def _allowing(country: str) -> str:
+    """Policies that allow a country: the narrowest profile that does, and the shorthand."""
+    having = [policy for policy in PROFILES.values() if country in policy.countries]
+    shorthand = f"{{countries: [{country}]}}"
+    if not having:
+        return shorthand
+    return f"{min(having, key=lambda policy: len(policy.countries)).name} or {shorthand}"
 
 
 def _rank(workload: Workload) -> tuple[int, bool, int]:
