@@ -15,7 +15,7 @@ from pathlib import Path
 from headrace.core import commands as c
 from headrace.core.apply import apply, streams
 from headrace.core.authority import PolicyEngine, Role, Subject
-from headrace.core.decide import decide
+from headrace.core.decide import decide, done_before
 from headrace.core.errors import HeadraceError
 from headrace.core.events import Committed
 from headrace.core.ids import TenantId
@@ -122,14 +122,19 @@ class Control:
 
     # -- commands --------------------------------------------------------------------------------------------------
 
-    def execute(self, caller: Caller, command: c.Command, key: str = "") -> c.Reply:
-        """Decide a command and apply its events; they are durable once the next batch is. Raises HeadraceError."""
+    def execute(self, caller: Caller, command: c.Command, key: str = "", asked: str = "") -> c.Reply:
+        """Decide a command and apply its events; they are durable once the next batch is. Raises HeadraceError.
+
+        With an idempotency ``key`` it is done once. ``asked`` says what was asked, where the command holds what every
+        attempt makes anew; it is only digested, so what is about a person goes into it by ``private_digest``.
+        """
         if self.broken is not None:
             raise self.broken
         now_ms = self.now_ms()
         request = request_digest(caller, key)
         world, pending = self.world, self._pending
-        deciding = decide(world, caller.subject, command, now_ms, request)
+        before = len(pending.drafts)
+        deciding = decide(world, caller.subject, command, now_ms, request, asked)
         reply: c.Reply = None
         while True:
             try:
@@ -142,10 +147,21 @@ class Control:
             pending.rows.extend(apply(world, committed))
             pending.drafts.append(draft)
             pending.committed.append(committed)
-        if isinstance(command, c.EraseTenant):
+        is_repeated = bool(key) and len(pending.drafts) == before
+        if isinstance(command, c.EraseTenant) and not is_repeated:
             pending.erase.append(command.tenant)
             self.vault.forget(command.tenant)
         return reply
+
+    def is_repeated(self, caller: Caller, kind: type[c.Command], key: str, asked: str) -> bool:
+        """Whether a command of ``kind`` was carried out under the key; raises HeadraceError when another request was.
+
+        For who must know before there is a command, since making it keeps something.
+        """
+        if self.broken is not None:
+            raise self.broken
+        request = request_digest(caller, key)
+        return bool(key) and done_before(self.world, request, c.digest_of(kind, asked)) is not None
 
     def submit(
         self,
@@ -201,6 +217,13 @@ class Control:
         if made is not None:
             self._pending.keys.append(made)
         return entry.ref
+
+    def private_digest(self, tenant: str, subject: str, value: str) -> str:
+        """A digest (hex) of what is about a person, or secret: guesses can't be tried on it once the tenant is erased."""
+        _, made = self.vault.seal(tenant, subject, "")
+        if made is not None:
+            self._pending.keys.append(made)
+        return self.vault.digest(tenant, subject, value)
 
     def reveal(self, ref: str) -> str:
         """A value from the vault; raises HeadraceError when it was erased."""

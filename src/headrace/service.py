@@ -41,10 +41,12 @@ class InlineService:
         self.on_recovered: list[Callable[[], None]] = []
         """Told when the world was taken from the store again: what was remembered of uncommitted events is void."""
 
-    async def run(self, caller: Caller, command: c.Command, key: str = "") -> tuple[c.Reply, Head | None]:
+    async def run(
+        self, caller: Caller, command: c.Command, key: str = "", asked: str = ""
+    ) -> tuple[c.Reply, Head | None]:
         """Carry out a command; its reply, and the newest head once its events are durable. Raises HeadraceError."""
         try:
-            reply = self.control.execute(caller, command, key)
+            reply = self.control.execute(caller, command, key, asked)
         except HeadraceError:
             # A refusal rests on what others did just now: it is said once that is durable.
             await self.settled()

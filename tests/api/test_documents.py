@@ -71,6 +71,25 @@ def test_the_same_key_submits_the_workloads_of_a_text_once(world: Small) -> None
     assert len(world.control.world.state.workloads) == 2
 
 
+def test_a_key_stands_for_all_of_a_text_and_for_no_other(world: Small) -> None:
+    """What was changed since stays so when the first text comes again; another text, or another's contact, is refused."""
+    first = {"documents": [dict(TENANT, contact="ada@example.com")]}
+    work = (EXAMPLES / "workloads/score.yaml").read_bytes()
+    assert whats(apply(world, first, key="k")) == [("tenant", "new", "created")]
+    apply(world, {"documents": [dict(TENANT, contact="grace@example.com")]})
+    before, kept = world.state, len(world.store.query("select * from vault"))
+    for _ in range(2):
+        assert whats(apply(world, first, key="k")) == [("tenant", "new", "unchanged")]
+        nobody = {name: value for name, value in TENANT.items() if name != "contact"}
+        for tenant in (nobody, dict(TENANT, contact="eve@example.com")):
+            assert apply(world, {"documents": [tenant]}, key="k").codes == ["idempotency_mismatch"]
+        assert apply(world, work, key="k").codes == ["idempotency_mismatch"]
+        assert (world.state, len(world.store.query("select * from vault"))) == (before, kept)
+        world.control.recover()
+    assert apply(world, work, key="works").status == 200
+    assert apply(world, first, key="works").codes == ["idempotency_mismatch"]
+
+
 def test_one_wrong_document_keeps_all_of_them_out(world: Small) -> None:
     """Nothing of a text is applied when any of it is wrong, and the line is said."""
     before = world.state

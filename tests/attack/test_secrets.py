@@ -26,8 +26,10 @@ def test_the_digest_of_a_submission_confirms_no_guess_of_its_secrets(world: Smal
     yaml = (
         b"kind: workload\nname: a\ntype: job\nproject: research\ncommands: [date]\nsecrets: {PIN: '7391'}\n"
     )
-    applied = world.ask("POST", "/v1/apply", yaml, headers={"content-type": "application/yaml"} | headers)
-    assert applied.status == 200, applied.body
+    given = {"content-type": "application/yaml", "idempotency-key": "another"}
+    for pin, status in ((b"7391", 200), (b"7391", 200), (b"7392", 409)):
+        applied = world.ask("POST", "/v1/apply", yaml.replace(b"7391", pin), headers=given)
+        assert applied.status == status, applied.body
     stored = _stored(world)
     assert PIN.encode() not in stored
     for guess in (body, body.replace(PIN.encode(), b"7392")):

@@ -96,6 +96,8 @@ def test_each_event_goes_to_the_streams_that_it_concerns() -> None:
         (ev.PlacementEnded(placement, EndReason.EXITED, (0,), ((0, 0),)), ("tenant:acme", "site:fjord")),
         (ev.NodeStateChanged("albion/b/g-0-0", "down"), ("site:albion",)),
         (ev.TenantErased(BOREALIS), ("tenant:borealis",)),
+        (ev.RequestAnswered("asked", {}, BOREALIS), ("tenant:borealis",)),
+        (ev.RequestAnswered("asked", {}), ("operator",)),
         (ev.TokenIssued(TokenId("t-1"), "1" * 64, Role.TENANT_MEMBER, ACME), ("tenant:acme", "operator")),
         (ev.TokenIssued(TokenId("t-1"), "1" * 64, Role.OPERATOR_ADMIN, None), ("operator",)),
         (ev.DocumentApplied("tenant", "acme", {}), ("tenant:acme", "operator")),

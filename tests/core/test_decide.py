@@ -1,7 +1,9 @@
 """Decide: idempotency, batches, and what each command does to a world or finds wrong with it."""
 
 import copy
+import json
 from dataclasses import replace
+from hashlib import sha256
 
 import pytest
 
@@ -161,12 +163,56 @@ def test_whatever_is_sent_twice_by_one_key_is_done_once(command: c.Command) -> N
     one.do(c.IssueToken("1" * 64, Role.TENANT_MEMBER, ACME))
     one.started(service(), service())
     made = one.made(command, OPERATOR, KEY)
-    assert len(made) == 1
+    assert len(made) == 2
+    assert isinstance(made[1], ev.RequestAnswered)
     before = copy.deepcopy(one.state)
     reply = one.do(command, OPERATOR, KEY)
     assert one.state == before
-    assert isinstance(reply, c.Named)
-    assert not reply.changed
+    again = reply if isinstance(reply, tuple) else (reply,)
+    assert all(isinstance(part, c.Named | c.Change) for part in again)
+    assert not any(getattr(part, "changed", False) for part in again)
+    assert [part.what for part in again if isinstance(part, c.Change)] in ([], ["unchanged"])
+
+
+def test_equal_commands_ask_the_same_and_others_do_not() -> None:
+    """In the order of their documents' names, or of a mapping's, lies no meaning; in everything else there is."""
+    documents = [{"id": "x", "prices": {"a": 1, "b": 2}}, {"prices": {"b": 2, "a": 1}, "id": "x"}]
+    first, same = (c.ApplyDocuments((c.NormalisedDocument("price-plan", "x", one),)) for one in documents)
+    assert c.meaning(first) == c.meaning(same)
+    assert c.meaning(c.Pause(WorkloadId("a-1"), pause=True)) != c.meaning(
+        c.Pause(WorkloadId("a-1"), pause=False)
+    )
+    assert c.digest_of(c.Stop, "x") != c.digest_of(c.Pause, "x")
+
+
+def test_what_is_asked_has_the_digest_that_it_had_in_every_version() -> None:
+    """It is in journals: another digest for the same request would refuse who repeats it after an upgrade."""
+    stop = c.Stop(WorkloadId("acme-1"))
+    assert c.meaning(stop) == '{"workload": "acme-1"}'
+    assert c.digest_of(c.Stop, c.meaning(stop)) == sha256(b'Stop\x00{"workload": "acme-1"}').hexdigest()
+
+
+@pytest.mark.parametrize(
+    "reply",
+    [
+        None,
+        (),
+        c.Named("t-1", changed=False, details=("a", "b")),
+        c.Adopted((PlacementId("acme-1.1"),), ((WorkloadId("acme-2"), "STALE"),)),
+        (c.Change("tenant", "acme", "unchanged"),),
+        ("2026-11-acme-NOK-0", "2026-11-acme-EUR-0"),
+    ],
+    ids=repr,
+)
+def test_every_answer_is_given_again_from_its_plain_form(reply: c.Reply) -> None:
+    """Through JSON, as the journal keeps it."""
+    assert c.answer_again(json.loads(json.dumps(c.plain_answer(reply)))) == reply
+
+
+def test_an_answer_that_only_a_newer_version_gives_is_not_guessed() -> None:
+    """It says so."""
+    with pytest.raises(ValueError, match="newer version"):
+        c.answer_again({"Later": {}})
 
 
 # -- batches -----------------------------------------------------------------------------------------------------------

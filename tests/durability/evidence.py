@@ -19,6 +19,7 @@ KINDS = {
     11: "PlacementStarted", 12: "UsageMetered", 13: "PlacementEnded", 14: "StopRequested", 15: "PauseRequested",
     16: "PauseObserved", 17: "EvictionRequested", 18: "WorkloadRequeued", 19: "NodeStateChanged", 20: "TokensMetered",
     21: "InvoiceIssued", 22: "CreditNoteIssued", 23: "TenantErased", 24: "LogRead", 25: "AlarmRaised",
+    26: "RequestAnswered",
 }  # fmt: skip
 
 

@@ -217,6 +217,18 @@ def live_a_life(control: Control, clock: SetClock) -> None:
     _close_the_books(control)
 
 
+def ask_by_keys(control: Control) -> None:
+    """Requests under idempotency keys, of a tenant and of the operator, each answered in another way."""
+    drain = c.SetNodes((NodeId("glomfjord/b/lab-0-2"), NodeId("glomfjord/b/lab-0-3")), "draining", "a fan")
+    control.execute(SYSTEM, drain, "drain")
+    control.execute(SYSTEM, c.IssueToken("3" * 64, Role.TENANT_MEMBER, ACME), "token", "a member")
+    tenant = c.NormalisedDocument("tenant", "gamma", {"id": "gamma", "projects": ["main"]})
+    control.execute(SYSTEM, c.ApplyDocuments((tenant,)), "apply")
+    control.execute(MEMBER, c.ReadLog(WorkloadId("acme-1"), 0), "log")
+    control.execute(MEMBER, c.Stop(WorkloadId("acme-1")), "stop")
+    control.commit()
+
+
 def _close_the_books(control: Control) -> None:
     numbers = control.execute(SYSTEM, c.IssueInvoices(ACME, "2026-11"))
     control.commit()

@@ -9,57 +9,83 @@ from typing import Any
 
 import pytest
 
+from headrace.control import SYSTEM
+from headrace.core import commands as c
+from headrace.core.errors import HeadraceError
 from headrace.core.events import KINDS, UPCASTS, VERSIONS, AlarmRaised
+from headrace.core.ids import WorkloadId
 from headrace.core.world import State
 from headrace.journal.checkpoint import load
 from headrace.journal.codec import Group, Head, JournalCorrupt, decode
 from headrace.journal.sqlite import SqliteStore
 from headrace.journal.verify import verify
 from tests.journal.golden.make import digest, make, state_json
+from tests.journal.small import MEMBER, opened
 
-GOLDEN = Path(__file__).parent / "golden"
+FIRST = Path(__file__).parent / "golden"
+GOLDEN = (FIRST, FIRST / "2")
+"""The first, and the one that has what idempotency keys were used for."""
+
+
+@pytest.fixture(params=GOLDEN, ids=["first", "2"])
+def golden(request: pytest.FixtureRequest) -> Path:
+    """The folder of a golden journal."""
+    folder: Path = request.param
+    return folder
 
 
 @pytest.fixture
-def golden(tmp_path: Path) -> Path:
-    """A copy of the golden journal: opening it for writing must not change the one in the tree."""
-    shutil.copy(GOLDEN / "journal.sqlite", tmp_path)
+def journal(golden: Path, tmp_path: Path) -> Path:
+    """A copy of a golden journal: opening it for writing must not change the one in the tree."""
+    shutil.copy(golden / "journal.sqlite", tmp_path)
     return tmp_path / "journal.sqlite"
 
 
-def _public() -> bytes:
-    return bytes.fromhex((GOLDEN / "signing.pub").read_text())
-
-
-def test_the_golden_journal_replays_to_its_stored_state(golden: Path) -> None:
+def test_a_golden_journal_replays_to_its_stored_state(golden: Path, journal: Path) -> None:
     """Read, verified, upcast and applied by today's code, it is what it was when it was written."""
-    found = verify(golden, _public(), replay=True)
+    found = verify(journal, bytes.fromhex((golden / "signing.pub").read_text()), replay=True)
     assert found.world is not None
-    assert json.loads(state_json(found.world.state)) == json.loads((GOLDEN / "state.json").read_text())
-    assert digest(found.world.state) == (GOLDEN / "digest.txt").read_text().strip()
+    assert json.loads(state_json(found.world.state)) == json.loads((golden / "state.json").read_text())
+    assert digest(found.world.state) == (golden / "digest.txt").read_text().strip()
 
 
-def test_a_control_plane_starts_on_the_golden_journal(golden: Path) -> None:
+def test_a_control_plane_starts_on_a_golden_journal(golden: Path, journal: Path) -> None:
     """The way of a restart gives the same state as full verification."""
-    store = SqliteStore(golden)
-    assert digest(load(store, None).world.state) == (GOLDEN / "digest.txt").read_text().strip()
+    store = SqliteStore(journal)
+    assert digest(load(store, None).world.state) == (golden / "digest.txt").read_text().strip()
     store.close()
 
 
-def test_the_golden_journal_has_every_kind_of_event(golden: Path) -> None:
-    """A kind that is added later needs a golden journal that has it, beside this one."""
-    store = SqliteStore(golden, readonly=True)
-    kinds = {type(one.event) for group in store.groups() for one in decode(group)}
-    store.close()
+def test_the_golden_journals_have_every_kind_of_event(tmp_path: Path) -> None:
+    """A kind that is added later needs a golden journal that has it, beside these."""
+    kinds = set()
+    for folder in GOLDEN:
+        shutil.copy(folder / "journal.sqlite", tmp_path)
+        store = SqliteStore(tmp_path / "journal.sqlite", readonly=True)
+        kinds |= {type(one.event) for group in store.groups() for one in decode(group)}
+        store.close()
     assert kinds == set(KINDS.values())
 
 
-def test_the_stored_state_is_what_its_digest_says() -> None:
+def test_the_stored_state_is_what_its_digest_says(golden: Path) -> None:
     """Nobody adjusted one without the other."""
     assert (
-        sha256((GOLDEN / "state.json").read_bytes()).hexdigest()
-        == (GOLDEN / "digest.txt").read_text().strip()
+        sha256((golden / "state.json").read_bytes()).hexdigest()
+        == (golden / "digest.txt").read_text().strip()
     )
+
+
+def test_keys_of_a_golden_journal_still_stand_for_what_was_asked(tmp_path: Path) -> None:
+    """Years later the same request has the same digest, and its answer can be read."""
+    shutil.copy(FIRST / "2" / "journal.sqlite", tmp_path)
+    control = opened(tmp_path)
+    stop = c.Stop(WorkloadId("acme-1"))
+    assert control.execute(MEMBER, stop, "stop") == c.Named("acme-1", changed=False)
+    assert control.is_repeated(SYSTEM, c.IssueToken, "token", "a member")
+    with pytest.raises(HeadraceError, match="used for another request"):
+        control.execute(MEMBER, c.Stop(WorkloadId("acme-2")), "stop")
+    assert not control.has_pending
+    control.store.close()
 
 
 def test_the_same_time_and_chance_make_the_same_journal(tmp_path: Path) -> None:

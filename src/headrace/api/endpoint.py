@@ -5,14 +5,17 @@ from dataclasses import dataclass, field
 from typing import Annotated, Any
 
 import msgspec
-from fastapi import Path, Query, Response
+from fastapi import Path, Query, Request, Response
 
-from headrace.api.guard import GUARDS, Guard, TargetOf
+from headrace.api.guard import GUARDS, Call, Guard, TargetOf
 from headrace.api.views import HeadView
+from headrace.core import commands as c
+from headrace.core.errors import HeadraceError, Problem, ProblemCode
 from headrace.journal.codec import Head
 
 Handler = Callable[..., Coroutine[Any, Any, Response]]
 MAX_PAGE = 1_000
+MAX_KEY = 200
 
 IdPath = Annotated[str, Path(min_length=1, max_length=100)]
 PeriodPath = Annotated[str, Path(pattern="^[0-9]{4}-(0[1-9]|1[0-2])$")]
@@ -70,17 +73,19 @@ class Group:
         status: int = 200,
         errors: Sequence[int] = (),
         body: dict[str, Any] | None = None,
-        parameters: Sequence[dict[str, Any]] = (),
+        keyed: bool = True,
     ) -> Callable[[Handler], Handler]:
-        """Register a route that changes something; ``body`` is its ``requestBody`` for the OpenAPI document."""
+        """Register a route that changes something; ``body`` is its ``requestBody`` for the OpenAPI document.
+
+        ``keyed``: it takes an idempotency key, which its handler leaves to :func:`carry_out`.
+        """
+        parameters = (IDEMPOTENCY_KEY,) if keyed else ()
 
         def register(handler: Handler) -> Handler:
             GUARDS[handler] = Guard(action, target)
             known = (*WRITE_ERRORS, *errors)
             self.endpoints.append(
-                Endpoint(
-                    method, path, handler, view, status, known, action, body, self.tag, tuple(parameters)
-                )
+                Endpoint(method, path, handler, view, status, known, action, body, self.tag, parameters)
             )
             return handler
 
@@ -97,9 +102,28 @@ IDEMPOTENCY_KEY: dict[str, Any] = {
     "name": "Idempotency-Key",
     "in": "header",
     "required": False,
-    "description": "The same key and body again (for two days) gives the first answer, and does nothing twice.",
-    "schema": {"type": "string", "minLength": 1, "maxLength": 200},
+    "description": "The same key and request again (for two days) gives the first answer, and does nothing twice;"
+    " the same key and another request is refused with 409.",
+    "schema": {"type": "string", "minLength": 1, "maxLength": MAX_KEY},
 }
+
+
+def idempotency_key(request: Request) -> str:
+    """The key of a request, empty without one; HeadraceError for one that can't be a key."""
+    key = request.headers.get("idempotency-key")
+    if key is None:
+        return ""
+    if not 1 <= len(key) <= MAX_KEY or not (key.isascii() and key.isprintable()):
+        message = "this idempotency key can't be one."
+        step = f"Send 1 to {MAX_KEY} printable ASCII characters."
+        raise HeadraceError(Problem(ProblemCode.BAD_INPUT, message, step, "header Idempotency-Key"))
+    return key
+
+
+async def carry_out(call: Call, command: c.Command, asked: str = "") -> tuple[c.Reply, Head | None]:
+    """Carry out a request's command, once for its idempotency key; see ``Control.execute`` for ``asked``."""
+    return await call.service.run(call.caller, command, idempotency_key(call.request), asked)
+
 
 _encode = msgspec.json.Encoder().encode
 

@@ -61,7 +61,13 @@ def apply(world: World, committed: ev.Committed) -> list[Row]:
     return rows
 
 
-def _remember(world: World, committed: ev.Committed, made: str, digest: str = "") -> None:
+def _remember(
+    world: World,
+    committed: ev.Committed,
+    made: str,
+    digest: str = "",
+    answer: dict[str, Any] | None = None,
+) -> None:
     """Remember what an idempotency key did, and forget those of two days ago."""
     if not committed.request:
         return
@@ -70,8 +76,10 @@ def _remember(world: World, committed: ev.Committed, made: str, digest: str = ""
     done = requests.get(key)
     if done is not None:
         done.count += 1
+        if answer is not None:
+            done.digest, done.answer = digest, answer
         return
-    requests[key] = Done(digest, made, 1, committed.at_ms)
+    requests[key] = Done(digest, made, 1, committed.at_ms, answer)
     horizon = committed.at_ms - REQUEST_RETENTION_MS
     while (oldest := next(iter(requests))) != key and requests[oldest].at_ms < horizon:
         del requests[oldest]
@@ -385,6 +393,11 @@ def _alarm(world: World, committed: ev.Committed, event: ev.AlarmRaised) -> list
     return _audit(committed, event.subject, "")
 
 
+def _answered(world: World, committed: ev.Committed, event: ev.RequestAnswered) -> list[Row]:
+    _remember(world, committed, "", event.asked, event.answer)
+    return []
+
+
 _APPLY: dict[type, Callable[[World, ev.Committed, Any], list[Row]]] = {
     ev.JournalOpened: _opened,
     ev.ControlStarted: _started,
@@ -411,13 +424,18 @@ _APPLY: dict[type, Callable[[World, ev.Committed, Any], list[Row]]] = {
     ev.TenantErased: _erased,
     ev.LogRead: _log_read,
     ev.AlarmRaised: _alarm,
+    ev.RequestAnswered: _answered,
 }
 
 
 def streams(world: World, event: ev.Event) -> tuple[str, ...]:
     """The streams that an event concerns, asked before it is applied: its tenant's, its site's, else the operator's."""
     match event:
-        case ev.WorkloadSubmitted(tenant=tenant) | ev.TenantErased(tenant=tenant):
+        case (
+            ev.WorkloadSubmitted(tenant=tenant)
+            | ev.TenantErased(tenant=tenant)
+            | ev.RequestAnswered(tenant=str(tenant))
+        ):
             return (f"tenant:{tenant}",)
         case ev.PlacementMade(tenant=tenant, site=site):
             return (f"tenant:{tenant}", f"site:{site}")

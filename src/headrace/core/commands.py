@@ -1,10 +1,13 @@
 """What can be asked of the writer. A command that changes nothing twice is one that may be sent twice."""
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from hashlib import sha256
 from typing import Any
 
 from headrace.core.authority import Role
+from headrace.core.codec import from_plain, to_plain
 from headrace.core.ids import InvoiceNumber, NodeId, PlacementId, TenantId, TokenId, WorkloadId
 from headrace.core.observation import NodeReport, PlacementReport
 from headrace.core.scheduling.proposal import Plan
@@ -226,3 +229,50 @@ class Named:
 
 
 Reply = Submitted | Adopted | Named | tuple[Change, ...] | tuple[InvoiceNumber, ...] | None
+
+
+# -- asked again -------------------------------------------------------------------------------------------------------
+
+
+def digest_of(kind: type[Command], asked: str) -> str:
+    """The digest (SHA-256, hex) of a request for a command of ``kind``, where ``asked`` says all that was asked."""
+    return sha256(f"{kind.__name__}\x00{asked}".encode()).hexdigest()
+
+
+def meaning(command: Command) -> str:
+    """All that a command asks, as one text: the same for equal commands, in every process and after every restart.
+
+    Fields at their default are left out, so that a field added later makes no repeated request another one.
+    """
+    return json.dumps(to_plain(command), sort_keys=True)
+
+
+def plain_answer(reply: Reply) -> dict[str, Any]:
+    """A reply as JSON can hold it."""
+    match reply:
+        case None:
+            return {}
+        case tuple():
+            name = "Change" if any(isinstance(one, Change) for one in reply) else "InvoiceNumber"
+            return {name: to_plain(reply)}
+        case _:
+            return {type(reply).__name__: to_plain(reply)}
+
+
+def answer_again(answer: Mapping[str, Any]) -> Reply:
+    """The reply that ``plain_answer`` is of, as it is given again: what it says of now, that something changed, is not so."""
+    for name, plain in answer.items():
+        match name:
+            case "Named":
+                return replace(from_plain(Named, plain), changed=False)
+            case "Change":
+                changes: tuple[Change, ...] = from_plain(tuple[Change, ...], plain)
+                return tuple(replace(one, what="unchanged") for one in changes)
+            case "InvoiceNumber":
+                numbers: tuple[InvoiceNumber, ...] = from_plain(tuple[InvoiceNumber, ...], plain)
+                return numbers
+            case "Adopted":
+                return from_plain(Adopted, plain)
+            case _:
+                raise ValueError(f"an answer {name!r}: was it written by a newer version?")
+    return None

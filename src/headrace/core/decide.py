@@ -21,7 +21,7 @@ from headrace.core.scheduling.proposal import Eviction, ProposedPlacement
 from headrace.core.scheduling.refuse import Refusal
 from headrace.core.sovereignty.plain import PROFILES
 from headrace.core.workload import TERMINAL, EndReason, Flex, State, Workload, WorkloadSpec, WorkloadType
-from headrace.core.world import World
+from headrace.core.world import Done, World
 
 Deciding = Generator[ev.Event, None, c.Reply]
 
@@ -58,18 +58,27 @@ class _Asked:
     request: bytes
 
 
-def decide(world: World, subject: Subject, command: c.Command, now_ms: int, request: bytes = b"") -> Deciding:
-    """The events that carry out ``command`` for ``subject`` now, and the reply; raises HeadraceError with its problems."""
+def decide(
+    world: World, subject: Subject, command: c.Command, now_ms: int, request: bytes = b"", asked: str = ""
+) -> Deciding:
+    """The events that carry out ``command`` for ``subject`` now, and the reply; raises HeadraceError with its problems.
+
+    ``request`` is the digest of an idempotency key (16 bytes; empty for none). ``asked`` says what was asked under it,
+    where the command does not: one that holds what every attempt makes anew, like a token's hash.
+    """
     world.at(now_ms)
     if isinstance(command, c.StartControl) and not world.state.journal and subject.role is Role.SYSTEM:
         # Before the verdict by which it is done: it is the first event of every journal.
         yield ev.JournalOpened(command.journal)
     verdict, ident = right(world, subject, ACTION_OF[type(command)], target_of(world, command))
-    if request and not isinstance(command, c.Submit):
-        done = world.state.requests.get(request.hex())
+    keyed = bool(request) and not isinstance(command, c.Submit)
+    if keyed:
+        asked = c.digest_of(type(command), asked or c.meaning(command))
+        done = done_before(world, request, asked)
         if done is not None:
-            return c.Named(done.first, changed=False)
+            return c.Named(done.first, changed=False) if done.answer is None else c.answer_again(done.answer)
     deciding = _COMMANDS[type(command)][1](world, command, _Asked(ident, now_ms, request))
+    reply: c.Reply = None
     try:
         event = next(deciding)
         # Only now: a command that is refused leaves nothing behind, not even its verdict.
@@ -79,8 +88,25 @@ def decide(world: World, subject: Subject, command: c.Command, now_ms: int, requ
             yield event
             event = next(deciding)
     except StopIteration as stop:
-        reply: c.Reply = stop.value
-        return reply
+        reply = stop.value
+    if keyed:
+        yield ev.RequestAnswered(asked, c.plain_answer(reply), subject.tenant)
+    return reply
+
+
+def done_before(world: World, request: bytes, asked: str) -> Done | None:
+    """What an idempotency key did already; raises HeadraceError when ``asked`` is not what was asked under it then."""
+    done = world.state.requests.get(request.hex())
+    # A journal from before answers were kept does not say what was asked: the key alone has to do.
+    if done is not None and done.digest not in ("", asked):
+        raise _another_request()
+    return done
+
+
+def _another_request() -> HeadraceError:
+    step = "Use a new key for a new request, or repeat the first one unchanged."
+    message = "this idempotency key was used for another request."
+    return fail(Problem(ProblemCode.IDEMPOTENCY_MISMATCH, message, step))
 
 
 def target_of(world: World, command: c.Command) -> Target:
@@ -215,9 +241,7 @@ def _repeated(
     world: World, tenant: TenantId, command: c.Submit, digest: str, first: str, count: int
 ) -> c.Submitted:
     if digest != command.digest or first.rpartition("-")[0] != tenant:
-        step = "Use a new key for a new submission, or repeat the first one unchanged."
-        message = "this idempotency key was used for another request."
-        raise fail(Problem(ProblemCode.IDEMPOTENCY_MISMATCH, message, step))
+        raise _another_request()
     number = int(first.rpartition("-")[2])
     workloads = tuple(WorkloadId(f"{tenant}-{number + index}") for index in range(count))
     states = ((ident, world.state.workloads[ident]) for ident in workloads)

@@ -316,6 +316,19 @@ class AlarmRaised:
     detail: str
 
 
+@dataclass(frozen=True, slots=True)
+class RequestAnswered:
+    """What an idempotency key stands for: the digest of what was asked under it, and the answer in its plain form.
+
+    It follows whatever the request did, which may be nothing. A submission has none: its events hold its digest, and its
+    answer is its workloads. ``tenant`` is whose key it is (None: the operator's).
+    """
+
+    asked: str
+    answer: dict[str, Any]
+    tenant: TenantId | None = None
+
+
 Event = (
     JournalOpened
     | ControlStarted
@@ -342,6 +355,7 @@ Event = (
     | TenantErased
     | LogRead
     | AlarmRaised
+    | RequestAnswered
 )
 
 KINDS: dict[int, type] = {
@@ -370,6 +384,7 @@ KINDS: dict[int, type] = {
     23: TenantErased,
     24: LogRead,
     25: AlarmRaised,
+    26: RequestAnswered,
 }
 KIND_OF: dict[type, int] = {event: number for number, event in KINDS.items()}
 VERSIONS: dict[int, int] = dict.fromkeys(KINDS, 1)

@@ -79,12 +79,16 @@ class TenantRecord:
 
 @dataclass(slots=True)
 class Done:
-    """What an idempotency key already did: the digest of what was asked, the first thing made, and how many."""
+    """What an idempotency key already did: the digest of what was asked, the first thing made, how many, and the answer.
+
+    Without an answer it is of a submission; or, without a digest too, of a journal from before answers were kept.
+    """
 
     digest: str
     first: str
     count: int
     at_ms: int
+    answer: dict[str, Any] | None = None
 
 
 @dataclass(slots=True)

@@ -1,7 +1,7 @@
 """Makes a golden journal: ``python -m tests.journal.golden.make FOLDER``.
 
-The one beside this script is never made again: it is what a version of headrace once wrote, and every later one has to
-read. A new kind of event gets a golden journal of its own (``golden/2``), beside the old one.
+Those beside this script are never made again: they are what versions of headrace once wrote, and every later one has to
+read. A new kind of event gets a golden journal of its own (as ``2`` has ``RequestAnswered``), beside the old ones.
 """
 
 import json
@@ -14,7 +14,7 @@ from typing import Any
 import msgspec
 
 from headrace.core.world import State
-from tests.journal.small import SetClock, begun, live_a_life
+from tests.journal.small import SetClock, ask_by_keys, begun, live_a_life
 
 
 def make(folder: Path) -> None:
@@ -23,6 +23,7 @@ def make(folder: Path) -> None:
     clock = SetClock()
     control = begun(folder, seed="golden", clock=clock)
     live_a_life(control, clock)
+    ask_by_keys(control)
     control.store.close()
     # One file, whole: no log beside it.
     with sqlite3.connect(folder / "journal.sqlite") as db:

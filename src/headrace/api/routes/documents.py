@@ -1,5 +1,6 @@
 """Documents: what is declared, what applying would change, and applying it."""
 
+import json
 from dataclasses import dataclass, replace
 from hashlib import sha256
 from typing import Annotated
@@ -7,7 +8,7 @@ from typing import Annotated
 from fastapi import Query, Response
 
 from headrace.api.bodies import check_text, decode_json, read_body
-from headrace.api.endpoint import IDEMPOTENCY_KEY, Group, IdPath, head_view, reply
+from headrace.api.endpoint import Group, IdPath, carry_out, head_view, idempotency_key, reply
 from headrace.api.guard import (
     Call,
     CallDep,
@@ -17,7 +18,6 @@ from headrace.api.guard import (
     operators,
     owner_of,
 )
-from headrace.api.routes.workloads import idempotency_key
 from headrace.api.views import Applied, ChangeView, Difference, DocumentName, Documents, DocumentView
 from headrace.core import commands as c
 from headrace.core.changes import check_changes
@@ -61,7 +61,6 @@ class _Work:
     Applied,
     errors=(422,),
     body=_BODY,
-    parameters=(IDEMPOTENCY_KEY,),
 )
 async def apply(
     call: CallDep,
@@ -73,19 +72,44 @@ async def apply(
     found = sorted(await _documents(call), key=lambda one: ORDER.index(one.kind))
     declared = [one for one in found if one.kind != "workload"]
     works = _works(call, [one for one in found if one.kind == "workload"], tenant, declared)
-    wanted = [_without_persons(call, one, keep=not dry_run) for one in declared]
-    shown = [_change(call, one) for one in wanted]
     if dry_run:
+        wanted = [_without_persons(call, one, keep=False) for one in declared]
         _check(call, wanted)
-        shown.extend(_work_change(call, one) for one in works)
-        return reply(Applied(tuple(shown), True))
-    head: Head | None = None
-    if wanted:
-        _, head = await call.service.run(call.caller, c.ApplyDocuments(tuple(wanted)))
+        would = [_change(call, one) for one in wanted] + [_work_change(call, one) for one in works]
+        return reply(Applied(tuple(would), True))
+    shown, head = await _declare(call, declared, _text(call, declared, works) if key else "")
     for one in works:
         change, head = await _submit(call, one, key)
         shown.append(change)
     return reply(Applied(tuple(shown), False, head_view(head or await call.service.settled())))
+
+
+def _text(call: Call, declared: list[Document], works: list[_Work]) -> str:
+    """All that is asked with documents; of what is private a digest, whose key is destroyed with the tenant's own."""
+    digest = call.service.control.private_digest
+    asked: list[tuple[object, ...]] = [
+        (one.kind, one.normalised, digest(one.name, _CONTACT, repr(sorted(one.private.items()))))
+        if one.private
+        else (one.kind, one.normalised)
+        for one in declared
+    ]
+    for work in works:
+        private = sorted(work.document.private.items())
+        digests = (digest(work.tenant, "secrets", repr(private)),) if private else ()
+        asked.append((work.tenant, work.document.normalised, *digests))
+    return json.dumps(asked, sort_keys=True)
+
+
+async def _declare(call: Call, declared: list[Document], asked: str) -> tuple[list[ChangeView], Head | None]:
+    """Apply declarations, once for an idempotency key (``asked`` is empty without one)."""
+    key, control = idempotency_key(call.request), call.service.control
+    if control.is_repeated(call.caller, c.ApplyDocuments, key, asked):
+        return [ChangeView(one.kind, one.name, "unchanged") for one in declared], None
+    wanted = [_without_persons(call, one, keep=True) for one in declared]
+    shown = [_change(call, one) for one in wanted]
+    # With a key also if there are none: it then stands for the workloads of this text, and for no others.
+    head = (await carry_out(call, c.ApplyDocuments(tuple(wanted)), asked))[1] if wanted or key else None
+    return shown, head
 
 
 async def _documents(call: Call) -> list[Document]:
@@ -191,7 +215,9 @@ async def _submit(call: Call, one: _Work, key: str) -> tuple[ChangeView, Head | 
         made, head = await call.service.submit(call.caller, one.tenant, items, derived, digest)
     except HeadraceError as error:
         first = error.problem
-        where = one.document.where()
+        # It was submitted alone: of ``workloads[0].site`` the field is what stands in the document.
+        field = first.where.removeprefix("workloads[0]").strip(".")
+        where = one.document.where(tuple(field.split(".")) if field else ())
         step = f"{first.next_step} What was declared beside it is applied."
         raise HeadraceError(
             replace(first, next_step=step.strip(), where=where), *error.problems[1:]
@@ -228,6 +254,6 @@ async def read_document(call: CallDep, kind: IdPath, name: IdPath) -> Response:
 @documents.write("DELETE", "/v1/documents/{kind}/{name}", "document.remove", operators("documents"), Applied)
 async def remove_document(call: CallDep, kind: IdPath, name: IdPath) -> Response:
     """Remove a document that nothing uses."""
-    _, head = await call.service.run(call.caller, c.RemoveDocument(kind, name))
+    _, head = await carry_out(call, c.RemoveDocument(kind, name))
     change = ChangeView(kind, name, "removed")
     return reply(Applied((change,), False, head_view(head)))

@@ -7,7 +7,7 @@ import numpy as np
 from fastapi import Query, Response
 
 from headrace.api.bodies import DrainBody, UndrainBody, body
-from headrace.api.endpoint import After, Group, Limit, head_view, json_body, reply
+from headrace.api.endpoint import After, Group, Limit, carry_out, head_view, json_body, reply
 from headrace.api.guard import Call, CallDep, callers, not_there, operators
 from headrace.api.views import Drained, Nodes, NodeView, Power, PowerView, Sites, SiteView
 from headrace.core import commands as c
@@ -130,7 +130,7 @@ async def drain(call: CallDep) -> Response:
     """Place nothing more on nodes; with ``evict`` what runs on them is moved."""
     asked = await body(call.request, DrainBody)
     nodes = _chosen(call, asked.nodes, asked.site)
-    return await _set(call, c.SetNodes(nodes, "draining", asked.reason, asked.evict))
+    return await _set(call, c.SetNodes(nodes, "draining", asked.reason, asked.evict), asked)
 
 
 @estate.write(
@@ -139,7 +139,8 @@ async def drain(call: CallDep) -> Response:
 async def undrain(call: CallDep) -> Response:
     """Take nodes back."""
     asked = await body(call.request, UndrainBody)
-    return await _set(call, c.SetNodes(_chosen(call, asked.nodes, asked.site), "ready", asked.reason))
+    nodes = _chosen(call, asked.nodes, asked.site)
+    return await _set(call, c.SetNodes(nodes, "ready", asked.reason), asked)
 
 
 def _chosen(call: Call, nodes: list[str], site: str | None) -> tuple[NodeId, ...]:
@@ -157,8 +158,10 @@ def _chosen(call: Call, nodes: list[str], site: str | None) -> tuple[NodeId, ...
     return tuple(dict.fromkeys(NodeId(node) for node in nodes))
 
 
-async def _set(call: Call, command: c.SetNodes) -> Response:
-    named, head = await call.service.run(call.caller, command)
+async def _set(call: Call, command: c.SetNodes, asked: DrainBody | UndrainBody) -> Response:
+    # Not the nodes of the command: which ones a site has may be others by the second attempt.
+    text = f"{command.state} {asked.model_dump_json(exclude_defaults=True)}"
+    named, head = await carry_out(call, command, text)
     if not isinstance(named, c.Named):
         raise TypeError(f"{command} was answered with {named}")
     changed = tuple(named.name.split(", ")) if named.name else ()

@@ -7,10 +7,10 @@ from fastapi import Path, Query, Response
 
 from headrace.api.bodies import CreditBody, IssueBody, NoBody, body
 from headrace.api.endpoint import (
-    IDEMPOTENCY_KEY,
     Group,
     IdPath,
     PeriodPath,
+    carry_out,
     head_view,
     json_body,
     reply,
@@ -26,12 +26,11 @@ from headrace.api.guard import (
     operators,
 )
 from headrace.api.routes.journal import reading
-from headrace.api.routes.workloads import idempotency_key
 from headrace.api.views import Done, Invoices, InvoicesIssued, InvoiceView, LineEvents, UsageView, rfc3339
 from headrace.core import commands as c
 from headrace.core.authority import Target
 from headrace.core.decide import drafts_of
-from headrace.core.errors import HeadraceError, Problem, ProblemCode
+from headrace.core.errors import HeadraceError, Problem
 from headrace.core.events import InvoiceIssued, InvoiceLine
 from headrace.core.ids import EventSeq, InvoiceNumber, PlacementId, TenantId, WorkloadId
 from headrace.core.invoicing import rows_behind
@@ -49,7 +48,13 @@ _FAMILY = {"capacity-reserved": "capacity"}
 
 
 @money.write(
-    "POST", "/v1/meter", "usage.meter", operators("usage"), Done, body=json_body(NoBody, required=False)
+    "POST",
+    "/v1/meter",
+    "usage.meter",
+    operators("usage"),
+    Done,
+    body=json_body(NoBody, required=False),
+    keyed=False,
 )
 async def meter(call: CallDep) -> Response:
     """Record the usage of every open interval up to now."""
@@ -100,7 +105,7 @@ async def draft(call: CallDep, tenant: IdPath, period: PeriodPath) -> Response:
 async def issue(call: CallDep, tenant: IdPath) -> Response:
     """Issue a tenant's invoices for a period, one for each currency: once, and for good."""
     asked = await body(call.request, IssueBody)
-    numbers, head = await call.service.run(call.caller, c.IssueInvoices(TenantId(tenant), asked.period))
+    numbers, head = await carry_out(call, c.IssueInvoices(TenantId(tenant), asked.period))
     if not isinstance(numbers, tuple):
         raise TypeError(f"invoices were answered with {numbers}")
     return reply(InvoicesIssued(tuple(str(number) for number in numbers), head_view(head)), 201)
@@ -230,20 +235,14 @@ def _usage_view(row: UsageRow) -> UsageView:
     Done,
     status=201,
     body=json_body(CreditBody),
-    parameters=(IDEMPOTENCY_KEY,),
 )
 async def credit(call: CallDep, number: IdPath) -> Response:
     """Give back an amount of an issued invoice."""
-    key = idempotency_key(call.request)
     asked = await body(call.request, CreditBody)
     command = c.IssueCreditNote(InvoiceNumber(number), asked.amount_micros, asked.reason)
-    named, head = await call.service.run(call.caller, command, key)
+    named, head = await carry_out(call, command)
     if not isinstance(named, c.Named):
         raise TypeError(f"a credit note was answered with {named}")
-    note = call.world.state.credits.get(InvoiceNumber(named.name))
-    if note is None or (note.invoice, note.amount_micros) != (number, asked.amount_micros):
-        message = "this idempotency key was used for another request."
-        raise HeadraceError(Problem(ProblemCode.IDEMPOTENCY_MISMATCH, message, "Use a new key."))
     return reply(Done(named.name, named.changed, head_view(head)), 201)
 
 
@@ -261,7 +260,7 @@ async def credit(call: CallDep, number: IdPath) -> Response:
 async def erase(call: CallDep, tenant: IdPath) -> Response:
     """Destroy a tenant's keys, then its logs; what accounting must keep stays."""
     await body(call.request, NoBody)
-    named, head = await call.service.run(call.caller, c.EraseTenant(TenantId(tenant)))
+    named, head = await carry_out(call, c.EraseTenant(TenantId(tenant)))
     if not isinstance(named, c.Named):
         raise TypeError(f"an erasure was answered with {named}")
     await call.service.aside(_erase_logs(call, TenantId(tenant)))

@@ -10,6 +10,7 @@ from headrace.api.errors import problem_view
 from headrace.api.guard import Call, CallDep, callers, may
 from headrace.api.views import Health, StatusView, Whoami, rfc3339, when
 from headrace.core.authority import Target
+from headrace.core.metering import period_of
 from headrace.core.sovereignty.plain import ACTIONS
 from headrace.service import InlineService
 
@@ -26,7 +27,7 @@ async def health(request: Request) -> Response:
 async def status(call: CallDep) -> Response:
     """How the control plane stands, and the newest head of its journal."""
     control, world = call.service.control, call.world
-    failure, estate = call.service.failure, world.estate
+    failure, estate, now_ms = call.service.failure, world.estate, control.now_ms()
     own = (work.state for work in world.state.workloads.values() if call.tenant in (None, work.tenant))
     counted = {state.value: count for state, count in sorted(Counter(own).items())}
     return reply(
@@ -35,12 +36,13 @@ async def status(call: CallDep) -> Response:
             version=__version__,
             journal=world.state.journal,
             epoch=world.state.epoch,
-            now=rfc3339(control.now_ms()),
+            now=rfc3339(now_ms),
             events=control.durable,
             key_id=control.keys.id,
             public_key=control.keys.public.hex(),
             workloads=counted,
             alarms=len(world.state.alarms) if call.tenant is None else 0,
+            period=period_of(now_ms, world.zone),
             problem=problem_view(failure.problem) if failure is not None else None,
             head=head_view(control.head),
         )

@@ -5,7 +5,15 @@ import base64
 from fastapi import Response
 
 from headrace.api.bodies import TokenBody, body
-from headrace.api.endpoint import Group, IdPath, head_view, json_body, reply
+from headrace.api.endpoint import (
+    Group,
+    IdPath,
+    carry_out,
+    head_view,
+    idempotency_key,
+    json_body,
+    reply,
+)
 from headrace.api.guard import TOKEN_PREFIX, Call, CallDep, callers, of_token, require, token_hash
 from headrace.api.views import Done, NewToken, Tokens, TokenView, when
 from headrace.core import commands as c
@@ -30,7 +38,7 @@ def token_value(random: bytes) -> str:
     "POST", "/v1/tokens", "token.issue", callers("tokens"), NewToken, status=201, body=json_body(TokenBody)
 )
 async def issue(call: CallDep) -> Response:
-    """Make a token; its value is in this answer and nowhere else."""
+    """Make a token; its value is in this answer and nowhere else: by the same idempotency key it is not told again."""
     asked = await body(call.request, TokenBody)
     role = Role(asked.role)
     tenant = TenantId(asked.tenant) if asked.tenant is not None else call.tenant
@@ -44,12 +52,28 @@ async def issue(call: CallDep) -> Response:
     expires_ms = control.now_ms() + asked.expires_in if asked.expires_in else 0
     value = token_value(call.request.app.state.random(TOKEN_BYTES))
     known = tenant is None or tenant in call.world.tenants
-    holder = control.keep(tenant or _OPERATOR, _HOLDERS, asked.holder) if asked.holder and known else ""
+    named_holder = asked.holder if known else ""
+    text = _text(call, asked, tenant, named_holder)
+    holder = control.keep(tenant or _OPERATOR, _HOLDERS, named_holder) if named_holder else ""
     command = c.IssueToken(token_hash(value), role, tenant, holder, expires_ms)
-    named, head = await call.service.run(call.caller, command)
+    named, head = await carry_out(call, command, text)
     if not isinstance(named, c.Named):
         raise TypeError(f"{command} was answered with {named}")
     return reply(NewToken(named.name, value, role, tenant, when(expires_ms), head_view(head)), 201)
+
+
+def _text(call: Call, asked: TokenBody, tenant: TenantId | None, holder: str) -> str:
+    """What was asked, without what every attempt makes anew. HeadraceError for a key by which a token was made already."""
+    key, control = idempotency_key(call.request), call.service.control
+    if not key:
+        return ""
+    private = control.private_digest(tenant or _OPERATOR, _HOLDERS, holder) if holder else ""
+    text = f"{private} {asked.model_dump_json(exclude_defaults=True, exclude={'holder'})}"
+    if control.is_repeated(call.caller, c.IssueToken, key, text):
+        message = "by this idempotency key a token was made already, and its value was told once."
+        step = "If the value is lost, revoke the token ('headrace token list', 'headrace token revoke'), and use a new key."
+        raise HeadraceError(Problem(ProblemCode.CONFLICT, message, step))
+    return text
 
 
 @tokens.get("/v1/tokens", "token.read", callers("tokens"), Tokens)
@@ -72,7 +96,7 @@ def _view(call: Call, token: Token) -> TokenView:
 @tokens.write("DELETE", "/v1/tokens/{token}", "token.revoke", of_token, Done)
 async def revoke(call: CallDep, token: IdPath) -> Response:
     """Let a token open nothing any more."""
-    named, head = await call.service.run(call.caller, c.RevokeToken(TokenId(token)))
+    named, head = await carry_out(call, c.RevokeToken(TokenId(token)))
     if not isinstance(named, c.Named):
         raise TypeError(f"a revocation was answered with {named}")
     return reply(Done(named.name, named.changed, head_view(head)))

@@ -6,16 +6,17 @@ from hashlib import sha256
 from itertools import islice
 from typing import Annotated, Any
 
-from fastapi import Query, Request, Response
+from fastapi import Query, Response
 
 from headrace.api.bodies import NoBody, body, check_text, read_body
 from headrace.api.endpoint import (
-    IDEMPOTENCY_KEY,
     After,
     Group,
     IdPath,
     Limit,
+    carry_out,
     head_view,
+    idempotency_key,
     json_body,
     reply,
 )
@@ -34,6 +35,7 @@ from headrace.api.views import (
     rfc3339,
     when,
 )
+from headrace.api.waiting import reasons_of
 from headrace.core import commands as c
 from headrace.core.codec import to_plain
 from headrace.core.errors import HeadraceError, Problem, ProblemCode
@@ -47,7 +49,6 @@ from headrace.ports import LogChunk
 from headrace.reconcile import Reconciler, replica_key
 
 workloads = Group("workloads")
-MAX_KEY = 200
 MAX_LOG = 1_000_000
 AUDITED_KEPT = 100_000
 _LIVE = frozenset(State) - TERMINAL
@@ -65,7 +66,6 @@ _LIVE = frozenset(State) - TERMINAL
     status=201,
     errors=(422,),
     body=json_body(BatchModel),
-    parameters=(IDEMPOTENCY_KEY,),
 )
 async def submit(call: CallDep, tenant: IdPath) -> Response:
     """Submit workloads of a tenant, all or none; answered once they are durable."""
@@ -83,18 +83,6 @@ async def submit(call: CallDep, tenant: IdPath) -> Response:
     return reply(SubmittedView(submitted.workloads, refused, submitted.repeated, head_view(head)), 201)
 
 
-def idempotency_key(request: Request) -> str:
-    """The key of a request, empty without one; HeadraceError for one that can't be a key."""
-    key = request.headers.get("idempotency-key")
-    if key is None:
-        return ""
-    if not 1 <= len(key) <= MAX_KEY or not (key.isascii() and key.isprintable()):
-        message = "this idempotency key can't be one."
-        step = f"Send 1 to {MAX_KEY} printable ASCII characters."
-        raise HeadraceError(Problem(ProblemCode.BAD_INPUT, message, step, "header Idempotency-Key"))
-    return key
-
-
 # -- read --------------------------------------------------------------------------------------------------------------
 
 
@@ -104,6 +92,7 @@ async def list_workloads(
     tenant: Annotated[str, Query(max_length=63)] = "",
     state: Annotated[list[State] | None, Query(max_length=len(State))] = None,
     live: Annotated[bool, Query(description="only those that have not ended")] = False,
+    why: Annotated[bool, Query(description="say in reason why those that are queued wait")] = False,
     limit: Limit = 100,
     after: After = "",
 ) -> Response:
@@ -112,9 +101,11 @@ async def list_workloads(
     wanted &= _LIVE if live else wanted
     whose = TenantId(tenant) if tenant else call.tenant
     found = (work for work in _from(call.world, whose, after) if work.state in wanted)
-    page = [workload_view(work) for work in islice(found, limit + 1)]
+    page = list(islice(found, limit + 1))
     following = page[limit - 1].id if len(page) > limit else ""
-    return reply(Workloads(tuple(page[:limit]), following))
+    del page[limit:]
+    reasons = reasons_of(call.world.snapshot(call.service.control.now_ms()), page) if why else {}
+    return reply(Workloads(tuple(workload_view(work, reasons.get(work.id, "")) for work in page), following))
 
 
 def _from(world: World, tenant: TenantId | None, after: str) -> Iterable[Workload]:
@@ -143,8 +134,8 @@ def _numbered(world: World, tenant: TenantId, after: int) -> Iterator[Workload]:
             yield work
 
 
-def workload_view(work: Workload) -> WorkloadView:
-    """A workload as it goes out."""
+def workload_view(work: Workload, waits: str = "") -> WorkloadView:
+    """A workload as it goes out; ``waits`` is why it does, if that was asked."""
     spec, asked = work.spec, work.spec.resources
     return WorkloadView(
         id=work.id,
@@ -162,7 +153,7 @@ def workload_view(work: Workload) -> WorkloadView:
         site=work.site,
         placement=work.placement,
         attempt=work.attempt,
-        reason=work.reason,
+        reason=waits or work.reason,
         exit_codes=work.exit_codes,
         pause_wanted=work.pause_wanted,
     )
@@ -256,7 +247,7 @@ async def resume(call: CallDep, workload: IdPath) -> Response:
 
 
 async def _done(call: Call, command: c.Command) -> Response:
-    named, head = await call.service.run(call.caller, command)
+    named, head = await carry_out(call, command)
     if not isinstance(named, c.Named):
         raise TypeError(f"{command} was answered with {named}")
     return reply(Done(named.name, named.changed, head_view(head)))
@@ -278,7 +269,8 @@ async def logs(
     """A piece of a rank's log, by offset. The first read of a rank by a token goes into the audit."""
     work = _work(call, workload)
     if rank >= work.spec.nodes:
-        step = f"Its ranks are 0 to {work.spec.nodes - 1}."
+        last = work.spec.nodes - 1
+        step = f"its ranks are 0 to {last}." if last else "it has rank 0 alone."
         raise HeadraceError(Problem(ProblemCode.BAD_INPUT, f"no rank {rank};", step, "query.rank"))
     number = attempt or work.attempt
     if not 1 <= number <= work.attempt:
