@@ -26,8 +26,11 @@ from headrace.core.events import (
     EvictionRequested,
     InvoiceIssued,
     LogRead,
+    PlacementMade,
+    PlacementStarted,
     RequestAnswered,
     TokenIssued,
+    TokenRevoked,
     TokensMetered,
     UsageMetered,
 )
@@ -60,10 +63,14 @@ _NO_MATTER = frozenset(
         InvoiceIssued,
         CreditNoteIssued,
         TokenIssued,
+        TokenRevoked,
         RequestAnswered,
+        PlacementMade,
+        PlacementStarted,
+        EvictionRequested,
     }
 )
-"""Events that change nothing for a planner, which is not asked again for them."""
+"""Events that change nothing for a planner, or that are what it asked for itself: it is not asked again for them."""
 THRASHED = 30
 """A workload that is evicted so often within an hour gets nothing done."""
 PLAN_AGAIN_MS = 600_000
@@ -428,10 +435,10 @@ class Plant:
         self.plans += 1
         if proposal.placements and self.plans % CHECK_EVERY == 0:
             self.witness.own.extend(check(snapshot, proposal))
-        self._changed = False
         times = [work.not_before_ms for work in world.queue.values() if work.not_before_ms > now_ms]
         self._plan_at_ms = min([*times, now_ms + PLAN_AGAIN_MS])
         altered = self.alter(snapshot, proposal)
+        self._changed = altered is not None and altered is not proposal
         if altered is not None and (altered.placements or altered.evictions):
             self.adopt(altered)
 
@@ -443,6 +450,7 @@ class Plant:
         """Have the writer re-validate a plan and adopt what is still right of it."""
         reply = self._control().execute(SYSTEM, c.AdoptPlan(proposal))
         if isinstance(reply, c.Adopted):
+            self._changed = self._changed or bool(reply.rejected)
             for _, why in reply.rejected:
                 self.witness.notebook.deny(f"AdoptPlan: {why}")
 

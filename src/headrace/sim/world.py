@@ -391,6 +391,7 @@ class Simulation:
         control = self.plant.control
         if control is not None and self.plant.is_up and control.broken is None:
             self.plant.adopt(proposal)
+            self.plant.plan_anew()
             self.commit()
             self._plan_round(100)
 

@@ -42,7 +42,7 @@ from headrace.core.scheduling.rank import (
     shift,
     site_order,
     site_refusal,
-    suits,
+    suiting,
     take,
     use_of,
 )
@@ -71,21 +71,39 @@ _NO_CAP_W = 1 << 60
 
 
 @dataclass(slots=True)
+class Known:
+    """What is known in this pass of all that ask for the same; sites are numbers.
+
+    ``suit``: nodes of a site with the hardware; a site with too few of them has none. ``full``: sites where it doesn't
+    fit now. ``ever``: reservations that there were when it would still have fitted if all left; -1: it would not have.
+    """
+
+    ask: Ask
+    suit: dict[int, Mask]
+    full: set[int] = field(default_factory=set)
+    ever: dict[int, int] = field(default_factory=dict)
+
+
+@dataclass(slots=True)
 class Shape:
     """What equal workloads have in common, and what is known of them in this pass.
 
-    ``sites`` are those where it may still fit, in order of preference; ``allowed`` all where law and contract
+    ``sites`` are those where it may still fit, in order of preference; ``allowed`` all where law, contract and hardware
     let it. ``hopeless``: not even what leaves or could be evicted would do. ``barred``: it has had its try at
     a barrier.
     """
 
-    ask: Ask
+    known: Known
     kind: WorkloadType
     allowed: dict[int, Contract]
-    full: set[int]
     sites: list[int] = field(default_factory=list)
     hopeless: bool = False
     barred: bool = False
+
+    @property
+    def ask(self) -> Ask:
+        """What placing needs to know of them."""
+        return self.known.ask
 
 
 def queue_order(snapshot: Snapshot) -> list[Workload]:
@@ -112,8 +130,7 @@ class _Pass:
         self.soon: Scratch | None = None
         self.shapes: dict[tuple[object, ...], Shape] = {}
         self.allowed: dict[tuple[object, ...], dict[int, Contract]] = {}
-        self.full: dict[Ask, set[int]] = {}
-        self.suit: dict[tuple[Ask, int], Mask] = {}
+        self.known: dict[Ask, Known] = {}
         self.holders: list[Holder] | None = None
         self.fillers: dict[int, list[Holder]] = {}
         self.leaving: set[int] = set()
@@ -125,8 +142,6 @@ class _Pass:
         self.cap_w: I64 | None = None
         """Behind a barrier: what lower ranks may use of each element, whoever leaves."""
         self.best_cases: dict[int, Scratch] = {}
-        self.ever: dict[tuple[Ask, int], int] = {}
-        """Reservations that there were when a shape would still have fitted if all left; -1: it would not."""
 
     def run(self) -> Plan:
         now_ms = self.snapshot.now_ms
@@ -154,9 +169,12 @@ class _Pass:
         shape = self.shapes.get(key)
         if shape is None:
             ask = ask_of(spec)
-            allowed = self.allowed_sites(workload)
-            full = self.full.setdefault(ask, set())
-            shape = Shape(ask, spec.type, allowed, full, list(allowed) if spec.nodes > 0 else [])
+            known = self.known.get(ask)
+            if known is None:
+                known = self.known[ask] = Known(ask, suiting(self.columns, ask))
+            suit = known.suit
+            allowed = {site: paid for site, paid in self.allowed_sites(workload).items() if site in suit}
+            shape = Shape(known, spec.type, allowed, list(allowed) if spec.nodes > 0 else [])
             self.shapes[key] = shape
         return shape
 
@@ -174,17 +192,15 @@ class _Pass:
                         allowed[site] = contract
         return allowed
 
-    def choose(self, ask: Ask, site: int, state: Scratch) -> I64 | None:
-        suit = self.suit.get((ask, site))
-        if suit is None:
-            suit = self.suit[ask, site] = suits(self.columns, ask, site)
-        return choose(self.columns, state, ask, site, suit)
+    def choose(self, shape: Shape, site: int, state: Scratch) -> I64 | None:
+        known = shape.known
+        return choose(self.columns, state, known.ask, site, known.suit[site])
 
     def fit(self, shape: Shape, site: int) -> Fit:
         """Where a shape fits at a site, by nodes, power and contract."""
 
         def nodes_in(state: Scratch) -> I64 | None:
-            nodes = self.choose(shape.ask, site, self.capped(state))
+            nodes = self.choose(shape, site, self.capped(state))
             return nodes if nodes is not None and self.covers(shape, site, nodes, state) else None
 
         return nodes_in
@@ -209,9 +225,9 @@ class _Pass:
         """Place it at the first site where it fits; sites where it doesn't are not asked again in this pass."""
         while shape.sites:
             site = shape.sites[0]
-            nodes = None if site in shape.full else self.choose(shape.ask, site, self.now)
+            nodes = None if site in shape.known.full else self.choose(shape, site, self.now)
             if nodes is None:
-                shape.full.add(site)
+                shape.known.full.add(site)
             if (
                 nodes is None
                 or not self.covers(shape, site, nodes, self.now)
@@ -305,7 +321,7 @@ class _Pass:
         state = self.soon_state()
         best: tuple[int, Horizon] | None = None
         for site in shape.allowed:
-            if not (self.leaving or self.evicted) or self.ever.get((shape.ask, site)) == -1:
+            if not (self.leaving or self.evicted) or shape.known.ever.get(site) == -1:
                 continue
             nodes = self.fit(shape, site)(state)
             if nodes is not None:
@@ -331,7 +347,7 @@ class _Pass:
         Most that wait would not, and this costs one look where trying who leaves costs dozens. Later in the pass
         there is only less room than this, so that the answer is at worst too hopeful.
         """
-        known = self.ever.get((shape.ask, site))
+        known = shape.known.ever.get(site)
         if known is not None and (known < 0 or known == self.reserved):
             return known >= 0
         best = self.best_cases.get(site)
@@ -339,8 +355,8 @@ class _Pass:
             best = self.best_cases[site] = self.soon_state().copy()
             leaving = [one for one in self.staying() if one.site == site and one.may_leave]
             release(self.columns, best, leaving)
-        fits = self.choose(shape.ask, site, self.capped(best)) is not None
-        self.ever[shape.ask, site] = self.reserved if fits else -1
+        fits = self.choose(shape, site, self.capped(best)) is not None
+        shape.known.ever[site] = self.reserved if fits else -1
         return fits
 
     def find_later(self, workload: Workload, shape: Shape) -> tuple[int, Horizon] | None:

@@ -26,6 +26,7 @@ Mask = npt.NDArray[np.bool_]
 _NO_LIMIT_W = 1 << 60
 _FEW = 24
 """Up to so many rows, cell by cell costs less than a dozen calls on arrays."""
+_MOST_REMEMBERED = 300
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,6 +67,7 @@ class Columns:
     ``wake_w`` more once anything runs on it: :meth:`HardwareType.node_watts` as two columns. ``paths[d, i]``
     is the d-th power element from node ``i`` upwards; shorter paths end in the index past the last element,
     which carries anything. ``rows[i]`` is the same for a look at one node: ``step_w``, ``wake_w`` and the elements.
+    ``suiting`` remembers what :func:`suiting` found.
     """
 
     fleet: Fleet
@@ -80,6 +82,7 @@ class Columns:
     wake_w: I64
     paths: I32
     rows: tuple[tuple[int, int, tuple[int, ...]], ...]
+    suiting: "dict[Ask, dict[int, Mask]]"
 
 
 def _compile(fleet: Fleet) -> Columns:
@@ -119,6 +122,7 @@ def _compile(fleet: Fleet) -> Columns:
             (step, wake, tuple(element for element in path if element != past))
             for step, wake, path in zip(step_w.tolist(), wake_w.tolist(), paths.T.tolist(), strict=True)
         ),
+        suiting={},
     )
 
 
@@ -237,6 +241,19 @@ def suits(columns: Columns, ask: Ask, site: int) -> Mask:
     if ask.model:
         mask &= columns.model[span] == columns.models.get(ask.model, -1)
     return mask
+
+
+def suiting(columns: Columns, ask: Ask) -> dict[int, Mask]:
+    """:func:`suits` for each site that has enough such nodes. What is asked for often is found once."""
+    found = columns.suiting.get(ask)
+    if found is None:
+        if len(columns.suiting) >= _MOST_REMEMBERED:
+            columns.suiting.clear()
+        masks = ((site, suits(columns, ask, site)) for site in range(len(columns.spans)))
+        found = columns.suiting[ask] = {
+            site: mask for site, mask in masks if np.count_nonzero(mask) >= ask.nodes > 0
+        }
+    return found
 
 
 def has_room(columns: Columns, state: Scratch, ask: Ask, site: int) -> Mask:
