@@ -1,4 +1,4 @@
-"""``python -m benchmarks NAME [--quick]``, ``--list``, ``all --record``."""
+"""``python -m benchmarks NAME [--quick]``, ``--list``, ``all --record``: the rows of RESULTS.md, each of its own commit."""
 
 import argparse
 import json
@@ -19,7 +19,7 @@ def main() -> int:
     parser.add_argument("name", nargs="?", help="a benchmark's name, or all")
     parser.add_argument("--list", action="store_true", help="name them with their goals")
     parser.add_argument("--quick", action="store_true", help="a smaller size, within 45 seconds")
-    parser.add_argument("--record", action="store_true", help="write benchmarks/RESULTS.md (with all)")
+    parser.add_argument("--record", action="store_true", help="put the rows into benchmarks/RESULTS.md")
     options = parser.parse_args()
     if options.list or not options.name:
         for one in BENCHMARKS.values():
@@ -31,8 +31,8 @@ def main() -> int:
         parser.error(f"no benchmark {options.name!r}; known: {', '.join(BENCHMARKS)}, all")
     chosen = list(BENCHMARKS.values()) if options.name == "all" else [BENCHMARKS[options.name]]
     lines = [_run(one, quick=options.quick) for one in chosen]
-    if options.record:
-        RESULTS.write_text(_results(lines))
+    if options.record and not options.quick:
+        RESULTS.write_text(_results(lines, RESULTS.read_text() if RESULTS.exists() else ""))
     return 0 if all(line["holds"] for line in lines) else 1
 
 
@@ -43,25 +43,30 @@ def _run(one: Benchmark, *, quick: bool) -> dict[str, object]:
     return line
 
 
-def _results(lines: list[dict[str, object]]) -> str:
+_HEAD = """# Results
+
+On 2 cores. Each row by its command at its commit; `python -m benchmarks all --record` writes them all.
+
+| name | figure | unit | goal | holds | commit | date | command | notes |
+|---|---|---|---|---|---|---|---|---|
+"""
+_KNOWN = frozenset({"name", "figure", "unit", "goal", "holds", "quick"})
+
+
+def _results(lines: list[dict[str, object]], before: str) -> str:
+    """The table with ``lines`` in it; rows of benchmarks that were not run stay as they were."""
     commit = subprocess.run(
         ["git", "rev-parse", "--short", "HEAD"], capture_output=True, text=True, check=False
-    )
+    ).stdout.strip()
     day = datetime.now(UTC).date().isoformat()
-    rows = [
-        "# Results\n",
-        f"Commit {commit.stdout.strip()}, {day}, 2 cores. Each row: `python -m benchmarks NAME`.\n",
-        "| name | figure | unit | goal | holds | notes |",
-        "|---|---|---|---|---|---|",
-    ]
-    known = {"name", "figure", "unit", "goal", "holds", "quick"}
+    rows = {row.split("|")[1].strip(): row for row in before.splitlines() if row.startswith("| ")}
     for line in lines:
-        notes = ", ".join(f"{key} {value}" for key, value in line.items() if key not in known)
+        notes = ", ".join(f"{key} {value}" for key, value in line.items() if key not in _KNOWN)
         holds = "yes" if line["holds"] else "NO"
-        rows.append(
-            f"| {line['name']} | {line['figure']} | {line['unit']} | {line['goal']} | {holds} | {notes} |"
-        )
-    return "\n".join(rows) + "\n"
+        cells = (line["name"], line["figure"], line["unit"], line["goal"], holds, commit, day)
+        command = f"`python -m benchmarks {line['name']}`"
+        rows[str(line["name"])] = f"| {' | '.join(map(str, cells))} | {command} | {notes} |"
+    return _HEAD + "".join(f"{rows[name]}\n" for name in BENCHMARKS if name in rows)
 
 
 if __name__ == "__main__":

@@ -19,16 +19,18 @@ from pathlib import Path
 import msgspec
 
 from headrace.core.scheduling.check import check
-from headrace.core.scheduling.plan import PlanLimits, plan
+from headrace.core.scheduling.plan import PlanLimits, again_ms, plan
 from headrace.core.scheduling.proposal import Plan
 from headrace.core.world import World
-from headrace.journal.checkpoint import encode_checkpoint, follow, load
+from headrace.journal.checkpoint import encode_checkpoint, follow, load, without_collection
 from headrace.journal.sqlite import SqliteStore
 from headrace.ports import Clock
 
 _LENGTH = struct.Struct(">I")
 IDLE_S = 1.0
-"""Without news the planner looks again this often: back-offs end, days begin."""
+"""Without news the planner looks this often whether time alone changes its plan: back-offs end."""
+AGAIN_MS = 60_000
+"""At least this often it plans anew: days begin."""
 CHECKPOINT_EVERY = 50_000
 """Events between two checkpoints: a restart replays at most so many, in about a second."""
 CHECK_AT_MOST = 2_000
@@ -87,7 +89,7 @@ def serve(path: Path, link: socket.socket, limits: PlanLimits) -> None:
     """Plan until the control plane closes the link."""
     follower = Follower(SqliteStore(path, readonly=True))
     reader = _Reader(link)
-    planned, now_ms = -1, 0
+    planned, now_ms, due_ms = -1, 0, 0
     while True:
         news = reader.newest(IDLE_S)
         if reader.closed:
@@ -99,26 +101,31 @@ def serve(path: Path, link: socket.socket, limits: PlanLimits) -> None:
             continue
         else:
             now_ms += int(IDLE_S * 1000)
-        if news is not None and news.size == planned:
+        if follower.chain.size == planned and now_ms < due_ms:
             continue
         planned = follower.chain.size
-        _propose(follower.world, now_ms, link, limits)
+        due_ms = _propose(follower.world, now_ms, link, limits)
         if follower.chain.size - follower.checkpointed >= CHECKPOINT_EVERY:
             send(link, _encode(FromPlanner(checkpoint=follower.write_checkpoint())))
 
 
-def _propose(world: World, now_ms: int, link: socket.socket, limits: PlanLimits) -> None:
+def _propose(world: World, now_ms: int, link: socket.socket, limits: PlanLimits) -> int:
+    """Plan once; when to plan again, if nothing happens before."""
     if not world.queue:
-        return
+        return now_ms + AGAIN_MS
     snapshot = world.snapshot(max(now_ms, world.state.last_ms))
-    proposed = plan(snapshot, limits)
+    with without_collection():
+        proposed = plan(snapshot, limits)
+    due_ms = min(again_ms(snapshot, limits) or now_ms + AGAIN_MS, now_ms + AGAIN_MS)
     if not proposed.placements and not proposed.evictions:
-        return
+        return due_ms
     send(link, _encode(FromPlanner(plan=proposed)))
     if len(proposed.placements) <= CHECK_AT_MOST:
         found = tuple((one.promise, one.subject, one.detail) for one in check(snapshot, proposed))
         if found:
             send(link, _encode(FromPlanner(alarms=found)))
+    # What the writer turns down shows in no event: it is proposed again soon.
+    return now_ms
 
 
 class _Reader:

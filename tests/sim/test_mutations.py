@@ -90,10 +90,18 @@ MUTATIONS = (
     Mutation(
         "the queue forgets what comes back",
         "core/apply.py",
-        "        work.pause_wanted = False\n        world.queue[work.id] = work\n",
+        "        work.pause_wanted = False\n        world.queue.add(work)\n",
         "        work.pause_wanted = False\n",
         ("not-placed", "column", "restless", "claim-false", "not-a-line", "no-reason"),
         seed=3,
+    ),
+    Mutation(
+        "the planner still remembers a site as full when something there has ended",
+        "core/world.py",
+        "        self.memory.forget(fleet.site_index[placement.site])\n",
+        "",
+        ("memory", "not-placed", "claim-false", "restless"),
+        seed=1,
     ),
     Mutation(
         "idempotency keys are not remembered",

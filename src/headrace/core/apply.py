@@ -154,7 +154,7 @@ def _submitted(world: World, committed: ev.Committed, event: ev.WorkloadSubmitte
         verdict=event.verdict,
     )
     world.state.workloads[ident] = work
-    world.queue[ident] = work
+    world.queue.add(work)
     world.state.tenants[event.tenant].next_workload += 1
     _remember(world, committed, ident, event.request_digest)
     return []
@@ -169,7 +169,7 @@ def _enter(world: World, work: Workload, state: WorkloadState, at_ms: int, reaso
 def _refused(world: World, committed: ev.Committed, event: ev.WorkloadRefused) -> list[Row]:
     work = world.state.workloads[event.workload]
     _enter(world, work, WorkloadState.REFUSED, committed.at_ms, f"{event.refusal}: {event.detail}")
-    world.queue.pop(work.id, None)
+    world.queue.remove(work.id)
     return _audit(committed, work.id, event.verdicts[0] if event.verdicts else "")
 
 
@@ -189,7 +189,7 @@ def _made(world: World, committed: ev.Committed, event: ev.PlacementMade) -> lis
         wanted_seq=committed.seq,
     )
     world.state.placements[placement.id] = placement
-    world.queue.pop(work.id, None)
+    world.queue.remove(work.id)
     _enter(world, work, WorkloadState.PLACED, committed.at_ms)
     work.attempt += 1
     work.placement = placement.id
@@ -258,7 +258,7 @@ def _ended(world: World, committed: ev.Committed, event: ev.PlacementEnded) -> l
     _enter(world, work, after, committed.at_ms, event.detail or str(event.reason))
     if after is WorkloadState.QUEUED:
         work.pause_wanted = False
-        world.queue[work.id] = work
+        world.queue.add(work)
     return rows
 
 
@@ -266,7 +266,7 @@ def _stop(world: World, committed: ev.Committed, event: ev.StopRequested) -> lis
     work = world.state.workloads[event.workload]
     placement = world.state.placements.get(work.placement) if work.placement else None
     if placement is None:
-        world.queue.pop(work.id, None)
+        world.queue.remove(work.id)
         _enter(world, work, WorkloadState.STOPPED, committed.at_ms, "stopped while it waited")
     else:
         _leave(world, committed, placement, EndReason.STOPPED, "stop requested")
@@ -278,6 +278,7 @@ def _leave(
     world: World, committed: ev.Committed, placement: Placement, reason: EndReason, detail: str
 ) -> None:
     placement.stop_reason = reason
+    world.memory.forget(world.fleet.site_index[placement.site])
     placement.wanted_seq = committed.seq
     placement.stop_since_ms = placement.stop_since_ms or committed.at_ms
     _enter(world, world.state.workloads[placement.workload], WorkloadState.STOPPING, committed.at_ms, detail)
@@ -326,6 +327,7 @@ def _node(world: World, committed: ev.Committed, event: ev.NodeStateChanged) -> 
     index = world.fleet.node_index.get(node)
     if index is not None:
         world.node_ready[index] = event.state == "ready"
+        world.memory.forget(int(world.fleet.node_site[index]))
     _remember(world, committed, node)
     return _audit(committed, node, event.verdict)
 

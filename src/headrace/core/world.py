@@ -41,6 +41,8 @@ from headrace.core.metering import (
     has_price,
     period_of,
 )
+from headrace.core.scheduling.memory import Memory
+from headrace.core.scheduling.queue import Queue
 from headrace.core.scheduling.refuse import Refusal
 from headrace.core.scheduling.snapshot import Snapshot
 from headrace.core.sovereignty.plain import RIGHTS_POLICY, PlainPolicies, decide, decide_place
@@ -159,7 +161,7 @@ class World:
         self.tenants: dict[TenantId, Tenant] = {}
         self.plans: dict[PlanId, PricePlan] = {}
         self.contracts: dict[ContractId, Contract] = {}
-        self.queue: dict[WorkloadId, Workload] = {}
+        self.queue = Queue()
         self.unsettled: dict[PlacementId, None] = {}
         self.contract_held: dict[ContractId, int] = {}
         self.by_number: dict[int, Token] = {}
@@ -172,6 +174,8 @@ class World:
             tuple[Role, TenantId | None, str, str, TenantId | None], tuple[Verdict, Digest]
         ] = {}
         self._quarter, self._period = -1, ""
+        self._today = ""
+        self.memory = Memory()
         self.admissions: dict[tuple[object, ...], tuple[Refusal, str] | None] = {}
         """Of every class of workload submitted since the last document: can it ever be placed."""
         for key, document in self.state.documents.items():
@@ -198,6 +202,7 @@ class World:
         self._places.clear()
         self._contracts_for.clear()
         self.admissions.clear()
+        self.memory.clear()
         self._quarter = -1
 
     def drop_document(self, kind: str, name: str) -> None:
@@ -231,9 +236,10 @@ class World:
         for placement in self.state.placements.values():
             self.hold(placement, 1, power=False)
         self._commission(self.state.last_ms)
+        self.memory.clear()
         # By arrival: a requeued workload keeps the place that it had.
         waiting = [work for work in self.state.workloads.values() if work.state is WorkloadState.QUEUED]
-        self.queue = {work.id: work for work in sorted(waiting, key=lambda work: work.submitted_seq)}
+        self.queue = Queue(sorted(waiting, key=lambda work: work.submitted_seq))
         self.unsettled = dict.fromkeys(
             placement.id for placement in self.state.placements.values() if self._is_unsettled(placement)
         )
@@ -245,6 +251,7 @@ class World:
         self.day = now_ms // MS_PER_DAY
         today = day_number(datetime.fromtimestamp(self.day * 86_400, UTC).date().isoformat())
         self.node_here = fleet.node_from_day <= today
+        self.memory.sites.clear()
         self.power_w[:] = 0
         if fleet.node_ids:
             # A block with a day has its idle draw reserved before that day: when it comes, nothing has to make room.
@@ -277,12 +284,16 @@ class World:
             self._commission(now_ms)
         # No zone's day begins within a quarter of an hour.
         if now_ms // _QUARTER_MS != self.now_ms // _QUARTER_MS:
-            self._forget_classes()
+            today = day_of(now_ms, self.zone)
+            if today != self._today:
+                self._today = today
+                self._forget_classes()
         self.now_ms = now_ms
 
     def hold(self, placement: Placement, sign: int, *, power: bool = True) -> None:
         """Take (1) or give back (-1) what a placement has: accelerators, processors, memory, and power up the tree."""
         columns, fleet = self._fast, self.fleet
+        self.memory.forget(fleet.site_index[placement.site])
         held = 0
         leaves: dict[int, int] = {}
         for name, mask, cpu_milli, memory_mb in placement.ranks:
@@ -402,6 +413,8 @@ class World:
             power_w=self.power_w,
             power_limit_w=self.fleet.power_limit_w,
             queue=self.queue.values(),
+            lines=self.queue.lines,
+            memory=self.memory,
             workloads=self.state.workloads,
             placements=self.state.placements,
             place_verdict=self.place_verdict,

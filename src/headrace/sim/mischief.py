@@ -191,12 +191,16 @@ class Mischief:
         """The plan of a planner that forgets power, or who may use what, or which nodes are open."""
         match self.chance.randrange(3):
             case 0:
-                return plan(replace(snapshot, node_open=np.ones_like(snapshot.node_open)))
+                return plan(replace(snapshot, memory=None, node_open=np.ones_like(snapshot.node_open)))
             case 1:
                 bits = np.zeros_like(snapshot.node_mask)
-                return plan(replace(snapshot, node_mask=bits, node_ranks=np.zeros_like(snapshot.node_ranks)))
+                return plan(
+                    replace(
+                        snapshot, memory=None, node_mask=bits, node_ranks=np.zeros_like(snapshot.node_ranks)
+                    )
+                )
             case _:
-                return plan(replace(snapshot, power_limit_w=snapshot.power_limit_w * 1_000))
+                return plan(replace(snapshot, memory=None, power_limit_w=snapshot.power_limit_w * 1_000))
 
     def _tamper(self, proposal: Plan) -> Plan:
         chance = self.chance

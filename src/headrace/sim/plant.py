@@ -8,7 +8,7 @@ one yet), what engines report, the planner's plans, the counters of replicas, an
 
 from collections import Counter, deque
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from random import Random
 
@@ -36,7 +36,7 @@ from headrace.core.events import (
 )
 from headrace.core.ids import TenantId, TokenId, WorkloadId
 from headrace.core.scheduling.check import Violation, check
-from headrace.core.scheduling.plan import plan
+from headrace.core.scheduling.plan import again_ms, plan
 from headrace.core.scheduling.proposal import Plan
 from headrace.core.scheduling.snapshot import Snapshot
 from headrace.core.units import MS_PER_HOUR
@@ -73,7 +73,7 @@ _NO_MATTER = frozenset(
 """Events that change nothing for a planner, or that are what it asked for itself: it is not asked again for them."""
 THRASHED = 30
 """A workload that is evicted so often within an hour gets nothing done."""
-PLAN_AGAIN_MS = 600_000
+PLAN_AGAIN_MS = 3_600_000
 CHECK_EVERY = 8
 """One plan in so many gets the independent second opinion."""
 
@@ -433,10 +433,14 @@ class Plant:
         snapshot = world.snapshot(now_ms)
         proposal = plan(snapshot)
         self.plans += 1
-        if proposal.placements and self.plans % CHECK_EVERY == 0:
-            self.witness.own.extend(check(snapshot, proposal))
-        times = [work.not_before_ms for work in world.queue.values() if work.not_before_ms > now_ms]
-        self._plan_at_ms = min([*times, now_ms + PLAN_AGAIN_MS])
+        if self.plans % CHECK_EVERY == 0:
+            if proposal.placements:
+                self.witness.own.extend(check(snapshot, proposal))
+            if plan(replace(snapshot, memory=None, lines=None)) != proposal:
+                self.witness.found(
+                    7, "planner", "it plans otherwise than one that remembers nothing", "memory"
+                )
+        self._plan_at_ms = min(again_ms(snapshot) or now_ms + PLAN_AGAIN_MS, now_ms + PLAN_AGAIN_MS)
         altered = self.alter(snapshot, proposal)
         self._changed = altered is not None and altered is not proposal
         if altered is not None and (altered.placements or altered.evictions):

@@ -66,7 +66,7 @@ class Scale:
 
 LONG = Scale(
     2 * MS_PER_DAY,
-    (245, 265),
+    (200, 215),
     8,
     (14, 20),
     1_000,

@@ -325,11 +325,12 @@ class Simulation:
     def _tick(self) -> None:
         """Now and then, whatever happens."""
         self._plan_round(0)
-        is_late = self.true.at_ms > self.start_ms + self.scale.length_ms // 2
-        missing = self.scale.least_workloads - len(self.people.workloads)
-        if is_late and not self.is_resting:
+        if not self.is_resting:
+            now_ms = self.true.at_ms - self.start_ms
+            coming = sum(step.size for step in self.steps if step.at_ms > now_ms)
+            missing = self.scale.least_workloads - len(self.people.workloads) - coming
             # One by one: in an estate where much can never be placed, whole batches are refused for one of theirs.
-            for _ in range(min(missing, self.scale.batch)):
+            for _ in range(min(missing, 2 * self.scale.batch)):
                 self._submit(1)
         self._tokens()
         self.later(self.scale.tick_ms, self._tick)

@@ -4,7 +4,7 @@ import pytest
 
 from headrace.core.contracts import Contract
 from headrace.core.ids import ContractId, PlanId, SiteId, TenantId
-from headrace.core.scheduling.plan import PlanLimits, plan, queue_order
+from headrace.core.scheduling.plan import PlanLimits, again_ms, plan
 from headrace.core.workload import EndReason, Flex
 from tests.core.scheduling.small import (
     ACME,
@@ -35,7 +35,6 @@ def test_goes_by_priority_then_by_arrival_and_puts_fillers_after_their_equals() 
     """The order of the queue is rank, not the order of the table."""
     world = lab()
     filler, late, first = world.submit("filler"), world.submit(), world.submit(priority=5)
-    assert ids(queue_order(world.snapshot())) == ids([first, late, filler])
     assert placed(plan(world.snapshot())) == ids([first, late, filler])
 
 
@@ -470,3 +469,17 @@ class TestStarvation:
             if gang.placement is not None:
                 break
         assert gang.placement is not None
+
+
+def test_says_when_time_alone_may_change_it() -> None:
+    """The end of the next back-off, or the moment at which somebody has waited for too long; never for an empty queue."""
+    world, limits = lab(), PlanLimits(starve_after_ms=600_000)
+    assert again_ms(world.snapshot(), limits) is None
+    world.submit()
+    assert again_ms(world.snapshot(), limits) == START_MS + 600_001
+    world.submit(not_before_ms=START_MS + 90_000)
+    assert again_ms(world.snapshot(), limits) == START_MS + 90_000
+    world.now_ms = START_MS + 600_001
+    assert again_ms(world.snapshot(), limits) == START_MS + 690_001
+    world.now_ms = START_MS + 690_001
+    assert again_ms(world.snapshot(), limits) is None

@@ -9,8 +9,10 @@ During a pass resources only shrink, so what did not fit once does not fit later
 :class:`Shape`, and a pass costs about the number of shapes and what is placed, not the length of the queue.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
+from heapq import heapify, heappop, heapreplace
+from operator import attrgetter
 
 import numpy as np
 
@@ -26,12 +28,16 @@ from headrace.core.scheduling.leaving import (
     horizon_of,
     release,
 )
+from headrace.core.scheduling.memory import Memory
+from headrace.core.scheduling.pools import Sieve, SitePools, Undecided
 from headrace.core.scheduling.proposal import Eviction, Plan, ProposedPlacement
+from headrace.core.scheduling.queue import Line, Queue
 from headrace.core.scheduling.rank import (
     Ask,
     Columns,
     Mask,
     Scratch,
+    Use,
     accelerators_of,
     ask_of,
     choose,
@@ -43,12 +49,10 @@ from headrace.core.scheduling.rank import (
     site_order,
     site_refusal,
     suiting,
-    take,
-    use_of,
 )
 from headrace.core.scheduling.snapshot import Snapshot
 from headrace.core.units import MS_PER_MINUTE
-from headrace.core.workload import Workload, WorkloadType
+from headrace.core.workload import RankPlace, Workload, WorkloadType
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,19 +71,24 @@ class PlanLimits:
 
 
 DEFAULT_LIMITS = PlanLimits()
+_arrival = attrgetter("submitted_seq")
 _NO_CAP_W = 1 << 60
+
+Nodes = I64 | Sequence[int]
 
 
 @dataclass(slots=True)
 class Known:
     """What is known in this pass of all that ask for the same; sites are numbers.
 
-    ``suit``: nodes of a site with the hardware; a site with too few of them has none. ``full``: sites where it doesn't
-    fit now. ``ever``: reservations that there were when it would still have fitted if all left; -1: it would not have.
+    ``suit``: nodes of a site with the hardware; a site with too few of them has none. ``sieves``: who failed at a site.
+    ``full``: sites where it doesn't fit now. ``ever``: reservations that there were when it would still have fitted
+    if all left; -1: it would not have.
     """
 
     ask: Ask
     suit: dict[int, Mask]
+    sieves: dict[int, dict[int, Sieve]] = field(default_factory=dict)
     full: set[int] = field(default_factory=set)
     ever: dict[int, int] = field(default_factory=dict)
 
@@ -106,14 +115,32 @@ class Shape:
         return self.known.ask
 
 
-def queue_order(snapshot: Snapshot) -> list[Workload]:
-    """Queued workloads by rank: priority descending, fillers after others, then order of arrival."""
-    queue = list(snapshot.queue)
-    filler = WorkloadType.FILLER
-    priority = np.array([workload.spec.priority for workload in queue], dtype=np.int64)
-    late = np.array([workload.spec.type is filler for workload in queue], dtype=np.bool_)
-    seq = np.array([workload.submitted_seq for workload in queue], dtype=np.int64)
-    return [queue[index] for index in np.lexsort((seq, late, -priority)).tolist()]
+@dataclass(slots=True)
+class Waiting:
+    """Alike workloads in order of arrival, and how many of them had their turn."""
+
+    shape: Shape
+    members: list[Workload]
+    turn: int = 0
+
+
+def again_ms(snapshot: Snapshot, limits: PlanLimits = DEFAULT_LIMITS) -> int | None:
+    """When time alone may next change the plan: a back-off ends, or somebody has waited for too long; None: never.
+
+    Days begin too, for contracts and commissioning: who asks looks again at least now and then.
+    """
+    times = []
+    for workload in snapshot.queue:
+        if workload.not_before_ms > snapshot.now_ms:
+            times.append(workload.not_before_ms)
+        starving_ms = _waits_since_ms(workload) + limits.starve_after_ms + 1
+        if starving_ms > snapshot.now_ms:
+            times.append(starving_ms)
+    return min(times, default=None)
+
+
+def _waits_since_ms(workload: Workload) -> int:
+    return max(workload.submitted_ms, workload.since_ms, workload.not_before_ms)
 
 
 def plan(snapshot: Snapshot, limits: PlanLimits = DEFAULT_LIMITS) -> Plan:
@@ -121,15 +148,24 @@ def plan(snapshot: Snapshot, limits: PlanLimits = DEFAULT_LIMITS) -> Plan:
     return _Pass(snapshot, limits).run()
 
 
+def _uses(nodes: Sequence[int], ranks: Sequence[RankPlace]) -> list[Use]:
+    return [Use(node, *rank[1:]) for node, rank in zip(nodes, ranks, strict=True)]
+
+
 class _Pass:
     def __init__(self, snapshot: Snapshot, limits: PlanLimits) -> None:
         self.snapshot, self.limits = snapshot, limits
         self.columns: Columns = columns_of(snapshot.fleet)
         self.order = site_order(snapshot.fleet)
-        self.now: Scratch = scratch_of(snapshot, self.columns)
+        self.state: Scratch = scratch_of(snapshot, self.columns)
+        self.owed: list[tuple[Sequence[int], Sequence[RankPlace]]] = []
+        """What was placed and is not yet taken from ``state``."""
+        self.pools: dict[int, SitePools] = {}
         self.soon: Scratch | None = None
         self.shapes: dict[tuple[object, ...], Shape] = {}
-        self.allowed: dict[tuple[object, ...], dict[int, Contract]] = {}
+        self.memory = snapshot.memory or Memory()
+        self.touched: set[int] = set()
+        """Sites that are no longer as the snapshot shows them."""
         self.known: dict[Ask, Known] = {}
         self.holders: list[Holder] | None = None
         self.fillers: dict[int, list[Holder]] = {}
@@ -144,53 +180,120 @@ class _Pass:
         self.best_cases: dict[int, Scratch] = {}
 
     def run(self) -> Plan:
-        now_ms = self.snapshot.now_ms
-        for workload in queue_order(self.snapshot):
-            if workload.not_before_ms > now_ms:
-                continue
-            if len(self.placements) >= self.limits.max_placements:
-                break
-            shape = self.shape(workload)
-            if shape.sites and self.start(workload, shape):
-                continue
-            if shape.kind is not WorkloadType.FILLER and shape.allowed:
-                self.wait(workload, shape)
+        now_ms, most = self.snapshot.now_ms, self.limits.max_placements
+        heap: list[tuple[int, bool, int, int]] = []
+        lines: list[Waiting] = []
+        for line, members in self.lines():
+            waiting = Waiting(self.shape(line, members[0]), members)
+            heap.append(
+                (-line.priority, line.type is WorkloadType.FILLER, members[0].submitted_seq, len(lines))
+            )
+            lines.append(waiting)
+        heapify(heap)
+        while heap and len(self.placements) < most:
+            before, late, _, number = heap[0]
+            waiting = lines[number]
+            workload, shape = waiting.members[waiting.turn], waiting.shape
+            waiting.turn += 1
+            if workload.not_before_ms <= now_ms and not (shape.sites and self.start(workload, shape)):
+                if late or not shape.allowed:
+                    waiting.turn = len(waiting.members)
+                else:
+                    self.wait(workload, shape)
+                    if self.is_over(waiting):
+                        waiting.turn = len(waiting.members)
+            if waiting.turn < len(waiting.members):
+                heapreplace(heap, (before, late, waiting.members[waiting.turn].submitted_seq, number))
+            else:
+                heappop(heap)
         return Plan(self.snapshot.version, tuple(self.placements), tuple(self.evictions))
 
-    def shape(self, workload: Workload) -> Shape:
+    def lines(self) -> Iterator[tuple[Line, list[Workload]]]:
+        """Lines of alike workloads, each in order of arrival: a requeued one keeps the place that it had."""
+        lines = self.snapshot.lines
+        if lines is None:
+            lines = Queue(self.snapshot.queue).lines
+        for line, members in lines.items():
+            yield line, sorted(members.values(), key=_arrival)
+
+    def is_over(self, waiting: Waiting) -> bool:
+        """Whether nothing comes of the rest of a line: none can start, nor wait for chosen nodes."""
+        shape = waiting.shape
+        if shape.sites or not (shape.hopeless or self.reservations >= self.limits.max_reservations):
+            return False
+        if shape.barred or self.barriers >= self.limits.max_barriers:
+            return True
+        return not any(self.starves(workload) for workload in waiting.members[waiting.turn :])
+
+    def starves(self, workload: Workload) -> bool:
+        """Whether it has waited for so long that it may hold nodes against lower ranks."""
+        return self.snapshot.now_ms - _waits_since_ms(workload) > self.limits.starve_after_ms
+
+    def shape(self, line: Line, workload: Workload) -> Shape:
         spec = workload.spec
-        need, policy = spec.resources, spec.policy
-        # Plain fields: hashing the nested values themselves takes three times as long, a hundred thousand
-        # times.
-        key = (
-            *(spec.type, spec.nodes, need.accelerator, need.accelerators, need.cpu_milli, need.memory_mb),
-            *(policy.profile, policy.countries, spec.site, spec.contract, workload.tenant),
-        )
+        key = line[1:]
         shape = self.shapes.get(key)
         if shape is None:
             ask = ask_of(spec)
             known = self.known.get(ask)
             if known is None:
-                known = self.known[ask] = Known(ask, suiting(self.columns, ask))
+                known = self.known[ask] = self.recall(ask)
             suit = known.suit
             allowed = {site: paid for site, paid in self.allowed_sites(workload).items() if site in suit}
             shape = Shape(known, spec.type, allowed, list(allowed) if spec.nodes > 0 else [])
             self.shapes[key] = shape
         return shape
 
+    def recall(self, ask: Ask) -> Known:
+        """What earlier passes found of an ask, and still holds."""
+        known = Known(ask, suiting(self.columns, ask))
+        for site in known.suit:
+            remembered = self.memory.sites.get(site)
+            if remembered is None:
+                continue
+            if ask in remembered.full:
+                known.full.add(site)
+            if ask in remembered.never:
+                known.ever[site] = -1
+        return known
+
     def allowed_sites(self, workload: Workload) -> dict[int, Contract]:
         """Sites where law and contract let a workload, in order of preference, with what pays for it there."""
         spec, tenant = workload.spec, workload.tenant
         key = (tenant, spec.policy, spec.site, spec.contract, spec.resources.accelerator)
-        allowed = self.allowed.get(key)
+        allowed = self.memory.allowed.get(key)
         if allowed is None:
-            allowed = self.allowed[key] = {}
+            allowed = self.memory.allowed[key] = {}
             for site in self.order:
                 if spec.site is None or self.snapshot.fleet.sites[site].id == spec.site:
                     _, contract = site_refusal(self.snapshot, tenant, spec, site)
                     if contract is not None:
                         allowed[site] = contract
         return allowed
+
+    @property
+    def now(self) -> Scratch:
+        """The present: the snapshot with what was placed since."""
+        if self.owed:
+            uses = [use for nodes, ranks in self.owed for use in _uses(nodes, ranks)]
+            shift(self.columns, self.state, uses, -1)
+            self.owed.clear()
+        return self.state
+
+    def choose_now(self, shape: Shape, site: int) -> Sequence[int] | None:
+        """The nodes that it gets at a site now, ascending; None if no choice would do."""
+        pools = self.pools.get(site)
+        if pools is None:
+            pools = self.pools[site] = SitePools(self.columns, self.now, site)
+        known = shape.known
+        sieves = known.sieves.get(site)
+        if sieves is None:
+            sieves = known.sieves[site] = {}
+        found = pools.choose(known.ask, sieves)
+        if not isinstance(found, Undecided):
+            return found
+        nodes = self.choose(shape, site, self.now)
+        return None if nodes is None else nodes.tolist()
 
     def choose(self, shape: Shape, site: int, state: Scratch) -> I64 | None:
         known = shape.known
@@ -211,7 +314,7 @@ class _Pass:
             return state
         return state.with_head(np.minimum(state.head_w, self.cap_w))
 
-    def covers(self, shape: Shape, site: int, nodes: I64, state: Scratch) -> bool:
+    def covers(self, shape: Shape, site: int, nodes: Nodes, state: Scratch) -> bool:
         """Whether what its contract reserves is enough for it, beside what is held of it."""
         contract = shape.allowed[site]
         if contract.kind != "reserved":
@@ -225,36 +328,41 @@ class _Pass:
         """Place it at the first site where it fits; sites where it doesn't are not asked again in this pass."""
         while shape.sites:
             site = shape.sites[0]
-            nodes = None if site in shape.known.full else self.choose(shape, site, self.now)
-            if nodes is None:
+            nodes = None if site in shape.known.full else self.choose_now(shape, site)
+            if nodes is None and site not in shape.known.full:
                 shape.known.full.add(site)
+                if site not in self.touched:
+                    self.memory.at(site).full.add(shape.ask)
             if (
                 nodes is None
-                or not self.covers(shape, site, nodes, self.now)
+                or not self.covers(shape, site, nodes, self.state)
                 or not self.spares(shape.ask, nodes)
             ):
                 shape.sites.pop(0)
                 continue
-            ranks = take(self.columns, self.now, shape.ask, nodes)
-            self.hold_contract(shape, site, nodes, self.now)
+            ranks = self.pools[site].take(shape.ask, nodes)
+            self.owed.append((nodes, ranks))
+            self.touched.add(site)
+            self.hold_contract(shape, site, nodes, self.state)
             if self.soon is not None:
-                use = use_of(self.snapshot.fleet, ranks)
-                shift(self.columns, self.soon, use, -1)
+                uses = _uses(nodes, ranks)
+                shift(self.columns, self.soon, uses, -1)
                 self.hold_contract(shape, site, nodes, self.soon)
                 if site in self.best_cases:
-                    shift(self.columns, self.best_cases[site], use, -1)
+                    shift(self.columns, self.best_cases[site], uses, -1)
             ident = self.snapshot.fleet.sites[site].id
             self.placements.append(ProposedPlacement(workload.id, ident, ranks))
             return True
         return False
 
-    def spares(self, ask: Ask, nodes: I64) -> bool:
+    def spares(self, ask: Ask, chosen: Sequence[int]) -> bool:
         """Whether it leaves the power that is kept for those who wait, also once what they wait for has left.
 
         A node that would sleep then is kept awake by whoever starts on it now: that is more than what it adds today.
         """
         if self.soon is None or not (self.reservations or self.barriers):
             return True
+        nodes = np.array(chosen, dtype=np.int64)
         elements, need = path_need_w(self.columns, nodes, increments_w(self.columns, self.soon, ask, nodes))
         if (self.capped(self.soon).head_w[elements] < need).any():
             return False
@@ -262,7 +370,9 @@ class _Pass:
             self.cap_w[elements] -= need
         return True
 
-    def hold_contract(self, shape: Shape, site: int, nodes: I64, state: Scratch) -> None:
+    def hold_contract(self, shape: Shape, site: int, nodes: Nodes, state: Scratch) -> None:
+        if shape.allowed[site].kind != "reserved":
+            return
         contract = shape.allowed[site].id
         state.held[contract] = state.held.get(contract, 0) + accelerators_of(self.columns, shape.ask, nodes)
 
@@ -275,14 +385,7 @@ class _Pass:
                 self.reservations += 1
                 return
             shape.hopeless = True
-        waited_ms = self.snapshot.now_ms - max(
-            workload.submitted_ms, workload.since_ms, workload.not_before_ms
-        )
-        if (
-            shape.barred
-            or waited_ms <= self.limits.starve_after_ms
-            or self.barriers >= self.limits.max_barriers
-        ):
+        if shape.barred or self.barriers >= self.limits.max_barriers or not self.starves(workload):
             return
         shape.barred = True
         found = self.find_later(workload, shape)
@@ -357,6 +460,8 @@ class _Pass:
             release(self.columns, best, leaving)
         fits = self.choose(shape, site, self.capped(best)) is not None
         shape.known.ever[site] = self.reserved if fits else -1
+        if not fits and site not in self.touched:
+            self.memory.at(site).never.add(shape.ask)
         return fits
 
     def find_later(self, workload: Workload, shape: Shape) -> tuple[int, Horizon] | None:
@@ -398,6 +503,7 @@ class _Pass:
     def reserve(self, workload: Workload, shape: Shape, site: int, horizon: Horizon) -> None:
         """Keep the nodes of ``horizon``, and the power that they will need, from everything of lower rank."""
         state, nodes = self.soon_state(), horizon.nodes
+        self.touched.add(site)
         departures = Departures(self.columns, state, self.fit(shape, site))
         departures.leave(horizon.holders)
         added = increments_w(self.columns, state, shape.ask, nodes)
@@ -420,9 +526,13 @@ class _Pass:
                 self.cap_w = np.full_like(state.head_w, _NO_CAP_W)
             self.cap_w[elements] = np.minimum(self.cap_w[elements], slack)
         # Lower ranks may use what is left beside it both now and once it runs.
-        self.now.head_w[elements] = np.minimum(self.now.head_w[elements], slack)
-        for scratch in (self.now, state):
+        now = self.now
+        now.head_w[elements] = np.minimum(now.head_w[elements], slack)
+        for scratch in (now, state):
             scratch.open[nodes] = False
             self.hold_contract(shape, site, nodes, scratch)
+        if site in self.pools:
+            self.pools[site].limit(elements.tolist(), now)
+            self.pools[site].close(nodes.tolist())
         if site in self.best_cases:
             self.best_cases[site].open[nodes] = False

@@ -54,9 +54,9 @@ def ask_of(spec: WorkloadSpec) -> Ask:
     return Ask(spec.nodes, need.accelerator, need.accelerators, need.cpu_milli, need.memory_mb, whole)
 
 
-def accelerators_of(columns: "Columns", ask: Ask, nodes: I64) -> int:
+def accelerators_of(columns: "Columns", ask: Ask, nodes: "I64 | Sequence[int]") -> int:
     """Accelerators that a workload takes on ``nodes``."""
-    return int(columns.total[nodes].sum()) if ask.whole else ask.accelerators * len(nodes)
+    return int(columns.total[np.asarray(nodes)].sum()) if ask.whole else ask.accelerators * len(nodes)
 
 
 @dataclass(frozen=True, slots=True)

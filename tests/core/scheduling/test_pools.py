@@ -1,0 +1,97 @@
+"""Pools choose what arrays choose, in whatever order things happen to them."""
+
+from random import Random
+
+import numpy as np
+import pytest
+
+from headrace.core.scheduling.pools import Sieve, SitePools, Undecided, bits_of, each_bit
+from headrace.core.scheduling.rank import Ask, Columns, Scratch, choose, columns_of, scratch_of, take
+from tests.core.scheduling.small import World, fleet_of, group, site
+
+
+def some_world(chance: Random) -> tuple[Columns, Scratch]:
+    """A site of one or two kinds of nodes, with some in use, some closed and power for some of the rest."""
+    groups = [group("g", "lab", chance.randint(1, 6), chance.randint(1, 6), chance.choice((0, 0, 2_100)))]
+    if chance.random() < 0.4:
+        groups.append(
+            group("h", chance.choice(("h100-8", "lab")), chance.randint(1, 3), chance.randint(1, 4))
+        )
+    feed_w = chance.choice((0, 6_000, 9_000, 20_000))
+    world = World(fleet_of(site("glom", *groups, feed_w=feed_w)))
+    for node in world.fleet.node_ids:
+        if chance.random() < 0.2:
+            world.closed.add(node)
+        elif chance.random() < 0.4:
+            mask = chance.choice((0, 0b1, 0b11, 0b1001))
+            cpu_milli = chance.choice((0, 500, 4_000))
+            work = world.submit(gpus=mask.bit_count(), cpu_milli=cpu_milli)
+            world.run(work, (node, mask))
+    columns = columns_of(world.fleet)
+    return columns, scratch_of(world.snapshot(), columns)
+
+
+def some_ask(chance: Random) -> Ask:
+    """One node or a gang; of all, some or no accelerators; now and then whole nodes."""
+    model = chance.choice(("lab", "lab", "lab", "H100", ""))
+    accelerators = chance.choice((0, 1, 1, 2, 4, 4, 8))
+    return Ask(
+        nodes=chance.choice((1, 1, 1, 2, 3, 5, 9)),
+        model=model,
+        accelerators=accelerators,
+        cpu_milli=chance.choice((0, 0, 500, 3_000)),
+        memory_mb=chance.choice((0, 0, 1_000)),
+        whole=chance.random() < 0.15,
+    )
+
+
+@pytest.mark.parametrize("seed", range(200))
+def test_pools_choose_and_take_what_arrays_do(seed: int) -> None:
+    """Side by side through starts, lowered limits and closed nodes: the same nodes, the same accelerators, or none."""
+    chance = Random(seed)
+    columns, state = some_world(chance)
+    pools = SitePools(columns, state, 0)
+    asks = [some_ask(chance) for _ in range(8)]
+    sieves: dict[Ask, dict[int, Sieve]] = {ask: {} for ask in asks}
+    for _ in range(60):
+        ask = chance.choice(asks)
+        expected = choose(columns, state, ask, 0)
+        found = pools.choose(ask, sieves[ask])
+        if isinstance(found, Undecided):
+            assert ask.nodes > 1
+            found = None if expected is None else expected.tolist()
+        assert found == (None if expected is None else expected.tolist())
+        if expected is not None and found is not None:
+            assert pools.take(ask, found) == take(columns, state, ask, expected)
+        if chance.random() < 0.05:
+            elements = chance.sample(range(len(state.head_w) - 1), 2)
+            state.head_w[elements] -= chance.choice((0, 300, 900))
+            pools.limit(elements, state)
+        if chance.random() < 0.05:
+            nodes = chance.sample(range(len(state.open)), 1)
+            state.open[nodes] = False
+            pools.close(nodes)
+
+
+def test_most_asks_are_decided_without_arrays() -> None:
+    """One node is always decided; so are whole nodes of one kind while nothing but accelerators is taken of them."""
+    chance = Random(7)
+    columns, state = some_world(chance)
+    one_kind = columns_of(fleet_of(site("glom", group("g", "lab", 4, 4))))
+    calm = scratch_of(World(one_kind.fleet).snapshot(), one_kind)
+    for nodes in range(1, 18):
+        found = SitePools(one_kind, calm, 0).choose(Ask(nodes, "lab", 4, 0, 0, False), {})
+        assert not isinstance(found, Undecided)
+        assert (found is None) == (nodes > 16)
+    for _ in range(50):
+        ask = some_ask(chance)
+        if ask.nodes == 1:
+            assert not isinstance(SitePools(columns, state, 0).choose(ask, {}), Undecided)
+
+
+def test_bits_are_read_as_they_are_written() -> None:
+    """A mask of any length and its positions."""
+    chance = np.random.default_rng(3)
+    for length in (1, 8, 9, 64, 65, 5_000):
+        mask = chance.random(length) < 0.3
+        assert list(each_bit(bits_of(mask))) == np.flatnonzero(mask).tolist()
