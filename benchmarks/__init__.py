@@ -1,6 +1,6 @@
 """Benchmarks: each figure of the product, with its goal, printed as one line of JSON."""
 
-from benchmarks import kill, serving, simulation, storage
+from benchmarks import kill, scheduling, serving, simulation, storage
 from benchmarks.registry import Benchmark
 
 _ALL = (
@@ -60,6 +60,38 @@ _ALL = (
         "s",
         600,
         simulation.short,
+        at_least=False,
+    ),
+    Benchmark(
+        "plan_full",
+        "a plan from empty: 300,000 GPUs at 12 sites, 100,000 workloads waiting",
+        "s",
+        1,
+        scheduling.full,
+        at_least=False,
+    ),
+    Benchmark(
+        "plan_one",
+        "a plan for one more workload on a full, running estate, 99th percentile",
+        "ms",
+        5,
+        scheduling.one,
+        at_least=False,
+    ),
+    Benchmark(
+        "plan_fleet_growth",
+        "what a placement costs on four times the fleet",
+        "times",
+        1.5,
+        scheduling.fleet_growth,
+        at_least=False,
+    ),
+    Benchmark(
+        "plan_queue_growth",
+        "how long a plan takes for ten times the queue",
+        "times",
+        12,
+        scheduling.queue_growth,
         at_least=False,
     ),
 )

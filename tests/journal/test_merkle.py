@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from hashlib import sha256
+from random import Random
 
 import pytest
 from hypothesis import given
@@ -132,3 +133,17 @@ def test_what_is_not_there_has_no_proof() -> None:
         with pytest.raises(ValueError, match="no consistency proof"):
             consistency_proof(leaves.__getitem__, old, new)
         assert not is_consistent(old, EMPTY_ROOT, new, EMPTY_ROOT, [])
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_many_leaves_at_once_are_as_many_one_by_one(seed: int) -> None:
+    """However they are cut into batches: the same peaks, the same root."""
+    chance = Random(seed)
+    one_by_one, at_once = Frontier(), Frontier()
+    for size in [chance.choice((0, 1, 2, 3, 7, 8, 31, 64, 100)) for _ in range(12)]:
+        leaves = [chance.randbytes(32) for _ in range(size)]
+        for leaf in leaves:
+            one_by_one.append(leaf)
+        at_once.extend(leaves)
+        assert (at_once.size, at_once.peaks) == (one_by_one.size, one_by_one.peaks)
+        assert at_once.root() == one_by_one.root()

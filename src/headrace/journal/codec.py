@@ -163,8 +163,7 @@ class Chain:
         if group.first != self.size:
             raise JournalCorrupt(self.size, f"the next group starts at event {group.first}")
         frontier = self.frontier
-        for leaf in self.check_links(group):
-            frontier.append(leaf)
+        frontier.extend(self.check_links(group))
         if frontier.size != group.first + group.count or group.head.size != frontier.size:
             raise JournalCorrupt(
                 frontier.size, f"its group says {group.count} events, head {group.head.size}"

@@ -38,6 +38,27 @@ class Frontier:
         peaks.append(leaf)
         self.size += 1
 
+    def extend(self, leaves: Sequence[bytes]) -> None:
+        """Add many leaf hashes: the same as one by one, level by level."""
+        peaks, size, nodes = self.peaks, self.size, list(leaves)
+        self.size += len(nodes)
+        rest: list[bytes] = []
+        inner = sha256(b"\x01").copy
+        while nodes:
+            if size & 1:
+                nodes.insert(0, peaks.pop())
+            if len(nodes) & 1:
+                rest.append(nodes.pop())
+            size >>= 1
+            pairs, nodes = iter(nodes), []
+            for left in pairs:
+                # A copy of a begun hash costs less than a new one.
+                node = inner()
+                node.update(left)
+                node.update(next(pairs))
+                nodes.append(node.digest())
+        peaks.extend(reversed(rest))
+
     def root(self) -> bytes:
         """The root of all leaves so far."""
         if not self.peaks:

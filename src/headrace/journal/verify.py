@@ -155,6 +155,8 @@ def _take_leaves(group: Group, base: int, leaves: list[bytes], starts: list[int]
     headers, bodies = group.headers, group.bodies
     at = offset = 0
     size, body_size, before = len(headers), len(bodies), len(leaves)
+    # A copy of a begun hash costs less than a new one.
+    inner, outer = sha256().copy, sha256(b"\x00").copy
     while at < size:
         if size - at < 48 or body_size - offset < 20 or headers[at] != FORMAT:
             return False
@@ -162,8 +164,13 @@ def _take_leaves(group: Group, base: int, leaves: list[bytes], starts: list[int]
         following = offset + 20 + int.from_bytes(bodies[offset + 16 : offset + 20])
         if end > size or following > body_size:
             return False
-        body = sha256(bodies[offset : offset + 16] + bodies[offset + 20 : following]).digest()
-        leaves.append(sha256(b"\x00" + headers[at:end] + body).digest())
+        body = inner()
+        body.update(bodies[offset : offset + 16])
+        body.update(bodies[offset + 20 : following])
+        leaf = outer()
+        leaf.update(headers[at:end])
+        leaf.update(body.digest())
+        leaves.append(leaf.digest())
         starts.append(base + at)
         at, offset = end, following
     return offset == body_size and len(leaves) - before == group.count
@@ -211,8 +218,7 @@ def _join(seq: int, streams: dict[bytes, tuple[int, bytes]], checked: _Checked) 
 
 def _check_root(group: Group, frontier: Frontier, leaves: bytes, start: int) -> None:
     offset = (group.first - start) * 32
-    for at in range(offset, offset + 32 * group.count, 32):
-        frontier.append(leaves[at : at + 32])
+    frontier.extend([leaves[at : at + 32] for at in range(offset, offset + 32 * group.count, 32)])
     if frontier.size != group.head.size or frontier.root() != group.head.root:
         raise JournalCorrupt(group.first, "the Merkle root of its group is another")
 

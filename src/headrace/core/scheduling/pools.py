@@ -8,7 +8,7 @@ What is chosen here is what :func:`~headrace.core.scheduling.rank.choose` choose
 every ask: :data:`UNDECIDED` leaves an ask to it.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Final
 
@@ -77,7 +77,6 @@ class Pool:
     cpu_milli: list[int]
     memory_mb: list[int]
     rack_of: list[int]
-    rack_leaf: list[int]
     rack_bits: list[int]
     rack_path: list[tuple[int, ...]]
     whole: list[int]
@@ -100,28 +99,24 @@ class SitePools:
     """The pools of a site, made from a state of it and kept in step by :meth:`take` and :meth:`close`."""
 
     def __init__(self, columns: Columns, state: Scratch, site: int) -> None:
-        self.columns, self.site = columns, site
+        self.columns = columns
         span = columns.spans[site]
-        self.start = span.start
         kinds = columns.fleet.node_hardware[span]
-        self.forced: set[int] = set()
         self.head: dict[int, int] = {}
-        self.where: list[tuple[Pool, int]] = [None] * (span.stop - span.start)  # type: ignore[list-item]
+        """What the watched elements can still carry: those that could become too little."""
+        self.where: dict[int, tuple[Pool, int]] = {}
         self.pools: list[Pool] = []
         tight = _tight(columns, state, site)
         for kind in np.unique(kinds).tolist():
             nodes = np.flatnonzero(kinds == kind) + span.start
             pool = _pool(columns, state, nodes, columns.fleet.hardware[kind])
             self.pools.append(pool)
-            for position, node in enumerate(pool.nodes):
-                self.where[node - span.start] = (pool, position)
+            self.where.update((node, (pool, at)) for at, node in enumerate(pool.nodes))
         self._watch(tight, state)
 
-    def _watch(self, elements: set[int], state: Scratch) -> None:
+    def _watch(self, elements: Iterable[int], state: Scratch) -> None:
         """From now on these may become too little."""
-        self.forced |= elements
-        for element in elements:
-            self.head[element] = int(state.head_w[element])
+        self.head.update((element, int(state.head_w[element])) for element in elements)
         rows = self.columns.rows
         for pool in self.pools:
             pool.under.clear()
@@ -129,18 +124,17 @@ class SitePools:
                 tuple(
                     element
                     for element in rows[pool.nodes[(bits & -bits).bit_length() - 1]][2]
-                    if element in self.forced
+                    if element in self.head
                 )
                 for bits in pool.rack_bits
             ]
 
     def limit(self, elements: Sequence[int], state: Scratch) -> None:
         """Elements have less left than before: what ``state`` says."""
-        fresh = {element for element in elements if element not in self.forced}
-        for element in elements:
-            self.head[element] = int(state.head_w[element])
-        if fresh:
-            self._watch(fresh, state)
+        if any(element not in self.head for element in elements):
+            self._watch(elements, state)
+        else:
+            self.head.update((element, int(state.head_w[element])) for element in elements)
 
     # -- choosing -------------------------------------------------------------------------------------------------
 
@@ -171,10 +165,10 @@ class SitePools:
 
     def take(self, ask: Ask, nodes: Sequence[int]) -> tuple[RankPlace, ...]:
         """Take a rank from each of ``nodes``: the lowest free accelerators of each."""
-        where, start, head = self.where, self.start, self.head
+        where, head = self.where, self.head
         ranks = []
         for node in nodes:
-            pool, at = where[node - start]
+            pool, at = where[node]
             bit = 1 << at
             free, bits = pool.free[at], pool.bits[at]
             if ask.whole:
@@ -205,7 +199,7 @@ class SitePools:
     def close(self, nodes: Sequence[int]) -> None:
         """Nothing starts on these any more."""
         for node in nodes:
-            pool, at = self.where[node - self.start]
+            pool, at = self.where[node]
             bit, free = 1 << at, pool.free[at]
             if pool.level[free] & bit:
                 _leave_level(pool, at, bit, free, pool.rack_of[at])
@@ -359,7 +353,6 @@ def _pool(columns: Columns, state: Scratch, nodes: I64, hardware: HardwareType) 
         cpu_milli=state.cpu_milli[nodes].tolist(),
         memory_mb=state.memory_mb[nodes].tolist(),
         rack_of=racks,
-        rack_leaf=leaves.tolist(),
         rack_bits=rack_bits,
         rack_path=[],
         whole=whole.tolist(),

@@ -271,8 +271,10 @@ class ExactnessChecker(Checker):
         self.pending.clear()
 
     def _settle_one(self, tenant: str, period: str, key: UsageOf, used: Fraction, billed: Fraction) -> None:
-        # Micrograms are rounded at each line, as the quantity that is shown; nothing else is rounded before the price.
-        slack = Fraction(self.lines.get((tenant, period, *key[:2]), 0), 2) if key[0] == "carbon" else 0
+        # Micrograms are rounded at each line, as the quantity that is shown, and a line of none is left out; nothing else
+        # is rounded before the price.
+        lines = self.lines.get((tenant, period, *key[:2]), 0)
+        slack = Fraction(max(lines, 1), 2) if key[0] == "carbon" else 0
         if abs(used - billed) > slack:
             what = f"{' of '.join(key)}: {billed} billed for {period}, {used} used"
             self.found("billed", tenant, what)

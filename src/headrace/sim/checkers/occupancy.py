@@ -173,7 +173,7 @@ class Occupancy(Checker):
             if fits and contract.kind != "reserved":
                 return True
             # What is reserved is for those who name it.
-            if fits and spec.contract == contract.id and self._left(waiting, contract.accelerators):
+            if fits and spec.contract == contract.id and self._left(waiting, site, contract.accelerators):
                 return True
         return False
 
@@ -184,11 +184,19 @@ class Occupancy(Checker):
             return True
         return model in plan.accelerator_micros_per_hour or "*" in plan.accelerator_micros_per_hour
 
-    def _left(self, waiting: Waiting, holds: int) -> bool:
+    def _left(self, waiting: Waiting, site: Site, holds: int) -> bool:
         # Which contract pays for what is not asked here: all that the tenant has counts against each of them.
+        spec = waiting.spec
+        each = spec.resources.accelerators
+        if spec.type is WorkloadType.CLUSTER:
+            # Whole nodes, whatever it asks of each; which nodes is not asked here: the largest.
+            spots = self.papers.ground.by_site.get(site.id, ())
+            kinds = (spot.hardware for spot in spots)
+            model = spec.resources.accelerator
+            each = max((one.accelerators for one in kinds if model in ("", one.accelerator)), default=each)
         mine = (live for live in self.live.values() if live.tenant == waiting.tenant)
         taken = sum(rank.mask.bit_count() for live in mine for rank in live.ranks)
-        return taken + waiting.spec.nodes * waiting.spec.resources.accelerators <= holds
+        return taken + spec.nodes * each <= holds
 
     def placeable(self, name: str, now_ms: int) -> Site | None:
         """A site where a queued workload could be placed now, on free nodes, within power; None when there is none."""
