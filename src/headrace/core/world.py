@@ -413,7 +413,7 @@ class World:
             power_w=self.power_w,
             power_limit_w=self.fleet.power_limit_w,
             queue=self.queue.values(),
-            lines=self.queue.lines,
+            waiting=self.queue,
             memory=self.memory,
             workloads=self.state.workloads,
             placements=self.state.placements,

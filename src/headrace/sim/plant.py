@@ -436,7 +436,7 @@ class Plant:
         if self.plans % CHECK_EVERY == 0:
             if proposal.placements:
                 self.witness.own.extend(check(snapshot, proposal))
-            if plan(replace(snapshot, memory=None, lines=None)) != proposal:
+            if plan(replace(snapshot, memory=None, waiting=None)) != proposal:
                 self.witness.found(
                     7, "planner", "it plans otherwise than one that remembers nothing", "memory"
                 )

@@ -210,10 +210,10 @@ class _Pass:
 
     def lines(self) -> Iterator[tuple[Line, list[Workload]]]:
         """Lines of alike workloads, each in order of arrival: a requeued one keeps the place that it had."""
-        lines = self.snapshot.lines
-        if lines is None:
-            lines = Queue(self.snapshot.queue).lines
-        for line, members in lines.items():
+        queue = self.snapshot.waiting
+        if queue is None:
+            queue = Queue(self.snapshot.queue)
+        for line, members in queue.lines.items():
             yield line, sorted(members.values(), key=_arrival)
 
     def is_over(self, waiting: Waiting) -> bool:

@@ -48,33 +48,40 @@ def line_of(workload: Workload) -> Line:
 
 
 class Queue(Mapping[WorkloadId, Workload]):
-    """Queued workloads in the order in which they came in, and ``lines``: the same, line by line."""
+    """Queued workloads in the order in which they came in; ``lines`` are sorted out when somebody asks for them."""
 
     def __init__(self, workloads: Iterable[Workload] = ()) -> None:
-        self._all: dict[WorkloadId, Workload] = {}
-        self.lines: dict[Line, dict[WorkloadId, Workload]] = {}
-        for workload in workloads:
-            self.add(workload)
+        self._all: dict[WorkloadId, Workload] = {workload.id: workload for workload in workloads}
+        self._unsorted = dict(self._all)
+        self._line: dict[WorkloadId, Line] = {}
+        self._lines: dict[Line, dict[WorkloadId, Workload]] = {}
 
     def add(self, workload: Workload) -> None:
         """Let it wait."""
-        self._all[workload.id] = workload
-        line = line_of(workload)
-        members = self.lines.get(line)
-        if members is None:
-            members = self.lines[line] = {}
-        members[workload.id] = workload
+        self._all[workload.id] = self._unsorted[workload.id] = workload
 
     def remove(self, ident: WorkloadId) -> None:
         """It waits no longer; nothing happens if it did not."""
-        workload = self._all.pop(ident, None)
-        if workload is None:
-            return
-        line = line_of(workload)
-        members = self.lines[line]
-        del members[ident]
-        if not members:
-            del self.lines[line]
+        self._all.pop(ident, None)
+        self._unsorted.pop(ident, None)
+        line = self._line.pop(ident, None)
+        if line is not None:
+            members = self._lines[line]
+            del members[ident]
+            if not members:
+                del self._lines[line]
+
+    @property
+    def lines(self) -> Lines:
+        """The same workloads, by what they have in common."""
+        for ident, workload in self._unsorted.items():
+            line = self._line[ident] = line_of(workload)
+            members = self._lines.get(line)
+            if members is None:
+                members = self._lines[line] = {}
+            members[ident] = workload
+        self._unsorted.clear()
+        return self._lines
 
     def __getitem__(self, ident: WorkloadId) -> Workload:
         return self._all[ident]

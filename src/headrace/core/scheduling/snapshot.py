@@ -11,7 +11,7 @@ from headrace.core.contracts import Contract
 from headrace.core.fleet import I32, I64, Fleet
 from headrace.core.ids import ContractId, PlacementId, TenantId, WorkloadId
 from headrace.core.scheduling.memory import Memory
-from headrace.core.scheduling.queue import Lines
+from headrace.core.scheduling.queue import Queue
 from headrace.core.workload import Placement, PolicyRef, Workload
 
 U64 = npt.NDArray[np.uint64]
@@ -27,7 +27,7 @@ class Snapshot:
       ``node_ranks``: ranks on it.
     - ``power_w[p]``: the most that what is below can draw now, IT watts, idle nodes included; placements being started and
       stopped count in full until their end is recorded. ``power_limit_w[p]``: the least of rating, contract, instruction.
-    - ``queue``: queued workloads in order of arrival; ``lines``: the same by what they have in common, if it is known.
+    - ``queue``: queued workloads in order of arrival; ``waiting``: the same with its lines, if somebody keeps them.
     - ``memory``: what earlier plans found that still holds; the one thing here that a planner writes to.
     - ``place_verdict(tenant, policy, site number)``: may it be placed there.
     - ``contract_for(tenant, site number, accelerator model, named contract)``: what pays for it, or None.
@@ -53,5 +53,5 @@ class Snapshot:
     contract_for: Callable[[TenantId, int, str, ContractId | None], Contract | None]
     contract_held: Mapping[ContractId, int]
     zone: str = "UTC"
-    lines: Lines | None = None
+    waiting: Queue | None = None
     memory: Memory | None = None
