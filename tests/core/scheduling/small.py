@@ -11,7 +11,7 @@ import numpy as np
 from headrace.core.authority import Verdict
 from headrace.core.contracts import Contract
 from headrace.core.estate import Block, Connection, Estate, NodeGroup, Operator, PowerElement, Site
-from headrace.core.fleet import Fleet, compile_fleet
+from headrace.core.fleet import I64, Fleet, compile_fleet
 from headrace.core.ids import (
     ContractId,
     OperatorId,
@@ -23,6 +23,7 @@ from headrace.core.ids import (
     WorkloadId,
 )
 from headrace.core.scheduling.proposal import Plan, ProposedPlacement
+from headrace.core.scheduling.rank import Ask, Columns, Scratch, increments_w, lowest_bits, path_need_w
 from headrace.core.scheduling.snapshot import Snapshot
 from headrace.core.sovereignty.plain import PlainPolicies, decide_place
 from headrace.core.workload import (
@@ -287,3 +288,22 @@ def evicted(plan: Plan) -> list[str]:
 
 def ids(workloads: Iterable[Workload]) -> list[str]:
     return [str(workload.id) for workload in workloads]
+
+
+def take(columns: Columns, state: Scratch, ask: Ask, nodes: I64) -> tuple[RankPlace, ...]:
+    """Take a rank from each of ``nodes`` and say what was taken: the lowest free accelerators; by arrays, unlike pools."""
+    elements, need = path_need_w(columns, nodes, increments_w(columns, state, ask, nodes))
+    state.head_w[elements] -= need
+    fleet = columns.fleet
+    ranks = []
+    for node in nodes.tolist():
+        count, cpu_milli, memory_mb = ask.on(fleet.hardware[fleet.node_hardware[node]])
+        bits = int(state.bits[node])
+        mask = lowest_bits(bits, count)
+        state.bits[node] = bits ^ mask
+        state.free[node] -= count
+        state.cpu_milli[node] -= cpu_milli
+        state.memory_mb[node] -= memory_mb
+        state.ranks[node] += 1
+        ranks.append(RankPlace(fleet.node_ids[node], mask, cpu_milli, memory_mb))
+    return tuple(ranks)

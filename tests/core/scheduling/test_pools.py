@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 
 from headrace.core.scheduling.pools import Sieve, SitePools, Undecided, bits_of, each_bit
-from headrace.core.scheduling.rank import Ask, Columns, Scratch, choose, columns_of, scratch_of, take
-from tests.core.scheduling.small import World, fleet_of, group, site
+from headrace.core.scheduling.rank import Ask, Columns, Scratch, choose, columns_of, scratch_of
+from tests.core.scheduling.small import World, fleet_of, group, site, take
 
 
 def some_world(chance: Random) -> tuple[Columns, Scratch]:

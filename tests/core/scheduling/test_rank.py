@@ -27,11 +27,10 @@ from headrace.core.scheduling.rank import (
     lowest_bits,
     scratch_of,
     shift,
-    take,
     use_of,
 )
 from headrace.core.scheduling.refuse import Refusal
-from tests.core.scheduling.small import World, fleet_of, group, site
+from tests.core.scheduling.small import World, fleet_of, group, site, take
 
 
 def test_columns_repeat_what_the_catalogue_says_a_node_draws() -> None:

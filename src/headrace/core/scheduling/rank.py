@@ -473,25 +473,6 @@ def _order_of_many(columns: Columns, state: Scratch, nodes: I64, wanted: int) ->
     return np.lexsort((nodes, free, place[where]))
 
 
-def take(columns: Columns, state: Scratch, ask: Ask, nodes: I64) -> tuple[RankPlace, ...]:
-    """Take a rank from each of ``nodes`` and say what was taken: the lowest free accelerators of each node."""
-    elements, need = path_need_w(columns, nodes, increments_w(columns, state, ask, nodes))
-    state.head_w[elements] -= need
-    fleet = columns.fleet
-    ranks = []
-    for node in nodes.tolist():
-        count, cpu_milli, memory_mb = ask.on(fleet.hardware[fleet.node_hardware[node]])
-        bits = int(state.bits[node])
-        mask = lowest_bits(bits, count)
-        state.bits[node] = bits ^ mask
-        state.free[node] -= count
-        state.cpu_milli[node] -= cpu_milli
-        state.memory_mb[node] -= memory_mb
-        state.ranks[node] += 1
-        ranks.append(RankPlace(fleet.node_ids[node], mask, cpu_milli, memory_mb))
-    return tuple(ranks)
-
-
 def lowest_bits(bits: int, count: int) -> int:
     """The ``count`` lowest bits that are set in ``bits``."""
     mask = 0
