@@ -232,7 +232,7 @@ def columns(world: World) -> dict[str, list[int]]:
 
 def derived(world: World) -> dict[str, object]:
     """The columns, and the indexes that stand beside them."""
-    held = {name: count for name, count in sorted(world.contract_held.items()) if count}
+    held = {name: count for name, count in sorted(world.contract_held_milli.items()) if count}
     queue = sorted(world.queue, key=lambda ident: world.queue[ident].submitted_seq)
     return columns(world) | {
         "held": held,

@@ -278,7 +278,7 @@ def _leave(
     world: World, committed: ev.Committed, placement: Placement, reason: EndReason, detail: str
 ) -> None:
     placement.stop_reason = reason
-    world.memory.forget(world.fleet.site_index[placement.site])
+    world.memory.came_free(world.fleet.site_index[placement.site])
     placement.wanted_seq = committed.seq
     placement.stop_since_ms = placement.stop_since_ms or committed.at_ms
     _enter(world, world.state.workloads[placement.workload], WorkloadState.STOPPING, committed.at_ms, detail)
@@ -327,7 +327,7 @@ def _node(world: World, committed: ev.Committed, event: ev.NodeStateChanged) -> 
     index = world.fleet.node_index.get(node)
     if index is not None:
         world.node_ready[index] = event.state == "ready"
-        world.memory.forget(int(world.fleet.node_site[index]))
+        world.memory.node_changed(int(world.fleet.node_site[index]), index)
     _remember(world, committed, node)
     return _audit(committed, node, event.verdict)
 

@@ -4,12 +4,17 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
-from headrace.core.contracts import Contract
+import numpy as np
+
+from headrace.core.contracts import Contract, Maintenance, Reservation
 from headrace.core.errors import Problem, ProblemCode, unknown
-from headrace.core.ids import NodeId, SiteId, TenantId
+from headrace.core.ids import NodeId, PowerNodeId, SiteId, TenantId
 from headrace.core.metering import UsageKey
 from headrace.core.workload import TERMINAL
 from headrace.core.world import World
+
+_NEAR = 10_000
+"""Names of a large estate among which the one that was meant is looked for."""
 
 
 def check_changes(
@@ -34,6 +39,7 @@ def check_changes(
         *(_removed_in_use(world, removed) or _references(trial)),
         *_tenants_in_use(world, trial),
         *_contracts_in_use(world, trial),
+        *_reservations_in_use(world, trial),
         *_engines_in_use(world, trial),
         *_limits(trial),
     ]
@@ -81,13 +87,16 @@ def _in_use(message: str, by: Sequence[str]) -> Problem:
 
 
 def _removed_in_use(world: World, removed: Sequence[str]) -> list[Problem]:
-    """Documents that are to go and that contracts name."""
+    """Documents that are to go and that contracts or reservations name."""
     problems = []
     for key in removed:
         kind, _, name = key.partition("/")
         users = [one.id for one in world.contracts.values() if name in _named(one, kind)]
         if users:
             problems.append(_in_use(f"{kind} {name} is in use by contracts;", users))
+        holders = [one.id for one in world.reservations.values() if kind == "tenant" and one.tenant == name]
+        if holders:
+            problems.append(_in_use(f"{kind} {name} is in use by reservations;", holders))
     return problems
 
 
@@ -106,6 +115,52 @@ def _references(trial: World) -> list[Problem]:
             problems.append(replace(unknown("price-plan", contract.plan, trial.plans), where=where))
         if contract.site is not None and contract.site not in trial.fleet.site_index:
             problems.append(replace(unknown("site", contract.site, trial.fleet.site_index), where=where))
+    # What is over refers to nothing any more: it must not hold up every later change of the estate.
+    windows: list[Reservation | Maintenance] = [*trial.reservations.values(), *trial.maintenances.values()]
+    for window in windows:
+        if window.ends_ms > trial.now_ms:
+            problems.extend(_window_references(trial, window))
+    return problems
+
+
+def _window_references(trial: World, window: Reservation | Maintenance) -> list[Problem]:
+    """Names that a window refers to and nothing has: a site, a tenant, hardware or parts of the site."""
+    where = f"{'reservation' if isinstance(window, Reservation) else 'maintenance'} {window.id}"
+    problems = []
+    if isinstance(window, Reservation) and window.tenant not in trial.tenants:
+        problems.append(unknown("tenant", window.tenant, trial.tenants))
+    if window.site not in trial.fleet.site_index:
+        problems.append(unknown("site", window.site, trial.fleet.site_index))
+    elif isinstance(window, Reservation):
+        problems.extend(_unknown_model(trial, window))
+    else:
+        problems.extend(_unknown_parts(trial, window))
+    return [replace(problem, where=where) for problem in problems]
+
+
+def _unknown_model(trial: World, reservation: Reservation) -> list[Problem]:
+    fleet = trial.fleet
+    here = fleet.node_hardware[fleet.node_site == fleet.site_index[reservation.site]]
+    models = {fleet.hardware[int(kind)].accelerator for kind in np.unique(here)}
+    if reservation.model in models:
+        return []
+    return [unknown(f"node at site {reservation.site} with", reservation.model, models)]
+
+
+def _unknown_parts(trial: World, window: Maintenance) -> list[Problem]:
+    """Parts that are no block, rack or node; of a large estate only the nearest names are looked through."""
+    fleet = trial.fleet
+    problems = []
+    for part in window.parts:
+        element = fleet.power_index.get(PowerNodeId(part))
+        stands = element is not None and fleet.power_kind[element] in ("block", "rack")
+        if not stands and NodeId(part) not in fleet.node_index:
+            names = [
+                name
+                for name, kind in zip(fleet.power_ids, fleet.power_kind, strict=True)
+                if kind in ("block", "rack") and name.startswith(f"{window.site}/")
+            ]
+            problems.append(unknown("block, rack or node", part, names[:_NEAR]))
     return problems
 
 
@@ -158,6 +213,24 @@ def _contracts_handed_over(world: World, trial: World) -> list[Problem]:
             message = f"contract {name} is tenant {contract.tenant}'s, and can't become {after.tenant}'s;"
             found.append(Problem(ProblemCode.CONFLICT, message, step))
     return found
+
+
+def _reservations_in_use(world: World, trial: World) -> list[Problem]:
+    """Reservations that would go, or become others, under the workloads that name them."""
+    problems = []
+    for name, before in world.reservations.items():
+        after = trial.reservations.get(name)
+        if after is not None and (after.tenant, after.site, after.model) == (
+            before.tenant,
+            before.site,
+            before.model,
+        ):
+            continue
+        users = [work.id for work in _live(world, before.tenant) if work.spec.reservation == name]
+        if users:
+            would = "would go" if after is None else "would be another's, elsewhere or of other nodes"
+            problems.append(_in_use(f"reservation {name} {would}, but is in use;", users))
+    return problems
 
 
 def _engines_in_use(world: World, trial: World) -> list[Problem]:

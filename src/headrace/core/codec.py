@@ -12,18 +12,20 @@ from enum import Enum
 from functools import lru_cache
 from typing import Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
 
-from headrace.core.contracts import Contract, PricePlan, Tenant
+from headrace.core.contracts import Contract, Maintenance, PricePlan, Reservation, Tenant
 from headrace.core.estate import Estate
 from headrace.core.workload import WorkloadSpec
 
 T = TypeVar("T")
-Core = Estate | Tenant | PricePlan | Contract | WorkloadSpec
+Core = Estate | Tenant | PricePlan | Contract | Reservation | Maintenance | WorkloadSpec
 
-DOCUMENT_TYPES: dict[str, type[Estate | Tenant | PricePlan | Contract | WorkloadSpec]] = {
+DOCUMENT_TYPES: dict[str, type[Core]] = {
     "estate": Estate,
     "tenant": Tenant,
     "price-plan": PricePlan,
     "contract": Contract,
+    "reservation": Reservation,
+    "maintenance": Maintenance,
     "workload": WorkloadSpec,
 }
 """The kinds of document and the core type of each."""

@@ -3,7 +3,10 @@
 from dataclasses import dataclass, field
 from typing import Literal
 
-from headrace.core.ids import ContractId, PlanId, ProjectId, SiteId, TenantId
+from headrace.core.ids import ContractId, PlanId, ProjectId, SiteId, TenantId, WindowId
+
+MOST_PRIORITY = 1_000
+"""The highest priority that there is."""
 
 ContractKind = Literal["on-demand", "reserved", "dedicated"]
 
@@ -47,9 +50,64 @@ class Contract:
 
 
 @dataclass(frozen=True, slots=True)
+class Quota:
+    """What a tenant, or one of its projects, may have of the accelerators that no contract reserves.
+
+    Up to ``guaranteed`` of them go before whoever borrows. More may be borrowed while they are free, up to ``limit`` (0: any).
+    Who borrows goes by shares: ``weight`` is the part that it is due against its equals.
+    """
+
+    guaranteed: int = 0
+    limit: int = 0
+    weight: int = 1
+
+
+@dataclass(frozen=True, slots=True)
+class Preferences:
+    """What makes one site better than another for a tenant: all in micros per kWh at the meter, the least sum first.
+
+    ``price_permille`` weighs the site's price of energy; ``carbon_micros_per_kg`` is what a kilogram of CO2 counts for;
+    ``power_micros_per_kwh`` is added in proportion to the part of the connection that is in use.
+    """
+
+    price_permille: int = 1_000
+    carbon_micros_per_kg: int = 0
+    power_micros_per_kwh: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Reservation:
+    """Whole nodes with accelerators of ``model`` that are a tenant's alone at a site from ``starts_ms`` until ``ends_ms``.
+
+    It is admitted when it is applied, against all others and against power; workloads that name it run there.
+    """
+
+    id: WindowId
+    tenant: TenantId
+    site: SiteId
+    model: str
+    nodes: int
+    starts_ms: int
+    ends_ms: int
+
+
+@dataclass(frozen=True, slots=True)
+class Maintenance:
+    """Nothing runs on ``parts`` of a site (names of nodes, racks, blocks; none: all) from ``starts_ms`` until ``ends_ms``."""
+
+    id: WindowId
+    site: SiteId
+    starts_ms: int
+    ends_ms: int
+    parts: tuple[str, ...] = ()
+    reason: str = ""
+
+
+@dataclass(frozen=True, slots=True)
 class Tenant:
     """Who buys; ``contact`` is a reference into the vault, since it is about a person. ``policy`` is
-    the profile that its workloads are under unless they name another ("" for none).
+    the profile that its workloads are under unless they name another ("" for none). No workload of it has a
+    higher priority than ``max_priority``. ``project_quotas`` share out what the tenant has.
     """
 
     id: TenantId
@@ -57,3 +115,7 @@ class Tenant:
     country: str = ""
     contact: str = ""
     policy: str = ""
+    quota: Quota = Quota()
+    project_quotas: dict[ProjectId, Quota] = field(default_factory=dict)
+    max_priority: int = MOST_PRIORITY
+    preferences: Preferences = Preferences()

@@ -20,7 +20,16 @@ from headrace.core.scheduling.admit import admit, can_ever_fit
 from headrace.core.scheduling.proposal import Eviction, ProposedPlacement
 from headrace.core.scheduling.refuse import Refusal
 from headrace.core.sovereignty.plain import PROFILES
-from headrace.core.workload import TERMINAL, EndReason, Flex, State, Workload, WorkloadSpec, WorkloadType
+from headrace.core.workload import (
+    TERMINAL,
+    EndReason,
+    Flex,
+    State,
+    Workload,
+    WorkloadSpec,
+    WorkloadType,
+    options,
+)
 from headrace.core.world import Done, World
 
 Deciding = Generator[ev.Event, None, c.Reply]
@@ -251,7 +260,8 @@ def _repeated(
 
 def _admission(world: World, tenant: TenantId, spec: WorkloadSpec, index: int, now_ms: int) -> str:
     """Why the law refuses a workload for ever ("" when it does not); raises HeadraceError for what can never be placed."""
-    key = (tenant, spec.project, spec.type, spec.nodes, spec.resources, spec.policy, spec.site, spec.contract)
+    asked = (spec.type, spec.nodes, spec.resources, spec.alternatives, spec.topology)
+    key = (tenant, spec.project, *asked, spec.policy, spec.site, spec.contract)
     try:
         found = world.admissions[key]
     except KeyError:
@@ -387,7 +397,8 @@ def _place(
     ident = verdict.id
     if ident not in world.state.verdicts:
         yield ev.DecisionRecorded(verdict)
-    contract = world.contract_for(work.tenant, site, work.spec.resources.accelerator, work.spec.contract)
+    need = options(work.spec)[proposal.option]
+    contract = world.contract_for(work.tenant, site, need.accelerator, work.spec.contract)
     if contract is None:
         raise AssertionError(f"admitted without a contract: {work.id}")
     placement = PlacementId(f"{work.id}.{work.attempt + 1}")

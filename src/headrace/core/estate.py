@@ -44,7 +44,8 @@ class PowerElement:
 class NodeGroup:
     """Racks of equal nodes: ``racks`` racks of ``nodes_per_rack`` nodes of one hardware type, each rack rated ``rack_rating_w``.
 
-    The last rack may be short: ``nodes`` (0: all) counts the nodes of the group.
+    The last rack may be short: ``nodes`` (0: all) counts the nodes of the group. ``rail_racks`` racks next to each other hang
+    on the same rails of the network (0: all of the group).
     """
 
     id: str
@@ -53,6 +54,7 @@ class NodeGroup:
     nodes_per_rack: int = 1
     rack_rating_w: int = 0
     nodes: int = 0
+    rail_racks: int = 0
 
     @property
     def node_count(self) -> int:

@@ -23,6 +23,7 @@ I64 = npt.NDArray[np.int64]
 class Fleet:
     """Columns over all nodes and all power elements; read-only once compiled.
 
+    ``node_domain``, ``node_rail`` and ``node_pod`` number groups of nodes: on one fast fabric, on the same rails, in one block.
     ``power_parent`` is -1 at a connection. ``power_limit_w`` is IT load everywhere (at a connection the limit at the meter
     divided by the PUE). ``node_from_day`` is the first day (ISO, as ``yyyymmdd``) that a node can be placed on; 99991231 when
     never.
@@ -36,6 +37,9 @@ class Fleet:
     node_hardware: I16
     node_leaf: I32
     node_from_day: I32
+    node_domain: I32
+    node_rail: I32
+    node_pod: I32
     power_ids: list[PowerNodeId]
     power_index: dict[PowerNodeId, int]
     power_parent: I32
@@ -66,7 +70,8 @@ class _Builder:
         self.catalogue = CATALOGUE | hardware
         self.hardware: dict[str, int] = {}
         self.node_ids: list[NodeId] = []
-        self.node_columns: list[tuple[int, int, int, int]] = []
+        self.node_columns: list[tuple[int, ...]] = []
+        self.pods = self.rails = self.domains = 0
         self.power_ids: list[PowerNodeId] = []
         self.power_index: dict[PowerNodeId, int] = {}
         self.power_columns: list[tuple[int, int, int]] = []
@@ -107,20 +112,24 @@ class _Builder:
         ident = f"{site.id}/{block.id}"
         here = self.power(ident, parent, number, block.rating_w or _UNLIMITED_W, "block")
         day = day_number(block.commissioned) if site.country else NEVER_DAY
+        self.pods += 1
         for group in block.groups:
             self.group(number, ident, group, here, day)
 
     def group(self, number: int, block: str, group: NodeGroup, parent: int, day: int) -> None:
         hardware = self.hardware.setdefault(group.hardware, len(self.hardware))
+        domain_nodes = self.catalogue[group.hardware].domain_nodes
         nameplate_w = self.catalogue[group.hardware].nameplate_w
         rating_w = group.rack_rating_w or nameplate_w * group.nodes_per_rack
         left = group.node_count
         for rack in range(group.racks):
             ident = f"{block}/{group.id}-{rack}"
             leaf = self.power(ident, parent, number, rating_w, "rack")
+            self.rails += rack == 0 or (group.rail_racks > 0 and rack % group.rail_racks == 0)
             for node in range(min(left, group.nodes_per_rack)):
+                self.domains += node % domain_nodes == 0
                 self.node_ids.append(NodeId(f"{ident}-{node}"))
-                self.node_columns.append((number, hardware, leaf, day))
+                self.node_columns.append((number, hardware, leaf, day, self.domains, self.rails, self.pods))
             left -= min(left, group.nodes_per_rack)
 
 
@@ -136,7 +145,7 @@ def compile_fleet(estate: Estate | None) -> Fleet:
     sites = estate.sites if estate else ()
     for number, site in enumerate(sites):
         build.site(number, site)
-    nodes = np.array(build.node_columns or np.zeros((0, 4)), dtype=np.int64).reshape(-1, 4)
+    nodes = np.array(build.node_columns or np.zeros((0, 7)), dtype=np.int64).reshape(-1, 7)
     power = np.array(build.power_columns or np.zeros((0, 3)), dtype=np.int64).reshape(-1, 3)
     return Fleet(
         sites=sites,
@@ -147,6 +156,9 @@ def compile_fleet(estate: Estate | None) -> Fleet:
         node_hardware=nodes[:, 1].astype(np.int16),
         node_leaf=nodes[:, 2].astype(np.int32),
         node_from_day=nodes[:, 3].astype(np.int32),
+        node_domain=nodes[:, 4].astype(np.int32),
+        node_rail=nodes[:, 5].astype(np.int32),
+        node_pod=nodes[:, 6].astype(np.int32),
         power_ids=build.power_ids,
         power_index=build.power_index,
         power_parent=power[:, 0].astype(np.int32),

@@ -20,6 +20,8 @@ PlacementId = NewType("PlacementId", str)
 PlanId = NewType("PlanId", str)
 """Name of a price plan."""
 ContractId = NewType("ContractId", str)
+WindowId = NewType("WindowId", str)
+"""Name of a reservation or of a maintenance window."""
 InvoiceNumber = NewType("InvoiceNumber", str)
 EventSeq = NewType("EventSeq", int)
 """Number of an event in the journal, from 0: also its leaf's index in the Merkle tree."""

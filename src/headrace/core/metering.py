@@ -20,7 +20,7 @@ from headrace.core.errors import Problem, ProblemCode
 from headrace.core.estate import Site
 from headrace.core.hardware import HardwareType
 from headrace.core.ids import ContractId, EventSeq, PlacementId, ProjectId, SiteId, TenantId, WorkloadId
-from headrace.core.workload import Placement, RankPlace
+from headrace.core.workload import WHOLE_MILLI, Placement, RankPlace
 
 POWER_SOURCES = ("measured", "modelled", "nameplate", "stale")
 """What a power reading may come from, each worse than the one before it."""
@@ -216,6 +216,8 @@ def usage_row(  # noqa: PLR0913 - one argument for each fact of the row
     if isinstance(deltas, Problem):
         return deltas
     accelerator_ms, running_ms, paused_ms, energy_mj = _sums(ranks, hardware, deltas)
+    if any(rank.share_milli != WHOLE_MILLI for rank in ranks):
+        accelerator_ms, energy_mj = _sums_of_fractions(placement, hardware, reported)
     if not running_ms and not paused_ms:
         return None
     key = _key(
@@ -265,6 +267,25 @@ def _sums(
         paused_ms += paused
         energy_mj += running_w * running + idle_w * paused
     return accelerator_ms, running_ms, paused_ms, energy_mj
+
+
+def _sums_of_fractions(
+    placement: Placement, hardware: Sequence[HardwareType], reported: Sequence[tuple[int, int]]
+) -> tuple[int, int]:
+    """Accelerator-milliseconds and energy of ranks with a part of an accelerator: their part of what one with all of it has.
+
+    Each is the difference of two rounded cumulative values, so that the sums don't depend on how an interval was cut.
+    """
+    accelerator_ms = energy_mj = 0
+    before = placement.metered or ((0, 0),) * len(reported)
+    for rank, kind, old, new in zip(placement.ranks, hardware, before, reported, strict=True):
+        count, share = rank.mask.bit_count(), rank.share_milli
+        running_w = kind.share_watts(count, rank.cpu_milli, running=True)
+        idle_w = kind.share_watts(count, rank.cpu_milli, running=False)
+        for sign, (running, paused) in ((1, new), (-1, old)):
+            accelerator_ms += sign * (count * share * (running + paused) // WHOLE_MILLI)
+            energy_mj += sign * (share * (running_w * running + idle_w * paused) // WHOLE_MILLI)
+    return accelerator_ms, energy_mj
 
 
 def token_row(  # noqa: PLR0913 - one argument for each fact of the row

@@ -1,10 +1,10 @@
 """Workloads: what they ask for, their states, and the transitions between them as a table."""
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from enum import StrEnum
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
-from headrace.core.ids import ContractId, PlacementId, ProjectId, SiteId, TenantId, WorkloadId
+from headrace.core.ids import ContractId, PlacementId, ProjectId, SiteId, TenantId, WindowId, WorkloadId
 
 
 class WorkloadType(StrEnum):
@@ -61,14 +61,48 @@ TRANSITIONS: dict[State, frozenset[State]] = {
 }
 
 
+WHOLE_MILLI = 1_000
+"""Thousandths of an accelerator that is not shared."""
+
+Level = Literal["domain", "rack", "rail", "pod", "site"]
+LEVELS: tuple[Level, ...] = ("domain", "rack", "rail", "pod", "site")
+"""How close nodes are, closest first: one fast fabric, one rack, one group of racks on the same rails, one block, one site."""
+
+
 @dataclass(frozen=True, slots=True)
 class Resources:
-    """What each node of a workload gives it: accelerators of one model ("" for none), processors, memory."""
+    """What each node of a workload gives it: accelerators of one model ("" for none or any), processors, memory.
+
+    ``share_milli`` below 1000 asks for that many thousandths of one accelerator (``accelerators`` is 1 then), which only
+    workloads of the same tenant share. ``accelerator_memory_mb`` is the least memory of each accelerator (0: any).
+    """
 
     accelerator: str = ""
     accelerators: int = 0
     cpu_milli: int = 0
     memory_mb: int = 0
+    share_milli: int = WHOLE_MILLI
+    accelerator_memory_mb: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Alternative:
+    """Other accelerators that would do in the place of those in ``Resources``: so many of a model on each node."""
+
+    accelerator: str
+    accelerators: int
+
+
+@dataclass(frozen=True, slots=True)
+class Topology:
+    """How a gang's nodes should stand: all within one group of a level (``pack``), or each in another one (``spread``).
+
+    Required: else it waits. Otherwise as near to it as can be now. "" for no wish: then the fewest racks.
+    """
+
+    pack: Level | Literal[""] = ""
+    spread: Level | Literal[""] = ""
+    required: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,10 +117,13 @@ class PolicyRef:
 class WorkloadSpec:
     """What a tenant asks for.
 
-    ``nodes`` processes (ranks), one on each node, all or nothing. ``commands`` run in one shell, stopping at the first that
-    fails. ``secrets`` maps a variable's name to a reference into the vault, never to a value. ``ports`` maps a name
-    to a number, or to 0 for one that the engine chooses. ``max_duration_ms`` 0 means no limit. ``counters`` names how a
-    replica's token counters are read ("" for none; "llamacpp" for its metrics page).
+    ``nodes`` processes (ranks), one on each node, all or nothing; elastic work takes up to ``nodes_max`` of them (0: exactly
+    ``nodes``). ``commands`` run in one shell, stopping at the first that fails. ``secrets`` maps a variable's name to a
+    reference into the vault, never to a value. ``ports`` maps a name to a number, or to 0 for one that the engine chooses.
+    ``max_duration_ms`` 0 means no limit; ``expected_ms`` is how long its owner thinks that it runs, which may be wrong (0: not
+    known). It saves its state every ``checkpoint_ms`` (0: never) and needs ``restart_ms`` to come back from it.
+    ``reservation`` names the one in whose nodes it runs. ``alternatives`` are tried after ``resources``, in order.
+    ``counters`` names how a replica's token counters are read ("" for none; "llamacpp" for its metrics page).
     """
 
     name: str
@@ -106,23 +143,45 @@ class WorkloadSpec:
     site: SiteId | None = None
     contract: ContractId | None = None
     counters: str = ""
+    alternatives: tuple[Alternative, ...] = ()
+    nodes_max: int = 0
+    topology: Topology | None = None
+    expected_ms: int = 0
+    checkpoint_ms: int = 0
+    restart_ms: int = 0
+    reservation: WindowId | None = None
 
 
 class RankPlace(NamedTuple):
     """Where one rank is: its node and what it takes there. ``mask`` has a bit for each accelerator taken.
 
-    In an event it is an array in this order: gangs of thousands of ranks are read and written often.
+    With ``share_milli`` below 1000 it has one bit, and so many thousandths of that accelerator are taken. In an event it is an
+    array in this order: gangs of thousands of ranks are read and written often.
     """
 
     node: str
     mask: int
     cpu_milli: int
     memory_mb: int
+    share_milli: int = WHOLE_MILLI
 
     @property
     def accelerators(self) -> int:
-        """Accelerators taken."""
+        """Accelerators that it has, in whole or in part."""
         return self.mask.bit_count()
+
+    @property
+    def accelerators_milli(self) -> int:
+        """Thousandths of accelerators that it has."""
+        return self.mask.bit_count() * self.share_milli
+
+
+def options(spec: WorkloadSpec) -> tuple[Resources, ...]:
+    """What would do on each node, in order of preference: its resources, then its alternatives."""
+    return spec.resources, *(
+        replace(spec.resources, accelerator=other.accelerator, accelerators=other.accelerators)
+        for other in spec.alternatives
+    )
 
 
 class EndReason(StrEnum):

@@ -14,7 +14,7 @@ import numpy as np
 from headrace.core import events as ev
 from headrace.core.authority import PolicyEngine, Role, Subject, Target, Verdict
 from headrace.core.codec import from_normalised
-from headrace.core.contracts import Contract, PricePlan, Tenant
+from headrace.core.contracts import Contract, Maintenance, PricePlan, Reservation, Tenant
 from headrace.core.estate import Estate, Site
 from headrace.core.fleet import I64, NEVER_DAY, compile_fleet, day_number
 from headrace.core.hardware import HardwareType
@@ -26,9 +26,11 @@ from headrace.core.ids import (
     NodeId,
     PlacementId,
     PlanId,
+    ProjectId,
     SiteId,
     TenantId,
     TokenId,
+    WindowId,
     WorkloadId,
 )
 from headrace.core.ledger import Ledger, Transfer
@@ -44,15 +46,16 @@ from headrace.core.metering import (
 from headrace.core.scheduling.memory import Memory
 from headrace.core.scheduling.queue import Queue
 from headrace.core.scheduling.refuse import Refusal
-from headrace.core.scheduling.snapshot import Snapshot
+from headrace.core.scheduling.snapshot import Snapshot, Taken
 from headrace.core.sovereignty.plain import RIGHTS_POLICY, PlainPolicies, decide, decide_place
 from headrace.core.units import MS_PER_DAY, MS_PER_MINUTE
-from headrace.core.workload import Placement, PolicyRef, Workload
+from headrace.core.workload import WHOLE_MILLI, Placement, PolicyRef, Workload
 from headrace.core.workload import State as WorkloadState
 
 REQUEST_RETENTION_MS = 2 * MS_PER_DAY
 """How long an idempotency key is remembered."""
 ALARMS_KEPT = 1_000
+_NOTHING = Taken()
 _QUARTER_MS = 15 * MS_PER_MINUTE
 
 
@@ -161,9 +164,12 @@ class World:
         self.tenants: dict[TenantId, Tenant] = {}
         self.plans: dict[PlanId, PricePlan] = {}
         self.contracts: dict[ContractId, Contract] = {}
+        self.reservations: dict[WindowId, Reservation] = {}
+        self.maintenances: dict[WindowId, Maintenance] = {}
         self.queue = Queue()
+        self.usage: dict[tuple[TenantId, ProjectId], Taken] = {}
         self.unsettled: dict[PlacementId, None] = {}
-        self.contract_held: dict[ContractId, int] = {}
+        self.contract_held_milli: dict[ContractId, int] = {}
         self.by_number: dict[int, Token] = {}
         self.day = 0
         self.now_ms = self.state.last_ms
@@ -196,6 +202,11 @@ class World:
             self.plans[value.id] = value
         elif isinstance(value, Contract):
             self.contracts[value.id] = value
+            self._recount()
+        elif isinstance(value, Reservation):
+            self.reservations[value.id] = value
+        elif isinstance(value, Maintenance):
+            self.maintenances[value.id] = value
         self._forget_classes()
 
     def _forget_classes(self) -> None:
@@ -213,6 +224,10 @@ class World:
             self.plans.pop(PlanId(name), None)
         elif kind == "contract":
             self.contracts.pop(ContractId(name), None)
+        elif kind == "reservation":
+            self.reservations.pop(WindowId(name), None)
+        elif kind == "maintenance":
+            self.maintenances.pop(WindowId(name), None)
         elif kind == "estate":
             self.estate, self.fleet = None, compile_fleet(None)
             self.rebuild()
@@ -232,7 +247,10 @@ class World:
             if node in self.fleet.node_index:
                 self.node_ready[self.fleet.node_index[node]] = state == "ready"
         self._fast = _Fast(self)
-        self.contract_held = {}
+        self.node_share_milli = np.zeros((0, 0), np.int16)
+        self.node_sharer = np.zeros((0, 0), np.int32)
+        self.contract_held_milli = {}
+        self.usage.clear()
         for placement in self.state.placements.values():
             self.hold(placement, 1, power=False)
         self._commission(self.state.last_ms)
@@ -251,7 +269,7 @@ class World:
         self.day = now_ms // MS_PER_DAY
         today = day_number(datetime.fromtimestamp(self.day * 86_400, UTC).date().isoformat())
         self.node_here = fleet.node_from_day <= today
-        self.memory.sites.clear()
+        self.memory.forget_nodes()
         self.power_w[:] = 0
         if fleet.node_ids:
             # A block with a day has its idle draw reserved before that day: when it comes, nothing has to make room.
@@ -293,11 +311,14 @@ class World:
     def hold(self, placement: Placement, sign: int, *, power: bool = True) -> None:
         """Take (1) or give back (-1) what a placement has: accelerators, processors, memory, and power up the tree."""
         columns, fleet = self._fast, self.fleet
-        self.memory.forget(fleet.site_index[placement.site])
-        held = 0
+        self.memory.moved(placement, fleet.site_index[placement.site], sign)
+        held_milli = 0
         leaves: dict[int, int] = {}
-        for name, mask, cpu_milli, memory_mb in placement.ranks:
+        for name, mask, cpu_milli, memory_mb, share_milli in placement.ranks:
             node = fleet.node_index[NodeId(name)]
+            held_milli += mask.bit_count() * share_milli
+            if share_milli != WHOLE_MILLI:
+                mask = self._share(node, mask, share_milli * sign, placement.tenant)  # noqa: PLW2901
             hardware = columns.hardware[node]
             before = columns.mask[node]
             busy = columns.ranks[node]
@@ -305,7 +326,6 @@ class World:
             columns.cpu_milli[node] += sign * cpu_milli
             columns.memory_mb[node] += sign * memory_mb
             columns.ranks[node] = busy + sign
-            held += mask.bit_count()
             if power:
                 leaf = columns.leaf[node]
                 delta_w = hardware.node_watts(after.bit_count(), busy + sign > 0)
@@ -315,9 +335,40 @@ class World:
             for element in self._path(leaf):
                 columns.power_w[element] += delta_w
         if placement.contract:
-            self.contract_held[placement.contract] = (
-                self.contract_held.get(placement.contract, 0) + sign * held
-            )
+            before_milli = self.contract_held_milli.get(placement.contract, 0)
+            self.contract_held_milli[placement.contract] = before_milli + sign * held_milli
+        self._use(placement, sign, held_milli)
+
+    def _recount(self) -> None:
+        self.usage.clear()
+        for placement in self.state.placements.values():
+            self._use(placement, 1, sum(rank.accelerators_milli for rank in placement.ranks))
+
+    def _use(self, placement: Placement, sign: int, accelerators_milli: int) -> None:
+        """Count what a project has, but for what a contract reserves."""
+        contract = self.contracts.get(placement.contract)
+        if contract is not None and contract.kind == "reserved":
+            return
+        key = placement.tenant, placement.project
+        before = self.usage.get(key, _NOTHING)
+        self.usage[key] = Taken(
+            before.accelerators_milli + sign * accelerators_milli,
+            before.cpu_milli + sign * sum(rank.cpu_milli for rank in placement.ranks),
+            before.memory_mb + sign * sum(rank.memory_mb for rank in placement.ranks),
+        )
+
+    def _share(self, node: int, mask: int, delta_milli: int, tenant: TenantId) -> int:
+        """Take or give back a part of an accelerator; its bit if that is the first or the last part of it, else 0."""
+        if not len(self.node_share_milli):
+            shape = len(self.fleet.node_ids), max(one.accelerators for one in self.fleet.hardware)
+            self.node_share_milli = np.zeros(shape, np.int16)
+            self.node_sharer = np.zeros(shape, np.int32)
+        at = node, mask.bit_length() - 1
+        before = int(self.node_share_milli[at])
+        after = before + delta_milli
+        self.node_share_milli[at] = after
+        self.node_sharer[at] = self.state.tenants[tenant].number if after else 0
+        return mask if not before or not after else 0
 
     def _path(self, leaf: int) -> list[int]:
         path = self._paths.get(leaf)
@@ -343,6 +394,10 @@ class World:
     def zone(self) -> str:
         """The operator's time zone: billing periods are months in it."""
         return self.estate.operator.zone if self.estate else "UTC"
+
+    def tenant_number(self, tenant: TenantId) -> int:
+        """A tenant's number; KeyError for an unknown one."""
+        return self.state.tenants[tenant].number
 
     def hardware_of(self, node: str) -> HardwareType:
         """The type of a node; KeyError for an unknown one."""
@@ -419,6 +474,13 @@ class World:
             placements=self.state.placements,
             place_verdict=self.place_verdict,
             contract_for=self.contract_for,
-            contract_held=self.contract_held,
+            contract_held_milli=self.contract_held_milli,
+            node_share_milli=self.node_share_milli,
+            node_sharer=self.node_sharer,
+            contracts=self.contracts,
+            tenant_number=self.tenant_number,
+            usage=self.usage,
+            tenants=self.tenants,
+            unsettled=self.unsettled,
             zone=self.zone,
         )

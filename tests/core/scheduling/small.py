@@ -9,7 +9,7 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 
 from headrace.core.authority import Verdict
-from headrace.core.contracts import Contract
+from headrace.core.contracts import Contract, Tenant
 from headrace.core.estate import Block, Connection, Estate, NodeGroup, Operator, PowerElement, Site
 from headrace.core.fleet import I64, Fleet, compile_fleet
 from headrace.core.ids import (
@@ -22,11 +22,13 @@ from headrace.core.ids import (
     TenantId,
     WorkloadId,
 )
+from headrace.core.scheduling.columns import Ask, Columns, Scratch, lowest_bits
 from headrace.core.scheduling.proposal import Plan, ProposedPlacement
-from headrace.core.scheduling.rank import Ask, Columns, Scratch, increments_w, lowest_bits, path_need_w
+from headrace.core.scheduling.rank import increments_w, path_need_w
 from headrace.core.scheduling.snapshot import Snapshot
 from headrace.core.sovereignty.plain import PlainPolicies, decide_place
 from headrace.core.workload import (
+    Alternative,
     EndReason,
     Flex,
     Placement,
@@ -34,9 +36,11 @@ from headrace.core.workload import (
     RankPlace,
     Resources,
     State,
+    Topology,
     Workload,
     WorkloadSpec,
     WorkloadType,
+    options,
 )
 
 OPERATOR = Operator(OperatorId("op"), "Op", "NO", "Europe/Oslo", "NOK")
@@ -45,9 +49,14 @@ START_MS = 1_750_000_000_000
 
 
 def group(
-    ident: str = "g", hardware: str = "lab", racks: int = 1, per_rack: int = 4, rack_w: int = 0
+    ident: str = "g",
+    hardware: str = "lab",
+    racks: int = 1,
+    per_rack: int = 4,
+    rack_w: int = 0,
+    rail_racks: int = 0,
 ) -> NodeGroup:
-    return NodeGroup(ident, hardware, racks, per_rack, rack_w)
+    return NodeGroup(ident, hardware, racks, per_rack, rack_w, rail_racks=rail_racks)
 
 
 def site(
@@ -99,6 +108,7 @@ class World:
     placements: dict[PlacementId, Placement] = field(default_factory=dict)
     closed: set[str] = field(default_factory=set)
     limits_w: dict[str, int] = field(default_factory=dict)
+    tenants: dict[TenantId, Tenant] = field(default_factory=dict)
 
     def submit(
         self,
@@ -117,13 +127,19 @@ class World:
         at: str = "",
         named: str = "",
         not_before_ms: int = 0,
+        share_milli: int = 1_000,
+        accelerator_memory_mb: int = 0,
+        others: tuple[tuple[str, int], ...] = (),
+        nodes_max: int = 0,
+        topology: Topology | None = None,
+        project: str = "main",
     ) -> Workload:
         self.seq += 1
         spec = WorkloadSpec(
             name=f"w{self.seq}",
             type=WorkloadType(kind),
-            project=ProjectId("main"),
-            resources=Resources(model, gpus, cpu_milli, memory_mb),
+            project=ProjectId(project),
+            resources=Resources(model, gpus, cpu_milli, memory_mb, share_milli, accelerator_memory_mb),
             commands=("true",),
             nodes=nodes,
             priority=priority,
@@ -132,6 +148,9 @@ class World:
             policy=PolicyRef(countries=countries),
             site=SiteId(at) if at else None,
             contract=ContractId(named) if named else None,
+            alternatives=tuple(Alternative(*other) for other in others),
+            nodes_max=nodes_max,
+            topology=topology,
         )
         workload = Workload(
             WorkloadId(f"{tenant}-{self.seq}"),
@@ -159,6 +178,7 @@ class World:
             self.now_ms,
             self.seq,
             "",
+            contract=self.contract_of(workload, proposal),
             started_ms=self.now_ms,
         )
         workload.placement, workload.state, workload.since_ms = placement.id, State.RUNNING, self.now_ms
@@ -192,13 +212,13 @@ class World:
     def power_w(self) -> list[int]:
         """What is below each element can draw, node by node."""
         total = [0] * len(self.fleet.power_ids)
-        used: dict[str, list[int]] = {}
+        used: dict[str, int] = {}
         for placement in self.placements.values():
             for rank in placement.ranks:
-                used.setdefault(rank.node, []).append(rank.accelerators)
+                used[rank.node] = used.get(rank.node, 0) | rank.mask
         for index, node in enumerate(self.fleet.node_ids):
             hardware = self.fleet.hardware[self.fleet.node_hardware[index]]
-            watts = hardware.node_watts(sum(used.get(node, [])), node in used)
+            watts = hardware.node_watts(used.get(node, 0).bit_count(), node in used)
             for element in self.fleet.path(int(self.fleet.node_leaf[index])):
                 total[element] += watts
         return total
@@ -209,15 +229,21 @@ class World:
             limits[self.fleet.power_index[name]] = limit  # type: ignore[index]
         return limits
 
-    def held(self) -> dict[ContractId, int]:
+    def contract_of(self, workload: Workload, proposal: ProposedPlacement) -> ContractId:
+        index, need = self.fleet.site_index[proposal.site], options(workload.spec)[proposal.option]
+        paid = self.contract_for(workload.tenant, index, need.accelerator, workload.spec.contract)
+        return paid.id if paid else ContractId("")
+
+    def held_milli(self) -> dict[ContractId, int]:
         held: dict[ContractId, int] = {}
         for placement in self.placements.values():
-            workload = self.workloads[placement.workload]
-            index, need = self.fleet.site_index[placement.site], workload.spec.resources
-            paid = self.contract_for(workload.tenant, index, need.accelerator, workload.spec.contract)
-            if paid is not None:
-                held[paid.id] = held.get(paid.id, 0) + sum(rank.accelerators for rank in placement.ranks)
+            taken = sum(rank.accelerators * rank.share_milli for rank in placement.ranks)
+            held[placement.contract] = held.get(placement.contract, 0) + taken
+        held.pop(ContractId(""), None)
         return held
+
+    def tenant_number(self, tenant: TenantId) -> int:
+        return 1 + sorted({work.tenant for work in self.workloads.values()}).index(tenant)
 
     def contract_for(
         self, tenant: TenantId, index: int, model: str, named: ContractId | None
@@ -234,10 +260,23 @@ class World:
     def snapshot(self) -> Snapshot:
         count = len(self.fleet.node_ids)
         mask, cpu, memory, ranks = (np.zeros(count, np.int64) for _ in range(4))
+        width = max((one.accelerators for one in self.fleet.hardware), default=0)
+        share, sharer = np.zeros((count, width), np.int16), np.zeros((count, width), np.int32)
         for placement in self.placements.values():
             for rank in placement.ranks:
                 index = self.fleet.node_index[rank.node]  # type: ignore[index]
-                assert not mask[index] & rank.mask, f"{rank.node} gave an accelerator twice"
+                at = rank.mask.bit_length() - 1
+                if rank.share_milli < 1_000:
+                    assert not mask[index] & rank.mask or share[index, at], (
+                        f"{rank.node} shares what is whole"
+                    )
+                    number = self.tenant_number(placement.tenant)
+                    assert sharer[index, at] in (0, number), f"{rank.node} is shared by two tenants"
+                    share[index, at] += rank.share_milli
+                    sharer[index, at] = number
+                    assert share[index, at] <= 1_000, f"{rank.node} gave more than there is of an accelerator"
+                else:
+                    assert not mask[index] & rank.mask, f"{rank.node} gave an accelerator twice"
                 mask[index] |= rank.mask
                 cpu[index] += rank.cpu_milli
                 memory[index] += rank.memory_mb
@@ -258,7 +297,12 @@ class World:
             placements=self.placements,
             place_verdict=self.place_verdict,
             contract_for=self.contract_for,
-            contract_held=self.held(),
+            contract_held_milli=self.held_milli(),
+            node_share_milli=share if share.any() else share[:0],
+            node_sharer=sharer if share.any() else sharer[:0],
+            contracts={one.id: one for one in self.contracts},
+            tenant_number=self.tenant_number,
+            tenants=self.tenants,
         )
 
     def queue(self) -> list[Workload]:

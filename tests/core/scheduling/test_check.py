@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from headrace.core.authority import Verdict
-from headrace.core.contracts import Contract
+from headrace.core.contracts import Contract, Quota, Tenant
 from headrace.core.estate import Block, Connection, Estate, NodeGroup, Operator, PowerElement, Site
 from headrace.core.fleet import Fleet, compile_fleet
 from headrace.core.hardware import CATALOGUE
@@ -27,12 +27,15 @@ from headrace.core.scheduling.check import PROMISES, Violation, check
 from headrace.core.scheduling.proposal import Eviction, Plan, ProposedPlacement
 from headrace.core.scheduling.snapshot import Snapshot
 from headrace.core.workload import (
+    Alternative,
     Flex,
+    Level,
     Placement,
     PolicyRef,
     RankPlace,
     Resources,
     State,
+    Topology,
     Workload,
     WorkloadSpec,
     WorkloadType,
@@ -41,7 +44,9 @@ from headrace.core.workload import (
 NOW_MS = 1_767_225_600_000
 """2026-01-01 in UTC."""
 ACME, BETA = TenantId("acme"), TenantId("beta")
+P = ProjectId("p")
 LAB, H100 = CATALOGUE["lab"], CATALOGUE["h100-8"]
+PAIRED = replace(LAB, id="paired", domain_nodes=2)
 
 
 def lab_block(ident: str, racks: int = 2, **changes: Any) -> Block:
@@ -72,6 +77,17 @@ SITES = (
     site("somewhere", "", lab_block("c")),
     site("own", "NO", lab_block("d"), dedicated_to=BETA),
 )
+PAIRS = (
+    site(
+        "north",
+        "NO",
+        *(
+            Block(ident, (NodeGroup("g", "paired", 4, 4, rail_racks=2),), commissioned="2025-01-01")
+            for ident in ("a", "b")
+        ),
+    ),
+)
+"""Two blocks of four racks of four nodes: two domains in a rack, two racks on the same rails."""
 OPERATOR = Operator(OperatorId("op"), "Operator", "NO", "UTC", "NOK")
 
 
@@ -85,7 +101,7 @@ def spec(
 ) -> WorkloadSpec:
     """Return a job for lab nodes."""
     resources = Resources("lab" if accelerators else "", accelerators, cpu, memory)
-    made = WorkloadSpec("job", WorkloadType.JOB, ProjectId("p"), resources, ("true",), nodes)
+    made = WorkloadSpec("job", WorkloadType.JOB, P, resources, ("true",), nodes)
     return replace(made, **changes)
 
 
@@ -97,9 +113,32 @@ def queued(ident: str = "acme-1", of: WorkloadSpec | None = None, **changes: Any
     return made
 
 
-def rank(node: str = "north/a/g-0-0", mask: int = 0b0011, cpu: int = 1_000, memory: int = 1_000) -> RankPlace:
+def rank(
+    node: str = "north/a/g-0-0", mask: int = 0b0011, cpu: int = 1_000, memory: int = 1_000, share: int = 1_000
+) -> RankPlace:
     """Return a rank on a node."""
-    return RankPlace(node, mask, cpu, memory)
+    return RankPlace(node, mask, cpu, memory, share)
+
+
+def part(share: int, mask: int = 0b0001, node: str = "north/a/g-0-0") -> RankPlace:
+    """Return a rank with a part of an accelerator."""
+    return rank(node, mask, share=share)
+
+
+def of_part(share: int) -> WorkloadSpec:
+    """Return a job for thousandths of a lab accelerator."""
+    return spec(resources=Resources("lab", 1, 1_000, 1_000, share))
+
+
+def gang(*places: str) -> tuple[RankPlace, ...]:
+    """Return ranks on nodes of the paired blocks: ``a-0-1`` is block, rack, node."""
+    return tuple(rank(f"north/{place[0]}/g{place[1:]}") for place in places)
+
+
+def standing(nodes: int, pack: Level | None = None, spread: Level | None = None, **changes: Any) -> Workload:
+    """Return a queued gang whose nodes must stand together, or apart."""
+    wish = Topology(pack or "", spread or "", **({"required": True} | changes))
+    return queued(of=spec(nodes, topology=wish))
 
 
 def running(ident: str, of: WorkloadSpec, *ranks: RankPlace, at: str = "north") -> tuple[Workload, Placement]:
@@ -107,7 +146,13 @@ def running(ident: str, of: WorkloadSpec, *ranks: RankPlace, at: str = "north") 
     placement = PlacementId(f"{ident}.1")
     workload = queued(ident, of, state=State.RUNNING, placement=placement)
     made = Placement(placement, workload.id, ACME, SiteId(at), ranks, NOW_MS - 500, 7, "v")
+    made.contract = ContractId("acme-all")
     return workload, made
+
+
+def of_beta(live: tuple[Workload, Placement]) -> tuple[Workload, Placement]:
+    """Return what runs as another tenant's."""
+    return replace(live[0], tenant=BETA), replace(live[1], tenant=BETA)
 
 
 def snapshot(
@@ -117,6 +162,8 @@ def snapshot(
     closed: tuple[int, ...] = (),
     sold: Contract | None = None,
     no_contract: bool = False,
+    quota: Quota = Quota(),  # noqa: B008 - a value
+    project: Quota = Quota(),  # noqa: B008
 ) -> Snapshot:
     """Return a snapshot whose indexes are all empty: whoever reads one fails."""
     nothing = np.zeros(0, dtype=np.int64)
@@ -137,7 +184,23 @@ def snapshot(
         version=10,
         now_ms=NOW_MS,
         fleet=Fleet(
-            sites, (LAB, H100), [], {}, small, small, narrow, narrow, [], {}, narrow, small, nothing, []
+            sites,
+            (LAB, H100, PAIRED),
+            [],
+            {},
+            small,
+            small,
+            narrow,
+            narrow,
+            narrow,
+            narrow,
+            narrow,
+            [],
+            {},
+            narrow,
+            small,
+            nothing,
+            [],
         ),
         node_open=node_open,
         node_mask=nothing.astype(np.uint64),
@@ -151,13 +214,20 @@ def snapshot(
         placements={placement.id: placement for _, placement in live},
         place_verdict=place_verdict,
         contract_for=contract_for,
-        contract_held={},
+        contract_held_milli={},
+        node_share_milli=np.zeros((0, 0), np.int16),
+        node_sharer=np.zeros((0, 0), np.int32),
+        contracts={} if no_contract else {ContractId("acme-all"): sold or contract()},
+        tenant_number=place_verdict,  # type: ignore[arg-type]
+        tenants={ACME: Tenant(ACME, (P,), quota=quota, project_quotas={P: project})},
     )
 
 
-def plan(*ranks: RankPlace, workload: str = "acme-1", at: str = "north", base: int = 10) -> Plan:
+def plan(
+    *ranks: RankPlace, workload: str = "acme-1", at: str = "north", base: int = 10, option: int = 0
+) -> Plan:
     """Return a plan of one placement."""
-    return Plan(base, (ProposedPlacement(WorkloadId(workload), SiteId(at), ranks),))
+    return Plan(base, (ProposedPlacement(WorkloadId(workload), SiteId(at), ranks, option),))
 
 
 def both(first: Plan, second: Plan) -> Plan:
@@ -194,6 +264,9 @@ ON_CPU = running("acme-9", CPU_ONLY, rank(mask=0))
 LEASE = running("acme-9", CLUSTER, rank(mask=0b1111))
 ENDED = (replace(TAKEN[0], state=State.SUCCEEDED, placement=None), TAKEN[1])
 RESERVED = contract(kind="reserved", model="lab", accelerators=3)
+PART = running("acme-9", of_part(600), part(600))
+EITHER = spec(accelerators=4, alternatives=(Alternative("H100", 8), Alternative("lab", 1)))
+ELASTIC = spec(1, nodes_max=2)
 
 Case = tuple[str, Snapshot, Plan]
 
@@ -239,8 +312,153 @@ BROKEN: dict[str, Case] = {
         snapshot(queued(), queued("acme-2")),
         both(plan(rank()), plan(rank(), workload="acme-2")),
     ),
-    "fewer processors than asked": ("share-short", snapshot(queued()), plan(rank(cpu=999))),
-    "less memory than asked": ("share-short", snapshot(queued()), plan(rank(memory=999))),
+    "a part of what is taken whole": (
+        "accelerator-mixed",
+        snapshot(queued(of=of_part(500)), live=(TAKEN,)),
+        plan(part(500)),
+    ),
+    "the whole of what another has a part of": (
+        "accelerator-mixed",
+        snapshot(queued(), live=(PART,)),
+        plan(rank()),
+    ),
+    "more parts than there are": (
+        "accelerator-over",
+        snapshot(queued(of=of_part(401)), live=(PART,)),
+        plan(part(401)),
+    ),
+    "more parts than there are in the plan": (
+        "accelerator-over",
+        snapshot(queued(of=of_part(600)), queued("acme-2", of=of_part(600))),
+        both(plan(part(600)), plan(part(600), workload="acme-2")),
+    ),
+    "a part of another tenant's": (
+        "accelerator-shared",
+        snapshot(queued(of=of_part(400)), live=(of_beta(PART),)),
+        plan(part(400)),
+    ),
+    "a smaller part than asked": ("part", snapshot(queued(of=of_part(500))), plan(part(499))),
+    "a part instead of all": ("part", snapshot(queued()), plan(part(500, mask=0b0011))),
+    "parts of two": (
+        "part",
+        snapshot(queued(of=spec(resources=Resources("lab", 2, 1_000, 1_000, 500)))),
+        plan(part(500, mask=0b0011)),
+    ),
+    "a part of none": ("accelerator-count", snapshot(queued(of=spec(accelerators=1))), plan(rank(mask=0))),
+    "a part for a cluster": (
+        "part",
+        snapshot(queued(of=CLUSTER)),
+        plan(rank(mask=0b1111, share=500)),
+    ),
+    "a cluster on too small a node": (
+        "accelerator-count",
+        snapshot(queued(of=replace(CLUSTER, resources=Resources("lab", 5, 1_000, 1_000)))),
+        plan(rank(mask=0b1111)),
+    ),
+    "an option that is not there": ("option", snapshot(queued(of=EITHER)), plan(rank(), option=3)),
+    "an option below the first": ("option", snapshot(queued(of=EITHER)), plan(rank(), option=-1)),
+    "another option's model": (
+        "model",
+        snapshot(queued(of=EITHER)),
+        plan(rank("north/big/g-0-0", mask=0b1111), option=0),
+    ),
+    "another option's accelerators": (
+        "accelerator-count",
+        snapshot(queued(of=EITHER)),
+        plan(rank("north/big/g-0-0", mask=0b1111), option=1),
+    ),
+    "another contract than the option's": (
+        "contract-absent",
+        snapshot(queued(of=EITHER), sold=contract(model="lab")),
+        plan(rank("north/big/g-0-0", mask=0xFF), option=1),
+    ),
+    "too little memory on an accelerator": (
+        "accelerator-memory",
+        snapshot(queued(of=spec(resources=Resources("H100", 2, 1_000, 1_000, accelerator_memory_mb=80_001)))),
+        plan(rank("north/big/g-0-0")),
+    ),
+    "one gang on two models": (
+        "models-mixed",
+        snapshot(queued(of=spec(2, resources=Resources("", 2, 1_000, 1_000)))),
+        plan(rank(), rank("north/big/g-0-0")),
+    ),
+    "fewer ranks than elastic work needs": (
+        "rank-count",
+        snapshot(queued(of=spec(2, nodes_max=3))),
+        plan(rank()),
+    ),
+    "more ranks than elastic work takes": (
+        "rank-count",
+        snapshot(queued(of=ELASTIC)),
+        plan(rank(), rank("north/a/g-0-1"), rank("north/a/g-1-0")),
+    ),
+    "two domains": (
+        "pack",
+        snapshot(standing(2, "domain"), sites=PAIRS),
+        plan(*gang("a-0-1", "a-0-2")),
+    ),
+    "two nodes that are each a domain": (
+        "pack",
+        snapshot(standing(2, "domain")),
+        plan(rank(), rank("north/a/g-0-1")),
+    ),
+    "two racks": ("pack", snapshot(standing(2, "rack"), sites=PAIRS), plan(*gang("a-0-1", "a-1-1"))),
+    "two rails": ("pack", snapshot(standing(2, "rail"), sites=PAIRS), plan(*gang("a-1-1", "a-2-1"))),
+    "two pods": ("pack", snapshot(standing(2, "pod"), sites=PAIRS), plan(*gang("a-1-1", "b-1-1"))),
+    "one domain for two": (
+        "spread",
+        snapshot(standing(2, spread="domain"), sites=PAIRS),
+        plan(*gang("a-0-2", "a-0-3")),
+    ),
+    "one rack for two": (
+        "spread",
+        snapshot(standing(2, spread="rack"), sites=PAIRS),
+        plan(*gang("a-0-0", "a-0-3")),
+    ),
+    "one rail for two": (
+        "spread",
+        snapshot(standing(3, spread="rail"), sites=PAIRS),
+        plan(*gang("a-0-0", "b-1-0", "a-1-3")),
+    ),
+    "one pod for two": (
+        "spread",
+        snapshot(standing(2, spread="pod"), sites=PAIRS),
+        plan(*gang("a-0-0", "a-3-3")),
+    ),
+    "one site for two": (
+        "spread",
+        snapshot(standing(2, spread="site"), sites=PAIRS),
+        plan(*gang("a-0-0", "b-3-3")),
+    ),
+    "more than a tenant's limit": (
+        "quota",
+        snapshot(queued(), live=(TAKEN,), quota=Quota(limit=3)),
+        plan(rank(mask=0b1100)),
+    ),
+    "more than a project's limit": (
+        "quota",
+        snapshot(queued(), live=(TAKEN,), project=Quota(limit=3)),
+        plan(rank(mask=0b1100)),
+    ),
+    "a thousandth more than a limit": (
+        "quota",
+        snapshot(queued(of=of_part(401)), live=(PART,), quota=Quota(limit=1)),
+        plan(part(401, mask=0b0010)),
+    ),
+    "a thousandth more than a contract holds": (
+        "contract-over-held",
+        snapshot(queued(of=of_part(401)), live=(PART,), sold=replace(RESERVED, accelerators=1)),
+        plan(part(401, mask=0b0010)),
+    ),
+    "a part draws as the whole": (
+        "power",
+        snapshot(queued(of=of_part(1)), sites=limited(rack=674)),
+        plan(part(1)),
+    ),
+    "fewer processors than asked": ("resources", snapshot(queued()), plan(rank(cpu=999))),
+    "less memory than asked": ("resources", snapshot(queued()), plan(rank(memory=999))),
+    "more processors than asked": ("resources", snapshot(queued()), plan(rank(cpu=1_001))),
+    "more memory than asked": ("resources", snapshot(queued()), plan(rank(memory=1_001))),
     "more processors than there are": (
         "cpu",
         snapshot(queued(of=spec(cpu=3_001)), live=(TAKEN,)),
@@ -376,6 +594,55 @@ CLEAN: dict[str, tuple[Snapshot, Plan]] = {
     "in a contract's last day": (
         snapshot(queued(), sold=contract(starts="2026-01-01", ends="2026-01-02")),
         plan(rank()),
+    ),
+    "the rest of an accelerator": (snapshot(queued(of=of_part(400)), live=(PART,)), plan(part(400))),
+    "parts beside what is whole": (
+        snapshot(queued(of=of_part(400)), live=(TAKEN,)),
+        plan(part(400, mask=0b0100)),
+    ),
+    "a part that draws as the whole": (
+        snapshot(queued(of=of_part(1)), sites=limited(rack=675)),
+        plan(part(1)),
+    ),
+    "a second part that draws no more": (
+        snapshot(queued(of=of_part(1)), live=(PART,), sites=limited(rack=675)),
+        plan(part(1)),
+    ),
+    "the first alternative": (
+        snapshot(queued(of=EITHER)),
+        plan(rank("north/big/g-0-0", mask=0xFF), option=1),
+    ),
+    "the second alternative": (snapshot(queued(of=EITHER)), plan(rank(mask=0b0100), option=2)),
+    "enough memory on each accelerator": (
+        snapshot(queued(of=spec(resources=Resources("H100", 2, 1_000, 1_000, accelerator_memory_mb=80_000)))),
+        plan(rank("north/big/g-0-0")),
+    ),
+    "the least of elastic work": (snapshot(queued(of=ELASTIC)), plan(rank())),
+    "the most of elastic work": (snapshot(queued(of=ELASTIC)), plan(rank(), rank("north/a/g-0-1"))),
+    "one domain": (snapshot(standing(2, "domain"), sites=PAIRS), plan(*gang("a-0-2", "a-0-3"))),
+    "one rack": (snapshot(standing(2, "rack"), sites=PAIRS), plan(*gang("a-0-1", "a-0-2"))),
+    "one rail": (snapshot(standing(2, "rail"), sites=PAIRS), plan(*gang("a-2-1", "a-3-2"))),
+    "one pod": (snapshot(standing(2, "pod"), sites=PAIRS), plan(*gang("b-0-1", "b-3-2"))),
+    "one site": (snapshot(standing(2, "site"), sites=PAIRS), plan(*gang("a-0-1", "b-3-2"))),
+    "two domains of one rack": (
+        snapshot(standing(2, "rack", "domain"), sites=PAIRS),
+        plan(*gang("a-0-1", "a-0-2")),
+    ),
+    "a wish that is not required": (
+        snapshot(standing(2, "rack", required=False), sites=PAIRS),
+        plan(*gang("a-0-1", "b-0-2")),
+    ),
+    "to a limit": (
+        snapshot(queued(), live=(TAKEN,), quota=Quota(limit=4), project=Quota(limit=4)),
+        plan(rank(mask=0b1100)),
+    ),
+    "without accelerators over a limit": (
+        snapshot(queued(of=CPU_ONLY), live=(TAKEN,), quota=Quota(limit=1)),
+        plan(rank(mask=0)),
+    ),
+    "reserved beyond a limit": (
+        snapshot(queued(), live=(TAKEN,), sold=replace(RESERVED, accelerators=4), quota=Quota(limit=1)),
+        plan(rank(mask=0b1100)),
     ),
     "evicting a filler": (snapshot(queued(), live=(running("acme-9", FILLER, rank()),)), evict("acme-9.1")),
     "evicting what is preemptible": (

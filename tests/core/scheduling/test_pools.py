@@ -5,12 +5,14 @@ from random import Random
 import numpy as np
 import pytest
 
-from headrace.core.scheduling.pools import Sieve, SitePools, Undecided, bits_of, each_bit
-from headrace.core.scheduling.rank import Ask, Columns, Scratch, choose, columns_of, scratch_of
+from headrace.core.scheduling.columns import Ask, Columns, columns_of, scratch_of
+from headrace.core.scheduling.pools import SitePools, Undecided, bits_of, each_bit
+from headrace.core.scheduling.rank import choose
+from headrace.core.scheduling.snapshot import Snapshot
 from tests.core.scheduling.small import World, fleet_of, group, site, take
 
 
-def some_world(chance: Random) -> tuple[Columns, Scratch]:
+def some_world(chance: Random) -> tuple[Columns, Snapshot]:
     """A site of one or two kinds of nodes, with some in use, some closed and power for some of the rest."""
     groups = [group("g", "lab", chance.randint(1, 6), chance.randint(1, 6), chance.choice((0, 0, 2_100)))]
     if chance.random() < 0.4:
@@ -27,8 +29,7 @@ def some_world(chance: Random) -> tuple[Columns, Scratch]:
             cpu_milli = chance.choice((0, 500, 4_000))
             work = world.submit(gpus=mask.bit_count(), cpu_milli=cpu_milli)
             world.run(work, (node, mask))
-    columns = columns_of(world.fleet)
-    return columns, scratch_of(world.snapshot(), columns)
+    return columns_of(world.fleet), world.snapshot()
 
 
 def some_ask(chance: Random) -> Ask:
@@ -45,14 +46,21 @@ def some_ask(chance: Random) -> Ask:
     )
 
 
+def entered(columns: Columns, snapshot: Snapshot) -> SitePools:
+    """Pools of the first site in a pass."""
+    pools = SitePools(columns, snapshot, 0)
+    pools.enter(snapshot, 1)
+    return pools
+
+
 @pytest.mark.parametrize("seed", range(200))
 def test_pools_choose_and_take_what_arrays_do(seed: int) -> None:
     """Side by side through starts, lowered limits and closed nodes: the same nodes, the same accelerators, or none."""
     chance = Random(seed)
-    columns, state = some_world(chance)
-    pools = SitePools(columns, state, 0)
+    columns, snapshot = some_world(chance)
+    state, pools = scratch_of(snapshot, columns), entered(columns, snapshot)
     asks = [some_ask(chance) for _ in range(8)]
-    sieves: dict[Ask, dict[int, Sieve]] = {ask: {} for ask in asks}
+    sieves = {ask: pools.sieves(ask) for ask in asks}
     for _ in range(60):
         ask = chance.choice(asks)
         expected = choose(columns, state, ask, 0)
@@ -66,7 +74,7 @@ def test_pools_choose_and_take_what_arrays_do(seed: int) -> None:
         if chance.random() < 0.05:
             elements = chance.sample(range(len(state.head_w) - 1), 2)
             state.head_w[elements] -= chance.choice((0, 300, 900))
-            pools.limit(elements, state)
+            pools.limit(elements, state.head_w)
         if chance.random() < 0.05:
             nodes = chance.sample(range(len(state.open)), 1)
             state.open[nodes] = False
@@ -76,17 +84,19 @@ def test_pools_choose_and_take_what_arrays_do(seed: int) -> None:
 def test_most_asks_are_decided_without_arrays() -> None:
     """One node is always decided; so are whole nodes of one kind while nothing but accelerators is taken of them."""
     chance = Random(7)
-    columns, state = some_world(chance)
+    columns, snapshot = some_world(chance)
     one_kind = columns_of(fleet_of(site("glom", group("g", "lab", 4, 4))))
-    calm = scratch_of(World(one_kind.fleet).snapshot(), one_kind)
+    calm = entered(one_kind, World(one_kind.fleet).snapshot())
     for nodes in range(1, 18):
-        found = SitePools(one_kind, calm, 0).choose(Ask(nodes, "lab", 4, 0, 0, False), {})
+        ask = Ask(nodes, "lab", 4, 0, 0, False)
+        found = calm.choose(ask, calm.sieves(ask))
         assert not isinstance(found, Undecided)
         assert (found is None) == (nodes > 16)
     for _ in range(50):
         ask = some_ask(chance)
         if ask.nodes == 1:
-            assert not isinstance(SitePools(columns, state, 0).choose(ask, {}), Undecided)
+            pools = entered(columns, snapshot)
+            assert not isinstance(pools.choose(ask, pools.sieves(ask)), Undecided)
 
 
 def test_bits_are_read_as_they_are_written() -> None:

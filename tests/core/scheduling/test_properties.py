@@ -15,10 +15,11 @@ from hypothesis import strategies as st
 from headrace.core.contracts import Contract
 from headrace.core.ids import ContractId, PlanId, TenantId
 from headrace.core.scheduling.admit import admit, can_ever_fit
+from headrace.core.scheduling.columns import ask_of, columns_of, scratch_of
 from headrace.core.scheduling.explain import explain
 from headrace.core.scheduling.plan import PlanLimits, plan
 from headrace.core.scheduling.proposal import Plan, ProposedPlacement
-from headrace.core.scheduling.rank import ask_of, choose, columns_of, scratch_of
+from headrace.core.scheduling.rank import choose
 from headrace.core.scheduling.refuse import Refusal
 from headrace.core.workload import Flex, RankPlace, State, Workload, WorkloadType
 from tests.core.scheduling.small import ACME, World, contract, fleet_of, group, site
@@ -146,7 +147,7 @@ def judge_whole(world: World, before_w: list[int], touched: set[int]) -> None:
         assert watts <= limit if element in touched else watts == before_w[element]
     for paid in world.contracts:
         if paid.kind == "reserved":
-            assert world.held().get(paid.id, 0) <= paid.accelerators
+            assert world.held_milli().get(paid.id, 0) <= paid.accelerators * 1_000
     snapshot = world.snapshot()
     for index, kind in enumerate(world.fleet.node_hardware):
         hardware = world.fleet.hardware[kind]
@@ -289,7 +290,9 @@ def _fits_without(world: World, job: Workload, gone: tuple[object, ...]) -> bool
         place = world.fleet.sites[index]
         if paid is None or place.dedicated_to not in (None, job.tenant):
             continue
-        asked = snapshot.contract_held.get(paid.id, 0) + spec.nodes * spec.resources.accelerators
+        asked = (
+            snapshot.contract_held_milli.get(paid.id, 0) // 1_000 + spec.nodes * spec.resources.accelerators
+        )
         if paid.kind == "reserved" and asked > paid.accelerators:
             continue
         if choose(columns, scratch_of(snapshot, columns), ask_of(spec), index) is not None:

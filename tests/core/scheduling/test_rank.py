@@ -6,28 +6,30 @@ import numpy as np
 import pytest
 
 from headrace.core.fleet import I64
-from headrace.core.scheduling.leaving import Departures, fewest, holder_of
-from headrace.core.scheduling.rank import (
+from headrace.core.scheduling.columns import (
     Ask,
     Columns,
     Scratch,
     Use,
-    _need_of_few,
-    _need_of_many,
-    _order_of_few,
-    _order_of_many,
     _shift_few,
     _shift_many,
     ask_of,
-    candidates,
-    choose,
     columns_of,
     empty_scratch,
-    increments_w,
     lowest_bits,
     scratch_of,
     shift,
     use_of,
+)
+from headrace.core.scheduling.leaving import Departures, holder_of, least_damage
+from headrace.core.scheduling.rank import (
+    _need_of_few,
+    _need_of_many,
+    _order_of_few,
+    _order_of_many,
+    candidates,
+    choose,
+    increments_w,
 )
 from headrace.core.scheduling.refuse import Refusal
 from tests.core.scheduling.small import World, fleet_of, group, site, take
@@ -120,7 +122,9 @@ def test_one_gang_is_evicted_rather_than_two_larger_fillers() -> None:
         return choose(columns, state, ask, 0)
 
     departures = Departures(columns, state, fit)
-    found = fewest(departures, ask, 0, [holder for holder in holders if holder is not None])
+    found = least_damage(
+        departures, ask, 0, [holder for holder in holders if holder is not None], snapshot.now_ms
+    )
     assert found is not None
     assert [holder.placement.id for holder in found.holders] == [gang.id]
     departures.reset()

@@ -12,25 +12,22 @@ import numpy as np
 from headrace.core.contracts import Contract
 from headrace.core.fleet import I64, NEVER_DAY
 from headrace.core.ids import NodeId, PowerNodeId, TenantId
-from headrace.core.scheduling.proposal import ProposedPlacement
-from headrace.core.scheduling.rank import (
+from headrace.core.scheduling.columns import (
     Ask,
     Columns,
     Scratch,
-    accelerators_of,
+    accelerators_milli_of,
     ask_of,
-    carried,
-    choose,
     columns_of,
     empty_scratch,
-    increments_w,
-    site_refusal,
-    suits,
 )
+from headrace.core.scheduling.proposal import ProposedPlacement
+from headrace.core.scheduling.rank import carried, choose, increments_w, site_refusal, suits
 from headrace.core.scheduling.refuse import Refusal
 from headrace.core.scheduling.snapshot import Snapshot
-from headrace.core.units import MS_PER_SECOND, format_watts
-from headrace.core.workload import RankPlace, State, WorkloadSpec
+from headrace.core.scheduling.topology import stand_well
+from headrace.core.units import MS_PER_SECOND, ceil_div, format_watts
+from headrace.core.workload import WHOLE_MILLI, RankPlace, Resources, State, Topology, WorkloadSpec, options
 
 
 def admit(snapshot: Snapshot, proposal: ProposedPlacement) -> Refusal | None:
@@ -45,17 +42,23 @@ def admit(snapshot: Snapshot, proposal: ProposedPlacement) -> Refusal | None:
     spec, site = workload.spec, snapshot.fleet.site_index.get(proposal.site)
     if site is None or (spec.site is not None and spec.site != proposal.site):
         return Refusal.HARDWARE
-    refusal, contract = site_refusal(snapshot, workload.tenant, spec, site)
+    choices = options(spec)
+    if not 0 <= proposal.option < len(choices):
+        return Refusal.HARDWARE
+    need = choices[proposal.option]
+    refusal, contract = site_refusal(snapshot, workload.tenant, spec, need.accelerator, site)
     if contract is None:
         return refusal
-    asked = sum(rank.accelerators for rank in proposal.ranks)
-    held = snapshot.contract_held.get(contract.id, 0)
-    if contract.kind == "reserved" and held + asked > contract.accelerators:
+    asked_milli = sum(rank.accelerators_milli for rank in proposal.ranks)
+    held_milli = snapshot.contract_held_milli.get(contract.id, 0)
+    if contract.kind == "reserved" and held_milli + asked_milli > contract.accelerators * WHOLE_MILLI:
         return Refusal.CONTRACT
     nodes = _distinct_nodes(snapshot, proposal, site)
-    if nodes is None or len(nodes) != spec.nodes:
+    if nodes is None or not spec.nodes <= len(nodes) <= max(spec.nodes, spec.nodes_max):
         return Refusal.HARDWARE
-    ask = ask_of(spec)
+    if not stand_well(columns_of(snapshot.fleet), spec.topology, nodes):
+        return Refusal.TOPOLOGY
+    ask = ask_of(spec, need, snapshot.tenant_number(workload.tenant))
     reasons = [
         _rank_refusal(snapshot, ask, node, rank) for node, rank in zip(nodes, proposal.ranks, strict=True)
     ]
@@ -83,6 +86,8 @@ def _rank_refusal(snapshot: Snapshot, ask: Ask, node: int, rank: RankPlace) -> R
     enough = ask.accelerators <= hardware.accelerators and ask.cpu_milli <= hardware.cpu_milli
     if not enough or ask.memory_mb > hardware.memory_mb:
         return Refusal.HARDWARE
+    if ask.accelerator_memory_mb > hardware.accelerator_memory_mb or rank.share_milli != ask.share_milli:
+        return Refusal.HARDWARE
     # A negative mask has all the bits beyond the node's accelerators.
     if rank.mask & ~hardware.accelerator_mask() or rank.accelerators != count:
         return Refusal.HARDWARE
@@ -93,11 +98,23 @@ def _rank_refusal(snapshot: Snapshot, ask: Ask, node: int, rank: RankPlace) -> R
     busy = snapshot.node_ranks[node] != 0
     full = (
         (ask.whole and busy)
-        or rank.mask & int(snapshot.node_mask[node])
+        or _is_taken(snapshot, ask, node, rank)
         or int(snapshot.node_cpu_milli[node]) + cpu_milli > hardware.cpu_milli
         or int(snapshot.node_memory_mb[node]) + memory_mb > hardware.memory_mb
     )
     return Refusal.CAPACITY if full else None
+
+
+def _is_taken(snapshot: Snapshot, ask: Ask, node: int, rank: RankPlace) -> bool:
+    """Whether others have what a rank would get of the accelerators: all of them, or too much of the one that it shares."""
+    if not rank.mask & int(snapshot.node_mask[node]):
+        return False
+    at = rank.mask.bit_length() - 1
+    if not ask.is_fraction or not len(snapshot.node_share_milli):
+        return True
+    used_milli = int(snapshot.node_share_milli[node, at])
+    mine = int(snapshot.node_sharer[node, at]) == ask.sharer
+    return not used_milli or not mine or used_milli + ask.share_milli > WHOLE_MILLI
 
 
 def _power_refusal(snapshot: Snapshot, nodes: list[int], ranks: tuple[RankPlace, ...]) -> Refusal | None:
@@ -107,7 +124,8 @@ def _power_refusal(snapshot: Snapshot, nodes: list[int], ranks: tuple[RankPlace,
         hardware = fleet.hardware[fleet.node_hardware[node]]
         used = int(snapshot.node_mask[node]).bit_count()
         before_w = hardware.node_watts(used, bool(snapshot.node_ranks[node]))
-        more_w = hardware.node_watts(used + rank.accelerators, True) - before_w
+        new = (rank.mask & ~int(snapshot.node_mask[node])).bit_count()
+        more_w = hardware.node_watts(used + new, True) - before_w
         for element in fleet.path(int(fleet.node_leaf[node])):
             need_w[element] = need_w.get(element, 0) + more_w
     for element, more_w in need_w.items():
@@ -121,13 +139,25 @@ def can_ever_fit(snapshot: Snapshot, spec: WorkloadSpec, tenant: TenantId) -> tu
 
     Empty means without use, node states and grid instructions, with every block that has a day of
     commissioning, within the ratings of the power tree. A contract that does not exist yet may come: only one
-    that is too small refuses.
+    that is too small refuses. One of several alternatives is enough; what is said then is of the first.
     """
+    found = None
+    for need in options(spec):
+        refusal = _can_ever_have(snapshot, spec, need, tenant)
+        if refusal is None:
+            return None
+        found = found or refusal
+    return found
+
+
+def _can_ever_have(
+    snapshot: Snapshot, spec: WorkloadSpec, need: Resources, tenant: TenantId
+) -> tuple[Refusal, str] | None:
     fleet = snapshot.fleet
     pinned = [
         site for site in range(len(fleet.sites)) if spec.site is None or fleet.sites[site].id == spec.site
     ]
-    reasons = {site: site_refusal(snapshot, tenant, spec, site) for site in pinned}
+    reasons = {site: site_refusal(snapshot, tenant, spec, need.accelerator, site) for site in pinned}
     lawful = [site for site in pinned if reasons[site][0] is not Refusal.JURISDICTION]
     open_to = [site for site in lawful if reasons[site][0] is not Refusal.DEDICATED]
     if not lawful:
@@ -139,11 +169,14 @@ def can_ever_fit(snapshot: Snapshot, spec: WorkloadSpec, tenant: TenantId) -> tu
     columns = columns_of(fleet)
     day = datetime.fromtimestamp(snapshot.now_ms / MS_PER_SECOND, UTC)
     state = empty_scratch(columns, day.year * 10_000 + day.month * 100 + day.day)
-    try_it = _Empty(snapshot, columns, state, spec, ask_of(spec), open_to)
+    try_it = _Empty(snapshot, columns, state, spec, ask_of(spec, need, 0), open_to)
     nodes = try_it.nodes()
     if not nodes:
         return try_it.refusal()
-    asked = [(accelerators_of(columns, try_it.ask, nodes[site]), reasons[site][1]) for site in nodes]
+    asked = [
+        (ceil_div(accelerators_milli_of(columns, try_it.ask, nodes[site]), WHOLE_MILLI), reasons[site][1])
+        for site in nodes
+    ]
     return _contract_too_small(asked)
 
 
@@ -226,7 +259,19 @@ class _Empty:
                 f"asks {ask.nodes} nodes {self.each()}; the largest site that it may use has {most} such: "
                 f"ask for at most {most}" + ("" if most else ", or for less on each")
             )
-        return self.power_refusal([site for site in self.sites if counts[site] >= ask.nodes])
+        enough = [site for site in self.sites if counts[site] >= ask.nodes]
+        loose = ask._replace(topology=None)
+        if any(choose(self.columns, self.state, loose, site) is not None for site in enough):
+            return Refusal.TOPOLOGY, self.never_stand()
+        return self.power_refusal(enough)
+
+    def never_stand(self) -> str:
+        wish = self.ask.topology or Topology()
+        how = f"in one {wish.pack}" if wish.pack else f"each in another {wish.spread}"
+        return (
+            f"asks {self.ask.nodes} nodes {self.each()} {how}, and there are never so many: "
+            "ask for fewer, for another level, or let it be preferred only"
+        )
 
     def reachable_hardware(self) -> list[tuple[str, int, int, int]]:
         """Accelerator model, accelerators, cpu and memory of each type of node that there is at the sites."""
@@ -242,7 +287,7 @@ class _Empty:
         text = f"asks {asked}{unit} {what} per node; the largest node has {most}{unit}: "
         text += f"ask for at most {most}{unit} per node"
         spread = -(-asked * self.ask.nodes // most) if most and not unit else 0
-        other = Ask(spread, self.ask.model, most, self.ask.cpu_milli, self.ask.memory_mb, self.ask.whole)
+        other = self.ask._replace(nodes=spread, accelerators=most)
         if spread and any(choose(self.columns, self.state, other, site) is not None for site in self.sites):
             text += f", or {spread} nodes of {most}"
         return text

@@ -7,25 +7,27 @@ in UTC, as journal time is.
 """
 
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, date, datetime
-from functools import lru_cache
 from zoneinfo import ZoneInfo
 
-from headrace.core.contracts import Contract
-from headrace.core.estate import Block, NodeGroup, Site
+from headrace.core.contracts import Contract, Quota
+from headrace.core.estate import Site
 from headrace.core.hardware import HardwareType
-from headrace.core.ids import ContractId, PlacementId, WorkloadId
+from headrace.core.ids import ContractId, PlacementId, ProjectId, TenantId, WorkloadId
+from headrace.core.scheduling.ground import Ground, Group, read
 from headrace.core.scheduling.proposal import Eviction, Plan, ProposedPlacement
 from headrace.core.scheduling.snapshot import Snapshot
 from headrace.core.sovereignty.plain import PROFILES
 from headrace.core.units import MS_PER_DAY, PERMILLE
 from headrace.core.workload import (
     HOLDING,
+    WHOLE_MILLI,
     Flex,
     Placement,
     PolicyRef,
     RankPlace,
+    Resources,
     State,
     Workload,
     WorkloadSpec,
@@ -52,17 +54,27 @@ PROMISES: dict[str, int] = {
     "node-elsewhere": 5,
     "not-commissioned": 5,
     "node-closed": 5,
+    "option": 5,
     "model": 5,
+    "models-mixed": 4,
     "accelerator-count": 5,
     "accelerator-beyond": 5,
-    "share-short": 5,
+    "accelerator-memory": 5,
+    "accelerator-over": 5,
+    "part": 5,
+    "resources": 5,
+    "pack": 5,
+    "spread": 5,
     "cpu": 5,
     "memory": 5,
     "contract-absent": 5,
     "contract-over-held": 5,
+    "quota": 5,
     "cluster-not-whole": 5,
     "eviction-forbidden": 5,
     "accelerator-taken": 6,
+    "accelerator-mixed": 6,
+    "accelerator-shared": 6,
     "node-leased": 6,
     "dedicated": 6,
 }
@@ -88,133 +100,62 @@ def check(snapshot: Snapshot, plan: Plan) -> list[Violation]:
     return _Check(snapshot, plan).run()
 
 
-@dataclass(frozen=True, slots=True)
-class _Group:
-    """A group of nodes where it hangs: ``above`` are the elements from its block up to the connection."""
-
-    ident: str
-    site: int
-    declared: NodeGroup
-    hardware: HardwareType
-    first: int
-    commissioned: str
-    above: tuple[str, ...]
-
-    def nodes_in(self, rack: int) -> int:
-        """How many nodes stand in a rack: the last one may be short."""
-        before = rack * self.declared.nodes_per_rack
-        return max(0, min(self.declared.nodes_per_rack, self.declared.node_count - before))
-
-    @property
-    def count(self) -> int:
-        """How many nodes the group has."""
-        return min(self.declared.node_count, self.declared.racks * self.declared.nodes_per_rack)
-
-    def is_commissioned(self, today: str) -> bool:
-        """Whether its nodes may be placed on by their date."""
-        return self.commissioned != "" and self.commissioned <= today
-
-    @property
-    def rack_limit_w(self) -> int:
-        """What a rack may draw: its rating, or the nameplate of its nodes when none is stated."""
-        return self.declared.rack_rating_w or self.hardware.nameplate_w * self.declared.nodes_per_rack
-
-
-@dataclass(frozen=True, slots=True)
-class _Spot:
-    """A node, found by its name: ``index`` is its place in the order of the estate."""
-
-    group: _Group
-    rack: int
-    index: int
-
-    @property
-    def rack_ident(self) -> str:
-        return f"{self.group.ident}-{self.rack}"
-
-    @property
-    def path(self) -> tuple[str, ...]:
-        return (self.rack_ident, *self.group.above)
-
-
-@dataclass(frozen=True, slots=True)
-class _Ground:
-    """The declared estate: groups by ``site/block/group``, and what the elements above the racks may draw.
-
-    ``limit_w`` is IT load, but at a connection watts at the meter. ``site_of`` numbers the sites.
-    """
-
-    groups: dict[str, _Group]
-    limit_w: dict[str, int]
-    pue_permille: dict[str, int]
-    site_of: dict[str, int]
-
-    def find(self, node: str) -> _Spot | None:
-        """The node ``site/block/group-rack-number``, or None when the estate has none of that name."""
-        parts = node.rsplit("-", 2)
-        group = self.groups.get(parts[0])
-        if group is None or len(parts) != 3 or not (parts[1].isdecimal() and parts[2].isdecimal()):
-            return None
-        rack, number = int(parts[1]), int(parts[2])
-        if node != f"{parts[0]}-{rack}-{number}":
-            return None
-        if rack >= group.declared.racks or number >= group.nodes_in(rack):
-            return None
-        return _Spot(group, rack, group.first + rack * group.declared.nodes_per_rack + number)
-
-
-# Deciding again and again on one estate is the rule; reading a large one takes milliseconds.
-@lru_cache(maxsize=8)
-def _read(sites: tuple[Site, ...], hardware: tuple[HardwareType, ...]) -> _Ground:
-    types = {kind.id: kind for kind in hardware}
-    ground = _Ground({}, {}, {}, {site.id: number for number, site in enumerate(sites)})
-    first = 0
-    for number, site in enumerate(sites):
-        ground.limit_w[site.id] = site.connection.total_w
-        ground.pue_permille[site.id] = site.pue_permille
-        feeders = {element.id: element.fed_by for element in site.power}
-        for element in site.power:
-            ground.limit_w[f"{site.id}/{element.id}"] = element.rating_w
-        for block in site.blocks:
-            above = _above(site, block, feeders)
-            if block.rating_w:
-                ground.limit_w[above[0]] = block.rating_w
-            for declared in block.groups:
-                ident = f"{above[0]}/{declared.id}"
-                commissioned = block.commissioned if site.country else ""
-                group = _Group(ident, number, declared, types[declared.hardware], first, commissioned, above)
-                ground.groups[ident] = group
-                first += group.count
-    return ground
-
-
-def _above(site: Site, block: Block, feeders: dict[str, str]) -> tuple[str, ...]:
-    """Elements from a block up to the connection, both included."""
-    path, element = [f"{site.id}/{block.id}"], block.fed_by
-    # An element that was passed already means a cycle: the edge refuses it, and this must end all the same.
-    while element and f"{site.id}/{element}" not in path:
-        path.append(f"{site.id}/{element}")
-        element = feeders.get(element, "")
-    return (*path, site.id)
-
-
 @dataclass(slots=True)
 class _Use:
-    """What is taken on one node; ``leased`` when a cluster has the whole of it."""
+    """What is taken on one node; ``leased`` when a cluster has the whole of it.
 
-    mask: int = 0
+    ``whole`` are the accelerators that one rank has; of each other bit ``parts`` has the thousandths, and ``sharer`` whose
+    they are.
+    """
+
+    whole: int = 0
+    parts: dict[int, int] = field(default_factory=dict)
+    sharer: dict[int, TenantId] = field(default_factory=dict)
     cpu_milli: int = 0
     memory_mb: int = 0
     ranks: int = 0
     leased: bool = False
 
-    def take(self, rank: RankPlace, leased: bool) -> None:
+    @property
+    def mask(self) -> int:
+        """Accelerators that are taken, in whole or in part."""
+        return self.whole | sum(self.parts)
+
+    def take(self, rank: RankPlace, tenant: TenantId, leased: bool) -> None:
         """Add one rank."""
-        self.mask |= rank.mask
+        if rank.share_milli >= WHOLE_MILLI:
+            self.whole |= rank.mask
+        else:
+            for bit in _bits(rank.mask):
+                self.parts[bit] = self.parts.get(bit, 0) + rank.share_milli
+                self.sharer.setdefault(bit, tenant)
         self.cpu_milli += rank.cpu_milli
         self.memory_mb += rank.memory_mb
         self.ranks += 1
         self.leased = self.leased or leased
+
+
+def _bits(mask: int) -> Iterator[int]:
+    """Each bit of a mask by itself, the lowest first."""
+    while mask > 0:
+        bit = mask & -mask
+        yield bit
+        mask ^= bit
+
+
+def _taken_milli(ranks: tuple[RankPlace, ...]) -> int:
+    """Thousandths of accelerators that ranks have together."""
+    return sum(rank.mask.bit_count() * rank.share_milli for rank in ranks)
+
+
+def _would_do(spec: WorkloadSpec, option: int) -> Resources | None:
+    """What each node of an option gives: 0 is what was asked for first; None when there is no such option."""
+    if option == 0:
+        return spec.resources
+    if not 0 < option <= len(spec.alternatives):
+        return None
+    other = spec.alternatives[option - 1]
+    return replace(spec.resources, accelerator=other.accelerator, accelerators=other.accelerators)
 
 
 def _draw_w(hardware: HardwareType, use: _Use) -> int:
@@ -240,18 +181,14 @@ def _allowed_countries(policy: PolicyRef) -> tuple[str, ...] | None:
     return None if profile is None else profile.countries
 
 
-def _covers(contract: Contract, workload: Workload, site: Site, today: str) -> bool:
+def _covers(contract: Contract, workload: Workload, model: str, site: Site, today: str) -> bool:
     """Whether a contract is the tenant's, for that site and model, in its window, and the one named."""
     spec = workload.spec
     return (
         contract.tenant == workload.tenant
         and (spec.contract is None or spec.contract == contract.id)
         and (contract.site is None or contract.site == site.id)
-        and (
-            not contract.model
-            or not spec.resources.accelerator
-            or contract.model == spec.resources.accelerator
-        )
+        and (not contract.model or not model or contract.model == model)
         and contract.starts <= today
         and (not contract.ends or today < contract.ends)
     )
@@ -263,15 +200,17 @@ class _Check:
     plan: Plan
     found: list[Violation] = field(default_factory=list)
     uses: dict[str, _Use] = field(default_factory=dict)
-    held: dict[ContractId, int] = field(default_factory=dict)
+    held_milli: dict[ContractId, int] = field(default_factory=dict)
+    of_tenant_milli: dict[TenantId, int] = field(default_factory=dict)
+    of_project_milli: dict[tuple[TenantId, ProjectId], int] = field(default_factory=dict)
     touched: dict[str, None] = field(default_factory=dict)
     today: str = ""
     contract_day: str = ""
-    ground: _Ground = field(default_factory=lambda: _Ground({}, {}, {}, {}))
+    ground: Ground = field(default_factory=lambda: Ground({}, {}, {}, {}))
 
     def run(self) -> list[Violation]:
         fleet = self.snapshot.fleet
-        self.ground = _read(fleet.sites, fleet.hardware)
+        self.ground = read(fleet.sites, fleet.hardware)
         self.today = _day(self.snapshot.now_ms)
         self.contract_day = _local_day(self.snapshot.now_ms, self.snapshot.zone)
         if self.plan.base_version > self.snapshot.version:
@@ -303,19 +242,21 @@ class _Check:
     def hold(self, placement: Placement, workload: Workload) -> None:
         leased = workload.spec.type is WorkloadType.CLUSTER
         for rank in placement.ranks:
-            self.uses.setdefault(rank.node, _Use()).take(rank, leased)
-        number = self.ground.site_of.get(placement.site)
-        if number is None:
-            return
-        contract = self.contract_of(workload, number)
-        # One that began after the placement was made pays from now on, but nobody asked what it holds.
-        if contract is not None and contract.starts <= _local_day(placement.made_ms, self.snapshot.zone):
-            taken = sum(rank.mask.bit_count() for rank in placement.ranks)
-            self.held[contract.id] = self.held.get(contract.id, 0) + taken
+            self.uses.setdefault(rank.node, _Use()).take(rank, placement.tenant, leased)
+        contract = self.snapshot.contracts.get(placement.contract)
+        self.pay(workload, placement.contract, contract, _taken_milli(placement.ranks))
 
-    def contract_of(self, workload: Workload, site: int) -> Contract | None:
-        spec = workload.spec
-        return self.snapshot.contract_for(workload.tenant, site, spec.resources.accelerator, spec.contract)
+    def pay(
+        self, workload: Workload, ident: ContractId, contract: Contract | None, taken_milli: int
+    ) -> tuple[int, int, int]:
+        """Count accelerators; the thousandths then under the contract, of the tenant, of the project without reserved ones."""
+        held_milli = self.held_milli[ident] = self.held_milli.get(ident, 0) + taken_milli
+        if contract is not None and contract.kind == "reserved":
+            taken_milli = 0
+        tenant, project = workload.tenant, (workload.tenant, workload.spec.project)
+        self.of_tenant_milli[tenant] = self.of_tenant_milli.get(tenant, 0) + taken_milli
+        self.of_project_milli[project] = self.of_project_milli.get(project, 0) + taken_milli
+        return held_milli, self.of_tenant_milli[tenant], self.of_project_milli[project]
 
     def placement(self, proposed: ProposedPlacement, twice: bool) -> None:
         workload = self.snapshot.workloads.get(proposed.workload)
@@ -330,12 +271,18 @@ class _Check:
         if number is None:
             self.add("unknown-site", proposed.workload, f"placed in {proposed.site!r}, which is no site")
             return
+        asked = _would_do(workload.spec, proposed.option)
+        if asked is None:
+            what = f"option {proposed.option}, and {len(workload.spec.alternatives) + 1} would do"
+            self.add("option", workload.id, what)
+            return
         self.law(workload, number)
         self.gang(workload, proposed)
-        self.contract(workload, number, proposed)
+        self.together(workload, proposed)
+        self.contract(workload, number, asked, proposed)
         here: set[str] = set()
         for rank in proposed.ranks:
-            self.rank(workload, number, rank, here)
+            self.rank(workload, number, asked, rank, here)
 
     def standing(self, workload: Workload) -> None:
         if workload.state is not State.QUEUED:
@@ -362,26 +309,77 @@ class _Check:
             self.add("dedicated", workload.id, f"site {site.id} is dedicated to another tenant")
 
     def gang(self, workload: Workload, proposed: ProposedPlacement) -> None:
-        spec = workload.spec
-        if len(proposed.ranks) != spec.nodes:
-            self.add("rank-count", workload.id, f"{len(proposed.ranks)} ranks placed, {spec.nodes} asked for")
+        spec, count = workload.spec, len(proposed.ranks)
+        most = spec.nodes_max or spec.nodes
+        if not spec.nodes <= count <= most:
+            asked = f"{spec.nodes}" if most == spec.nodes else f"{spec.nodes} to {most}"
+            self.add("rank-count", workload.id, f"{count} ranks placed, {asked} asked for")
         if spec.site is not None and proposed.site != spec.site:
             self.add("pinned-site", workload.id, f"placed in {proposed.site}, pinned to {spec.site}")
 
-    def contract(self, workload: Workload, number: int, proposed: ProposedPlacement) -> None:
-        contract, site = self.contract_of(workload, number), self.snapshot.fleet.sites[number]
-        if contract is None or not _covers(contract, workload, site, self.contract_day):
+    def together(self, workload: Workload, proposed: ProposedPlacement) -> None:
+        """How its nodes must stand to each other; a node that is wrong by itself is told of by itself."""
+        named = {rank.node: self.ground.find(rank.node) for rank in proposed.ranks}
+        spots = [spot for spot in named.values() if spot is not None]
+        models = {
+            spot.group.hardware.accelerator: None
+            for rank in proposed.ranks
+            if rank.mask and (spot := named[rank.node]) is not None
+        }
+        if len(models) > 1:
+            self.add(
+                "models-mixed", workload.id, f"one gang with {' and '.join(models)}: nobody can meter it"
+            )
+        wish = workload.spec.topology
+        if wish is None or not wish.required:
+            return
+        if wish.pack:
+            groups = len({spot.place(wish.pack) for spot in spots})
+            if groups > 1:
+                self.add("pack", workload.id, f"in {groups} groups of level {wish.pack}, it must be in one")
+        if wish.spread:
+            groups = len({spot.place(wish.spread) for spot in spots})
+            if groups < len(spots):
+                what = f"{len(spots)} nodes in {groups} groups of level {wish.spread}, each must have its own"
+                self.add("spread", workload.id, what)
+
+    def contract(
+        self, workload: Workload, number: int, asked: Resources, proposed: ProposedPlacement
+    ) -> None:
+        spec, site, model = workload.spec, self.snapshot.fleet.sites[number], asked.accelerator
+        contract = self.snapshot.contract_for(workload.tenant, number, model, spec.contract)
+        if contract is None or not _covers(contract, workload, model, site, self.contract_day):
             what = "no contract" if contract is None else f"contract {contract.id} does not cover it"
             self.add("contract-absent", workload.id, f"{what} at {site.id} on {self.contract_day}")
             return
-        taken = sum(rank.mask.bit_count() for rank in proposed.ranks)
-        held = self.held.get(contract.id, 0) + taken
-        self.held[contract.id] = held
-        if contract.kind == "reserved" and held > contract.accelerators:
-            what = f"contract {contract.id} holds {contract.accelerators} accelerators, {held} would be taken"
-            self.add("contract-over-held", workload.id, what)
+        taken_milli = _taken_milli(proposed.ranks)
+        held_milli, of_tenant_milli, of_project_milli = self.pay(workload, contract.id, contract, taken_milli)
+        if contract.kind == "reserved":
+            if taken_milli and held_milli > contract.accelerators * WHOLE_MILLI:
+                what = f"contract {contract.id} holds {contract.accelerators} accelerators, "
+                self.add("contract-over-held", workload.id, f"{what}{_whole(held_milli)} would be taken")
+        elif taken_milli:
+            self.quota(workload, of_tenant_milli, of_project_milli)
 
-    def rank(self, workload: Workload, number: int, rank: RankPlace, here: set[str]) -> None:
+    def quota(self, workload: Workload, of_tenant_milli: int, of_project_milli: int) -> None:
+        """Neither a tenant nor a project of it goes over its limit (0: none)."""
+        declared, project = self.snapshot.tenants.get(workload.tenant), workload.spec.project
+        if declared is None:
+            return
+        most = declared.quota.limit
+        if most and of_tenant_milli > most * WHOLE_MILLI:
+            what = f"{workload.tenant} would have {_whole(of_tenant_milli)} accelerators, its limit is {most}"
+            self.add("quota", workload.id, what)
+        most = declared.project_quotas.get(project, Quota()).limit
+        if most and of_project_milli > most * WHOLE_MILLI:
+            what = (
+                f"project {project} would have {_whole(of_project_milli)} accelerators, its limit is {most}"
+            )
+            self.add("quota", workload.id, what)
+
+    def rank(
+        self, workload: Workload, number: int, asked: Resources, rank: RankPlace, here: set[str]
+    ) -> None:
         spot = self.ground.find(rank.node)
         if spot is None:
             self.add("unknown-node", workload.id, f"the estate has no node {rank.node!r}")
@@ -399,28 +397,40 @@ class _Check:
         elif not self.snapshot.node_open[spot.index]:
             self.add("node-closed", workload.id, f"node {rank.node} is draining or down")
         use = self.uses.setdefault(rank.node, _Use())
-        self.accelerators(workload, spot.group.hardware, rank, use)
-        self.share(workload, spot.group.hardware, rank, use)
-        use.take(rank, leased=workload.spec.type is WorkloadType.CLUSTER)
+        self.asked(workload, spot.group.hardware, asked, rank)
+        if workload.spec.type is WorkloadType.CLUSTER:
+            self.whole(workload, spot.group.hardware, rank, use)
+        self.holders(workload, rank, use)
+        self.room(workload, spot.group.hardware, rank, use)
+        use.take(rank, workload.tenant, leased=workload.spec.type is WorkloadType.CLUSTER)
         self.touched[rank.node] = None
 
-    def accelerators(self, workload: Workload, hardware: HardwareType, rank: RankPlace, use: _Use) -> None:
-        spec, asked, mask = workload.spec, workload.spec.resources, rank.mask
+    def asked(self, workload: Workload, hardware: HardwareType, asked: Resources, rank: RankPlace) -> None:
+        """What a rank has against what was asked for: the same, but a cluster's ranks, which have all of their nodes."""
+        mask, leased = rank.mask, workload.spec.type is WorkloadType.CLUSTER
         if asked.accelerator and hardware.accelerator != asked.accelerator:
             what = f"node {rank.node} has {hardware.accelerator}, it asked for {asked.accelerator}"
             self.add("model", workload.id, what)
         if mask < 0 or mask >> hardware.accelerators:
             what = f"bits {mask:#x} on node {rank.node}, which has {hardware.accelerators} accelerators"
             self.add("accelerator-beyond", workload.id, what)
-        if spec.type is WorkloadType.CLUSTER:
-            self.whole(workload, hardware, rank, use)
-        elif mask.bit_count() != asked.accelerators:
+        elif (
+            (hardware.accelerators < asked.accelerators) if leased else mask.bit_count() != asked.accelerators
+        ):
             what = f"{mask.bit_count()} accelerators on node {rank.node}, {asked.accelerators} asked for"
             self.add("accelerator-count", workload.id, what)
-        if mask & use.mask:
-            self.add("accelerator-taken", workload.id, f"bits {mask & use.mask:#x} of {rank.node} are taken")
-        elif use.leased:
-            self.add("node-leased", workload.id, f"node {rank.node} is leased whole to a cluster")
+        if mask and hardware.accelerator_memory_mb < asked.accelerator_memory_mb:
+            what = f"accelerators of {rank.node} have {hardware.accelerator_memory_mb} MB each"
+            self.add("accelerator-memory", workload.id, f"{what}, {asked.accelerator_memory_mb} asked for")
+        if rank.share_milli != asked.share_milli or (
+            rank.share_milli < WHOLE_MILLI and mask.bit_count() != 1
+        ):
+            what = f"{rank.share_milli} thousandths of bits {mask:#x} on {rank.node}"
+            self.add("part", workload.id, f"{what}, {asked.share_milli} of one were asked for")
+        got, wanted = (rank.cpu_milli, rank.memory_mb), (asked.cpu_milli, asked.memory_mb)
+        if (got[0] < wanted[0] or got[1] < wanted[1]) if leased else got != wanted:
+            what = f"{got[0]} milli-processors and {got[1]} MB on {rank.node}"
+            self.add("resources", workload.id, f"{what}, {wanted[0]} and {wanted[1]} asked for")
 
     def whole(self, workload: Workload, hardware: HardwareType, rank: RankPlace, use: _Use) -> None:
         every = (1 << hardware.accelerators) - 1
@@ -430,19 +440,34 @@ class _Check:
         elif use.ranks and not use.leased and not rank.mask & use.mask:
             self.add("cluster-not-whole", workload.id, f"a cluster on node {rank.node}, where others run")
 
-    def share(self, workload: Workload, hardware: HardwareType, rank: RankPlace, use: _Use) -> None:
-        asked = workload.spec.resources
-        if rank.cpu_milli < asked.cpu_milli or rank.memory_mb < asked.memory_mb:
-            what = f"{rank.cpu_milli} milli-processors and {rank.memory_mb} MB on {rank.node}, less than it asked"
-            self.add("share-short", workload.id, what)
-        if use.cpu_milli + rank.cpu_milli > hardware.cpu_milli:
-            total = use.cpu_milli + rank.cpu_milli
-            self.add(
-                "cpu", workload.id, f"{total} of {hardware.cpu_milli} milli-processors of node {rank.node}"
-            )
-        if use.memory_mb + rank.memory_mb > hardware.memory_mb:
-            total = use.memory_mb + rank.memory_mb
-            self.add("memory", workload.id, f"{total} of {hardware.memory_mb} MB of node {rank.node}")
+    def holders(self, workload: Workload, rank: RankPlace, use: _Use) -> None:
+        """An accelerator has one holder, or several of one tenant that have parts of it, all of it at most."""
+        mask, parts = rank.mask, sum(use.parts)
+        is_part = rank.share_milli < WHOLE_MILLI
+        if mask & use.whole:
+            rule = "accelerator-mixed" if is_part else "accelerator-taken"
+            self.add(rule, workload.id, f"bits {mask & use.whole:#x} of {rank.node} are taken whole")
+        elif mask & parts and not is_part:
+            what = f"bits {mask & parts:#x} of {rank.node}, of which others have parts"
+            self.add("accelerator-mixed", workload.id, what)
+        elif use.leased:
+            self.add("node-leased", workload.id, f"node {rank.node} is leased whole to a cluster")
+        for bit in _bits(mask & parts) if is_part else ():
+            total_milli = use.parts[bit] + rank.share_milli
+            if use.sharer[bit] != workload.tenant:
+                what = f"a part of bit {bit:#x} of {rank.node}, of which another tenant has parts"
+                self.add("accelerator-shared", workload.id, what)
+            if total_milli > WHOLE_MILLI:
+                what = f"{total_milli} thousandths of bit {bit:#x} of {rank.node} would be taken"
+                self.add("accelerator-over", workload.id, what)
+
+    def room(self, workload: Workload, hardware: HardwareType, rank: RankPlace, use: _Use) -> None:
+        cpu_milli, memory_mb = use.cpu_milli + rank.cpu_milli, use.memory_mb + rank.memory_mb
+        if cpu_milli > hardware.cpu_milli:
+            what = f"{cpu_milli} of {hardware.cpu_milli} milli-processors of node {rank.node}"
+            self.add("cpu", workload.id, what)
+        if memory_mb > hardware.memory_mb:
+            self.add("memory", workload.id, f"{memory_mb} of {hardware.memory_mb} MB of node {rank.node}")
 
     def power(self) -> None:
         """Hold every element above a node that the plan touches to its limit."""
@@ -467,7 +492,7 @@ class _Check:
             if drawn_w > limit_w:
                 self.add("power", element, f"{drawn_w} W could be drawn, {limit_w} W are allowed")
 
-    def idle_w(self, group: _Group, nodes: int) -> int:
+    def idle_w(self, group: Group, nodes: int) -> int:
         """What nodes of a group draw with nothing on them: reserved before their day, never for those without one."""
         return nodes * group.hardware.idle_w if group.commissioned else 0
 
@@ -505,6 +530,11 @@ class _Check:
         waiting = self.snapshot.workloads.get(eviction.waiting)
         if waiting is None or waiting.state is not State.QUEUED:
             self.add("eviction-for-nobody", ident, f"{eviction.waiting!r} does not wait")
+
+
+def _whole(milli: int) -> str:
+    """Thousandths of accelerators, as accelerators."""
+    return f"{milli // WHOLE_MILLI}" if milli % WHOLE_MILLI == 0 else f"{milli / WHOLE_MILLI:.3f}"
 
 
 def _may_be_evicted(spec: WorkloadSpec) -> bool:

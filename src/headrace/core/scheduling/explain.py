@@ -10,27 +10,29 @@ from headrace.core.errors import HeadraceError, Problem, ProblemCode
 from headrace.core.fleet import I64
 from headrace.core.ids import WorkloadId
 from headrace.core.scheduling.admit import can_ever_fit
-from headrace.core.scheduling.rank import (
+from headrace.core.scheduling.columns import (
     Ask,
-    Candidates,
     Columns,
     Scratch,
-    accelerators_of,
+    accelerators_milli_of,
     ask_of,
+    columns_of,
+    scratch_of,
+)
+from headrace.core.scheduling.rank import (
+    Candidates,
     candidates,
     choose,
-    columns_of,
     increments_w,
     path_need_w,
-    scratch_of,
     site_order,
     site_refusal,
 )
 from headrace.core.scheduling.refuse import SENTENCES, Refusal
 from headrace.core.scheduling.snapshot import Snapshot
 from headrace.core.sovereignty.plain import PROFILES
-from headrace.core.units import format_duration, format_watts
-from headrace.core.workload import TERMINAL, Placement, PolicyRef, State, Workload, WorkloadType
+from headrace.core.units import ceil_div, format_duration, format_watts
+from headrace.core.workload import TERMINAL, WHOLE_MILLI, Placement, PolicyRef, State, Workload, WorkloadType
 
 _FILLER = WorkloadType.FILLER
 _MOST_NAMED = 4
@@ -133,7 +135,9 @@ class _Waiting:
         self.snapshot, self.workload = snapshot, workload
         self.columns: Columns = columns_of(snapshot.fleet)
         self.state: Scratch = scratch_of(snapshot, self.columns)
-        self.ask: Ask = ask_of(workload.spec)
+        self.ask: Ask = ask_of(
+            workload.spec, workload.spec.resources, snapshot.tenant_number(workload.tenant)
+        )
         self.removed: dict[str, int] = {}
         self.elsewhere: list[str] = []
 
@@ -146,7 +150,7 @@ class _Waiting:
                 Refusal.TIME, f"waits: TIME: it is backing off{why}", f"is tried again in {rest}"
             )
         # Sites that are another tenant's alone are not there for this one, unless there is no other or it named one.
-        all_sites = site_order(self.snapshot.fleet)
+        all_sites = site_order(self.snapshot, self.workload.tenant)
         sites = [site for site in all_sites if self.may_know(site)] or all_sites
         pinned = [site for site in sites if spec.site is None or self.id_of(site) == spec.site]
         self.count("SITE", sum(self.size(site) for site in sites) - sum(self.size(site) for site in pinned))
@@ -168,7 +172,7 @@ class _Waiting:
         """Where it would run if its policy allowed it, with a policy that does; empty when it would nowhere."""
         spec, tenant, fleet = self.workload.spec, self.workload.tenant, self.snapshot.fleet
         now, later = dict[str, None](), dict[str, None]()
-        for site in site_order(fleet):
+        for site in site_order(self.snapshot, tenant):
             place = fleet.sites[site]
             if self.snapshot.place_verdict(tenant, spec.policy, site).allowed:
                 return ""  # The estate has changed since: the reason is no longer one.
@@ -218,7 +222,7 @@ class _Waiting:
     def at(self, site: int) -> _Finding | None:
         """What keeps it from a site, law first; None when it fits there now."""
         spec, tenant = self.workload.spec, self.workload.tenant
-        refusal, contract = site_refusal(self.snapshot, tenant, spec, site)
+        refusal, contract = site_refusal(self.snapshot, tenant, spec, self.ask.model, site)
         if refusal is not None or contract is None:
             self.count((refusal or Refusal.CONTRACT).name, self.size(site))
             return self.by_law_or_contract(site, refusal or Refusal.CONTRACT)
@@ -259,11 +263,12 @@ class _Waiting:
     def reserved_used_up(self, site: int, contract: Contract, nodes: I64 | None) -> _Finding | None:
         if contract.kind != "reserved":
             return None
-        asked = self.ask.nodes * self.ask.accelerators
+        asked_milli = self.ask.nodes * self.ask.accelerators * self.ask.share_milli
         if nodes is not None:
-            asked = accelerators_of(self.columns, self.ask, nodes)
-        held = self.snapshot.contract_held.get(contract.id, 0)
-        over = held + asked - contract.accelerators
+            asked_milli = accelerators_milli_of(self.columns, self.ask, nodes)
+        held_milli = self.snapshot.contract_held_milli.get(contract.id, 0)
+        held, asked = ceil_div(held_milli, WHOLE_MILLI), ceil_div(asked_milli, WHOLE_MILLI)
+        over = ceil_div(held_milli + asked_milli, WHOLE_MILLI) - contract.accelerators
         if over <= 0:
             return None
         text = f"contract {contract.id} has {held} of its {contract.accelerators} accelerators in use; needs {asked}"

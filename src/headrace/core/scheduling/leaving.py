@@ -6,18 +6,23 @@ of lower rank starts on what the horizon holds, the horizon of a waiting workloa
 """
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import combinations
 
 import numpy as np
 
 from headrace.core.fleet import I64
 from headrace.core.ids import ContractId, PlacementId
-from headrace.core.scheduling.rank import Ask, Columns, Scratch, Use, has_room, shift, suits, use_of
+from headrace.core.scheduling.columns import Ask, Columns, Scratch, Use, shift, use_of
+from headrace.core.scheduling.rank import has_room, suits
 from headrace.core.scheduling.snapshot import Snapshot
+from headrace.core.units import MS_PER_MINUTE
 from headrace.core.workload import HOLDING, Flex, Placement, Workload, WorkloadType
 
 _PRUNE_AT_MOST = 512
+_MOST_DOUBLINGS = 10
+PROTECTED_MS = MS_PER_MINUTE
+"""How long preemptible work runs before it may be evicted for the first time."""
 _COMBINATIONS_AT_MOST = 256
 
 
@@ -45,20 +50,40 @@ class Holder:
         return self.workload.spec.priority
 
     @property
-    def accelerators(self) -> int:
-        """Accelerators that it holds."""
-        return sum(rank.accelerators for rank in self.placement.ranks)
+    def accelerators_milli(self) -> int:
+        """Thousandths of accelerators that it holds."""
+        return sum(rank.accelerators_milli for rank in self.placement.ranks)
 
     @property
     def wish(self) -> tuple[int, int, int]:
         """The order of eviction: least priority, fillers before others, youngest first."""
         return self.priority, self.kind is not WorkloadType.FILLER, -self.placement.made_seq
 
-    def may_be_evicted_for(self, waiting: Workload) -> bool:
-        """A filler for all that ranks no lower, preemptible work for a higher priority."""
+    def may_be_evicted_for(self, waiting: Workload, now_ms: int) -> bool:
+        """A filler for all that ranks no lower; preemptible work for a higher priority, once it has run for a while."""
         if self.kind is WorkloadType.FILLER:
             return self.priority <= waiting.spec.priority
-        return self.workload.spec.flex is Flex.PREEMPTIBLE and self.priority < waiting.spec.priority
+        if self.workload.spec.flex is not Flex.PREEMPTIBLE or self.priority >= waiting.spec.priority:
+            return False
+        return now_ms >= self.protected_until_ms
+
+    @property
+    def protected_until_ms(self) -> int:
+        """Until when preemptible work may go on: twice as long after every time that it had to start again."""
+        doublings = min(self.workload.attempt - 1, _MOST_DOUBLINGS)
+        return self.placement.made_ms + (PROTECTED_MS << max(0, doublings))
+
+    def damage(self, now_ms: int) -> int:
+        """What evicting it costs, in thousandths of accelerators x milliseconds: what it has not saved, and to come back.
+
+        A filler is made to be interrupted: it loses nothing.
+        """
+        spec = self.workload.spec
+        if self.kind is WorkloadType.FILLER:
+            return 0
+        ran_ms = max(0, now_ms - self.placement.started_ms) if self.placement.started_ms else 0
+        lost_ms = ran_ms % spec.checkpoint_ms if spec.checkpoint_ms else ran_ms
+        return self.accelerators_milli * (lost_ms + spec.restart_ms)
 
     @property
     def may_leave(self) -> bool:
@@ -85,10 +110,10 @@ def holder_of(snapshot: Snapshot, placement: Placement) -> Holder | None:
         return None
     if workload.placement != placement.id or workload.state not in HOLDING:
         return None
-    spec = workload.spec
-    contract = snapshot.contract_for(workload.tenant, site, spec.resources.accelerator, spec.contract)
+    contract = snapshot.contracts.get(placement.contract)
     reserved = contract.id if contract is not None and contract.kind == "reserved" else None
-    return Holder(placement, workload, site, use_of(snapshot.fleet, placement.ranks), reserved)
+    uses = use_of(snapshot.fleet, placement.ranks, snapshot.tenant_number(placement.tenant))
+    return Holder(placement, workload, site, uses, reserved)
 
 
 def release(columns: Columns, state: Scratch, holders: Sequence[Holder], sign: int = 1) -> None:
@@ -98,7 +123,8 @@ def release(columns: Columns, state: Scratch, holders: Sequence[Holder], sign: i
     shift(columns, state, [use for holder in holders for use in holder.uses], sign)
     for holder in holders:
         if holder.contract is not None:
-            state.held[holder.contract] = state.held.get(holder.contract, 0) - sign * holder.accelerators
+            before = state.held_milli.get(holder.contract, 0)
+            state.held_milli[holder.contract] = before - sign * holder.accelerators_milli
 
 
 Fit = Callable[[Scratch], I64 | None]
@@ -107,16 +133,18 @@ Fit = Callable[[Scratch], I64 | None]
 
 @dataclass(frozen=True, slots=True)
 class Horizon:
-    """The holders that must leave, in order, and the nodes where the waiting workload will then run."""
+    """The holders that must leave, in order, the damage that this does, and the nodes where the waiting one will then run."""
 
     holders: tuple[Holder, ...]
     nodes: I64
+    damage: int = 0
 
     @property
-    def cost(self) -> tuple[int, int, int]:
-        """How many leave, their priorities, and their age (younger is less)."""
+    def cost(self) -> tuple[int, int, int, int]:
+        """The damage, how many leave, their priorities, and their age (younger is less)."""
         priorities = sum(holder.priority for holder in self.holders)
-        return len(self.holders), priorities, -sum(holder.placement.made_seq for holder in self.holders)
+        age = -sum(holder.placement.made_seq for holder in self.holders)
+        return self.damage, len(self.holders), priorities, age
 
 
 class Departures:
@@ -178,30 +206,47 @@ class Departures:
         return Horizon(tuple(holders), nodes)
 
 
-def fewest(departures: Departures, ask: Ask, site: int, victims: Sequence[Holder]) -> Horizon | None:
-    """The fewest of ``victims`` to evict so that it fits: least priority and youngest first among equal numbers.
+def least_damage(
+    departures: Departures, ask: Ask, site: int, victims: Sequence[Holder], now_ms: int
+) -> Horizon | None:
+    """Whom of ``victims`` to evict so that it fits: the least damage, then the fewest, of least priority, the youngest.
 
-    Exact for small numbers; beyond ``_COMBINATIONS_AT_MOST`` trials the best of three greedy choices, from
+    Exact for small numbers of them that are alike in damage; otherwise the best of four greedy choices, from
     which nobody can be left out.
     """
-    order = sorted(victims, key=lambda holder: holder.wish)
+    damage = {holder.placement.id: holder.damage(now_ms) for holder in victims}
+
+    def wish(holder: Holder) -> tuple[int, ...]:
+        return damage[holder.placement.id], *holder.wish
+
+    def priced(horizon: Horizon) -> Horizon:
+        return replace(horizon, damage=sum(damage[holder.placement.id] for holder in horizon.holders))
+
+    order = sorted(victims, key=wish)
     first = departures.shortest(order)
     if first is None or not first.holders:
         return first
-    found = [departures.pruned(first, _wish)]
-    large = departures.shortest(sorted(order, key=lambda holder: (-holder.accelerators, holder.wish)))
-    if large is not None:
-        found.append(departures.pruned(large, _wish))
+    found = [priced(departures.pruned(first, wish))]
+    for other in (
+        sorted(order, key=lambda holder: (-holder.accelerators_milli, wish(holder))),
+        sorted(
+            order,
+            key=lambda holder: (
+                damage[holder.placement.id] // max(1, holder.accelerators_milli),
+                wish(holder),
+            ),
+        ),
+    ):
+        horizon = departures.shortest(other)
+        if horizon is not None:
+            found.append(priced(departures.pruned(horizon, wish)))
     by_node = list(_by_node(departures, ask, site, order))
     nodes = departures.fits_without(by_node)
     if nodes is not None:
-        found.append(departures.pruned(Horizon(tuple(by_node), nodes), _wish))
+        found.append(priced(departures.pruned(Horizon(tuple(by_node), nodes), wish)))
     best = min(found, key=lambda horizon: horizon.cost)
-    return _fewer(departures, order, len(best.holders)) or best
-
-
-def _wish(holder: Holder) -> tuple[int, int, int]:
-    return holder.wish
+    fewer = _fewer(departures, order, len(best.holders))
+    return best if fewer is None else min(best, priced(fewer), key=lambda horizon: horizon.cost)
 
 
 def _fewer(departures: Departures, order: Sequence[Holder], count: int) -> Horizon | None:
@@ -267,7 +312,9 @@ def _least_on(
     return None
 
 
-def horizon_of(departures: Departures, waiting: Workload, holders: Sequence[Holder]) -> Horizon | None:
+def horizon_of(
+    departures: Departures, waiting: Workload, holders: Sequence[Holder], now_ms: int
+) -> Horizon | None:
     """Where, and after whose leaving, a starving workload runs soonest; None if it could not after all who ever leave.
 
     Order: what it may evict, then what ends at a known time, then jobs without a limit, oldest first. What
@@ -275,7 +322,7 @@ def horizon_of(departures: Departures, waiting: Workload, holders: Sequence[Hold
     """
     keyed: list[tuple[tuple[int, ...], Holder]] = []
     for holder in holders:
-        if holder.may_be_evicted_for(waiting):
+        if holder.may_be_evicted_for(waiting, now_ms):
             keyed.append(((0, *holder.wish), holder))
         elif holder.end is not None:
             keyed.append((holder.end, holder))

@@ -1,40 +1,197 @@
 """What planning found out and need not find out again: it stays true until what it rests on changes.
 
-Whoever owns the world drops what a change touches; a plan is the same with a memory as without one.
+Whoever owns the world says what changes; a plan is the same with a memory as without one.
 """
 
 from dataclasses import dataclass, field
 
 from headrace.core.contracts import Contract
+from headrace.core.ids import NodeId, PlacementId
+from headrace.core.scheduling.columns import Ask, Columns, Mask
+from headrace.core.scheduling.leaving import Holder, holder_of
+from headrace.core.scheduling.pools import Sieve, SitePools
+from headrace.core.scheduling.snapshot import Snapshot
+from headrace.core.workload import Placement, WorkloadType
+
+_MOST_REMEMBERED = 20_000
+"""Classes of workloads and asks; a tenant can invent more than any memory holds."""
 
 
 @dataclass(slots=True)
-class AtSite:
-    """Asks that nothing at a site can take now (``full``), or could if all left that may leave (``never``)."""
+class Known:
+    """What is known of all that ask for the same; sites are numbers.
 
-    full: set[object] = field(default_factory=set)
-    never: set[object] = field(default_factory=set)
+    ``suit``: nodes of a site with the hardware; a site with too few of them is not there. ``full`` and ``never``: how often
+    something had come free at a site when it did not fit there, or would not have if all left that may leave.
+    Of one pass: ``sieves``, who failed at a site; ``out``, where it did not fit; ``ever``, reservations that there were when it
+    would still have fitted if all left (-1: it would not have).
+    """
+
+    ask: Ask
+    suit: dict[int, Mask]
+    full: dict[int, int] = field(default_factory=dict)
+    never: dict[int, int] = field(default_factory=dict)
+    stamp: int = -1
+    sieves: dict[int, list[Sieve]] = field(default_factory=dict)
+    out: set[int] = field(default_factory=set)
+    ever: dict[int, int] = field(default_factory=dict)
+
+    def enter(self, stamp: int) -> None:
+        """A pass begins: what was true of another one alone is gone."""
+        if self.stamp != stamp:
+            self.stamp = stamp
+            self.sieves.clear()
+            self.out.clear()
+            self.ever.clear()
 
 
 @dataclass(slots=True)
+class Option:
+    """One of the things that would do for equal workloads.
+
+    ``number`` is its index among what would do. ``allowed``: the sites where law, contract and hardware let it, the best first.
+    ``most``: nodes that elastic work takes where there are as many. ``is_counted``: a quota or a contract has only so much.
+    ``sites``, of one pass: where it may still fit.
+    """
+
+    number: int
+    known: Known
+    most: int
+    allowed: dict[int, Contract]
+    is_counted: bool
+    sites: list[int] = field(default_factory=list)
+
+    @property
+    def ask(self) -> Ask:
+        """What placing needs to know of it."""
+        return self.known.ask
+
+
+@dataclass(slots=True)
+class Shape:
+    """What equal workloads have in common.
+
+    Of one pass: ``hopeless``, not even what leaves or could be evicted would do; ``barred``, it has had its try at a barrier.
+    """
+
+    kind: WorkloadType
+    options: list[Option]
+    stamp: int = -1
+    hopeless: bool = False
+    barred: bool = False
+
+    def enter(self, stamp: int, changes: dict[int, int]) -> None:
+        """A pass begins: everything may be tried again but what is known to be full since nothing came free there."""
+        if self.stamp == stamp:
+            return
+        self.stamp, self.hopeless, self.barred = stamp, False, False
+        for option in self.options:
+            full = option.known.full
+            option.known.enter(stamp)
+            option.sites = [site for site in option.allowed if full.get(site) != changes.get(site, 0)]
+
+    @property
+    def may_start(self) -> bool:
+        """Whether there is a site where it may still fit."""
+        return any(option.sites for option in self.options)
+
+    @property
+    def is_allowed(self) -> bool:
+        """Whether there is any site for it at all."""
+        return any(option.allowed for option in self.options)
+
+
 class Memory:
-    """By site number what its use, its nodes and its power decided; ``allowed`` by class of workload what documents did."""
+    """What holds from one plan to the next. ``changes``: by site, how often something came free there."""
 
-    sites: dict[int, AtSite] = field(default_factory=dict)
-    allowed: dict[tuple[object, ...], dict[int, Contract]] = field(default_factory=dict)
+    def __init__(self) -> None:
+        self.stamp = 0
+        self.changes: dict[int, int] = {}
+        self.known: dict[Ask, Known] = {}
+        self.shapes: dict[tuple[object, ...], Shape] = {}
+        self.allowed: dict[tuple[object, ...], dict[int, Contract]] = {}
+        self.pools: dict[int, SitePools] = {}
+        self._log: list[tuple[Placement, int]] | None = None
+        self._holders: dict[int, dict[PlacementId, Holder]] | None = None
+        self._columns: Columns | None = None
 
-    def at(self, site: int) -> AtSite:
-        """What is remembered of a site."""
-        found = self.sites.get(site)
-        if found is None:
-            found = self.sites[site] = AtSite()
-        return found
+    # -- what the world says --------------------------------------------------------------------------------------
 
-    def forget(self, site: int) -> None:
-        """Something at a site has changed: its use, its nodes, who is leaving."""
-        self.sites.pop(site, None)
+    def moved(self, placement: Placement, site: int, sign: int) -> None:
+        """A placement has taken (1) or given back (-1) what it has at a site."""
+        if sign < 0:
+            self.came_free(site)
+        if self._log is not None:
+            self._log.append((placement, sign))
+
+    def came_free(self, site: int) -> None:
+        """Something at a site could be had now, or soon, that could not before."""
+        self.changes[site] = self.changes.get(site, 0) + 1
+
+    def node_changed(self, site: int, node: int) -> None:
+        """A node of a site is in another state."""
+        self.came_free(site)
+        if site in self.pools:
+            self.pools[site].stale[node] = None
+
+    def forget_nodes(self) -> None:
+        """The nodes of every site may be in another state: a day has begun."""
+        self.pools.clear()
+        self.known.clear()
+        self.shapes.clear()
 
     def clear(self) -> None:
-        """Documents have changed, or a day has begun."""
-        self.sites.clear()
+        """Documents have changed: nothing holds any more."""
+        self.known.clear()
+        self.shapes.clear()
         self.allowed.clear()
+        self.pools.clear()
+        self._log = self._holders = self._columns = None
+
+    # -- what a plan asks -----------------------------------------------------------------------------------------
+
+    def begin(self, snapshot: Snapshot, columns: Columns) -> int:
+        """Catch up with the world of a snapshot; the number of the pass that begins."""
+        if self._columns is not columns or len(self.shapes) > _MOST_REMEMBERED:
+            self.clear()
+        self._columns = columns
+        if len(self.known) > _MOST_REMEMBERED:
+            self.known.clear()
+            self.shapes.clear()
+        for placement, sign in self._log or ():
+            self._follow(snapshot, placement, sign)
+        self._log = []
+        self.stamp += 1
+        return self.stamp
+
+    def _follow(self, snapshot: Snapshot, placement: Placement, sign: int) -> None:
+        site = snapshot.fleet.site_index[placement.site]
+        pools = self.pools.get(site)
+        if pools is not None:
+            index = snapshot.fleet.node_index
+            pools.stale.update((index[NodeId(rank.node)], None) for rank in placement.ranks)
+        if self._holders is None:
+            return
+        there = self._holders.setdefault(site, {})
+        there.pop(placement.id, None)
+        holder = holder_of(snapshot, placement) if sign > 0 else None
+        if holder is not None:
+            there[placement.id] = holder
+
+    def holders(self, snapshot: Snapshot, site: int) -> dict[PlacementId, Holder]:
+        """Placements that hold nodes of a site, in the order in which they were made."""
+        if self._holders is None:
+            self._holders = {}
+            for placement in snapshot.placements.values():
+                holder = holder_of(snapshot, placement)
+                if holder is not None:
+                    self._holders.setdefault(holder.site, {})[placement.id] = holder
+        return self._holders.get(site, {})
+
+    def pools_at(self, snapshot: Snapshot, columns: Columns, site: int) -> SitePools:
+        """The pools of a site as the snapshot has it."""
+        pools = self.pools.get(site)
+        if pools is None:
+            pools = self.pools[site] = SitePools(columns, snapshot, site)
+        pools.enter(snapshot, self.stamp)
+        return pools

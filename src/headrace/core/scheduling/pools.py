@@ -18,8 +18,9 @@ import numpy.typing as npt
 from headrace.core.fleet import I64
 from headrace.core.hardware import HardwareType
 from headrace.core.ids import NodeId
-from headrace.core.scheduling.rank import Ask, Columns, Scratch, lowest_bits
-from headrace.core.workload import RankPlace
+from headrace.core.scheduling.columns import Ask, Columns, Scratch, lowest_bits
+from headrace.core.scheduling.snapshot import Snapshot
+from headrace.core.workload import WHOLE_MILLI, RankPlace
 
 
 class Undecided:
@@ -49,8 +50,16 @@ class Sieve:
     Resources only shrink, so that who failed fails again; but a rank costs less power on a node that is awake.
     """
 
+    pool: "Pool"
     asleep: int
     awake: int
+    has_failed: bool = False
+
+    def fails(self, nodes: int) -> None:
+        """These have failed, asleep or awake."""
+        self.asleep &= ~nodes
+        self.awake &= ~nodes
+        self.has_failed = True
 
 
 @dataclass(slots=True)
@@ -96,27 +105,53 @@ class Pool:
 
 
 class SitePools:
-    """The pools of a site, made from a state of it and kept in step by :meth:`take` and :meth:`close`."""
+    """The pools of a site: as a snapshot has them when a pass enters, then kept in step by :meth:`take` and :meth:`close`.
 
-    def __init__(self, columns: Columns, state: Scratch, site: int) -> None:
+    ``stale`` are the nodes that are no longer as the last snapshot had them.
+    """
+
+    def __init__(self, columns: Columns, snapshot: Snapshot, site: int) -> None:
         self.columns = columns
+        self.stamp = -1
+        self.stale: dict[int, None] = {}
         span = columns.spans[site]
         kinds = columns.fleet.node_hardware[span]
         self.head: dict[int, int] = {}
-        """What the watched elements can still carry: those that could become too little."""
+        """What the watched elements can still carry: those that could ever become too little."""
         self.where: dict[int, tuple[Pool, int]] = {}
         self.pools: list[Pool] = []
-        tight = _tight(columns, state, site)
         for kind in np.unique(kinds).tolist():
             nodes = np.flatnonzero(kinds == kind) + span.start
-            pool = _pool(columns, state, nodes, columns.fleet.hardware[kind])
+            pool = _pool(columns, snapshot, nodes, columns.fleet.hardware[kind])
             self.pools.append(pool)
             self.where.update((node, (pool, at)) for at, node in enumerate(pool.nodes))
-        self._watch(tight, state)
+        self._watch(_tight(columns, snapshot, site))
 
-    def _watch(self, elements: Iterable[int], state: Scratch) -> None:
+    def enter(self, snapshot: Snapshot, stamp: int) -> None:
+        """A pass begins: what changed since the last one is as the snapshot has it."""
+        if self.stamp == stamp:
+            return
+        self.stamp = stamp
+        full = self.columns.full
+        for node in self.stale:
+            pool, at = self.where[node]
+            _put(
+                pool,
+                at,
+                opened=bool(snapshot.node_open[node]),
+                bits=int(full[node]) & ~int(snapshot.node_mask[node]),
+                cpu_milli=pool.hardware.cpu_milli - int(snapshot.node_cpu_milli[node]),
+                memory_mb=pool.hardware.memory_mb - int(snapshot.node_memory_mb[node]),
+                asleep=not snapshot.node_ranks[node],
+            )
+        self.stale.clear()
+        limit_w, power_w = snapshot.power_limit_w, snapshot.power_w
+        for element in self.head:
+            self.head[element] = int(limit_w[element]) - int(power_w[element])
+
+    def _watch(self, elements: Iterable[int]) -> None:
         """From now on these may become too little."""
-        self.head.update((element, int(state.head_w[element])) for element in elements)
+        self.head.update(dict.fromkeys(elements, 0))
         rows = self.columns.rows
         for pool in self.pools:
             pool.under.clear()
@@ -129,45 +164,50 @@ class SitePools:
                 for bits in pool.rack_bits
             ]
 
-    def limit(self, elements: Sequence[int], state: Scratch) -> None:
-        """Elements have less left than before: what ``state`` says."""
+    def limit(self, elements: Sequence[int], head_w: I64) -> None:
+        """Elements have less left than before: what ``head_w`` says."""
         if any(element not in self.head for element in elements):
-            self._watch(elements, state)
+            self._watch(elements)
+            self.head.update((element, int(head_w[element])) for element in self.head)
         else:
-            self.head.update((element, int(state.head_w[element])) for element in elements)
+            self.head.update((element, int(head_w[element])) for element in elements)
 
     # -- choosing -------------------------------------------------------------------------------------------------
 
-    def choose(self, ask: Ask, sieves: dict[int, Sieve]) -> list[int] | Undecided | None:
-        """The nodes that an ask should get, None if no choice would do. ``sieves``: of this ask at this site, by pool."""
-        suiting = [(number, pool) for number, pool in enumerate(self.pools) if _suits(pool.hardware, ask)]
-        if ask.nodes == 1:
-            return self._choose_one(ask, suiting, sieves)
-        if len(suiting) != 1:
-            return UNDECIDED if suiting else None
-        return _choose_gang(self, suiting[0][1], ask)
-
-    def _choose_one(
-        self, ask: Ask, suiting: list[tuple[int, Pool]], sieves: dict[int, Sieve]
-    ) -> list[int] | None:
-        best: tuple[int, int] | None = None
-        for number, pool in suiting:
-            sieve = sieves.get(number)
-            if sieve is None:
+    def sieves(self, ask: Ask) -> list[Sieve]:
+        """Those pools that could take a rank of an ask, and nobody in them has failed yet."""
+        found = []
+        for pool in self.pools:
+            if _suits(pool.hardware, ask):
                 everybody = (1 << len(pool.nodes)) - 1
-                sieve = sieves[number] = Sieve(everybody, everybody)
-            found = _first(pool, ask, sieve, self.head)
-            if found is not None and (best is None or found < best):
-                best = found
-        return None if best is None else [best[1]]
+                found.append(Sieve(pool, everybody, everybody))
+        return found
+
+    def choose(self, ask: Ask, sieves: list[Sieve]) -> list[int] | Undecided | None:
+        """The nodes that an ask should get, None if no choice would do. ``sieves``: of this ask at this site, in this pass."""
+        if ask.share_milli != WHOLE_MILLI:
+            return UNDECIDED
+        if ask.nodes == 1:
+            return self._choose_one(ask, sieves)
+        if len(sieves) != 1 or ask.topology is not None:
+            return UNDECIDED if sieves else None
+        return _choose_gang(self, sieves[0].pool, ask)
+
+    def _choose_one(self, ask: Ask, sieves: list[Sieve]) -> list[int] | None:
+        if len(sieves) == 1:
+            one = _first(sieves[0], ask, self.head)
+            return None if one is None else [one[1]]
+        found = [first for sieve in sieves if (first := _first(sieve, ask, self.head)) is not None]
+        return [min(found)[1]] if found else None
 
     # -- changing -------------------------------------------------------------------------------------------------
 
     def take(self, ask: Ask, nodes: Sequence[int]) -> tuple[RankPlace, ...]:
         """Take a rank from each of ``nodes``: the lowest free accelerators of each."""
-        where, head = self.where, self.head
+        where, head, stale = self.where, self.head, self.stale
         ranks = []
         for node in nodes:
+            stale[node] = None
             pool, at = where[node]
             bit = 1 << at
             free, bits = pool.free[at], pool.bits[at]
@@ -175,20 +215,25 @@ class SitePools:
                 count, cpu_milli, memory_mb = free, pool.hardware.cpu_milli, pool.hardware.memory_mb
             else:
                 count, cpu_milli, memory_mb = ask.accelerators, ask.cpu_milli, ask.memory_mb
-            added = count * pool.step_w
-            if pool.asleep & bit:
+            rack = pool.rack_of[at]
+            sleeps = pool.asleep & bit
+            if sleeps:
                 pool.asleep ^= bit
-                added += pool.wake_w
                 if not count and free == pool.hardware.accelerators:
                     pool.mixed |= bit
-            rack = pool.rack_of[at]
-            for element in pool.rack_path[rack]:
-                head[element] -= added
+            path = pool.rack_path[rack]
+            if path:
+                added = count * pool.step_w + (pool.wake_w if sleeps else 0)
+                for element in path:
+                    head[element] -= added
             mask = 0
             if count:
-                mask = bits if count == free else lowest_bits(bits, count)
+                mask = bits if count == free else bits & -bits if count == 1 else lowest_bits(bits, count)
                 pool.bits[at] = bits ^ mask
-                _leave_level(pool, at, bit, free, rack)
+                if free == pool.hardware.accelerators:
+                    _leave_level(pool, at, bit, free, rack)
+                else:
+                    pool.level[free] ^= bit
                 pool.free[at] = free - count
                 pool.level[free - count] |= bit
             pool.cpu_milli[at] -= cpu_milli
@@ -196,13 +241,52 @@ class SitePools:
             ranks.append(RankPlace(pool.names[at], mask, cpu_milli, memory_mb))
         return tuple(ranks)
 
-    def close(self, nodes: Sequence[int]) -> None:
-        """Nothing starts on these any more."""
+    def refresh(self, nodes: Sequence[int], state: Scratch, head_w: I64) -> None:
+        """Something was taken from ``nodes`` otherwise: they are as ``state`` has them, what stands over them as ``head_w``."""
         for node in nodes:
+            self.stale[node] = None
+            pool, at = self.where[node]
+            _put(
+                pool,
+                at,
+                opened=bool(state.open[node]),
+                bits=int(state.bits[node]),
+                cpu_milli=int(state.cpu_milli[node]),
+                memory_mb=int(state.memory_mb[node]),
+                asleep=not state.ranks[node],
+            )
+            for element in pool.rack_path[pool.rack_of[at]]:
+                self.head[element] = int(head_w[element])
+
+    def close(self, nodes: Sequence[int]) -> None:
+        """Nothing starts on these any more in this pass."""
+        for node in nodes:
+            self.stale[node] = None
             pool, at = self.where[node]
             bit, free = 1 << at, pool.free[at]
             if pool.level[free] & bit:
                 _leave_level(pool, at, bit, free, pool.rack_of[at])
+
+
+def _put(
+    pool: Pool, at: int, *, opened: bool, bits: int, cpu_milli: int, memory_mb: int, asleep: bool
+) -> None:
+    """A node as it is, whatever it was."""
+    bit, rack, free = 1 << at, pool.rack_of[at], bits.bit_count()
+    if pool.level[pool.free[at]] & bit:
+        _leave_level(pool, at, bit, pool.free[at], rack)
+    pool.free[at], pool.bits[at], pool.cpu_milli[at], pool.memory_mb[at] = free, bits, cpu_milli, memory_mb
+    pool.asleep = pool.asleep | bit if asleep else pool.asleep & ~bit
+    if not opened:
+        return
+    pool.level[free] |= bit
+    if free == pool.hardware.accelerators:
+        if not asleep:
+            pool.mixed |= bit
+        count = pool.whole[rack]
+        pool.whole[rack] = count + 1
+        pool.racks_with[count] ^= 1 << rack
+        pool.racks_with[count + 1] |= 1 << rack
 
 
 def _leave_level(pool: Pool, at: int, bit: int, free: int, rack: int) -> None:
@@ -221,43 +305,51 @@ def _suits(hardware: HardwareType, ask: Ask) -> bool:
         and ask.accelerators <= hardware.accelerators
         and ask.cpu_milli <= hardware.cpu_milli
         and ask.memory_mb <= hardware.memory_mb
+        and ask.accelerator_memory_mb <= hardware.accelerator_memory_mb
     )
 
 
-def _first(pool: Pool, ask: Ask, sieve: Sieve, head: dict[int, int]) -> tuple[int, int] | None:
+def _first(sieve: Sieve, ask: Ask, head: dict[int, int]) -> tuple[int, int] | None:
     """(Free accelerators, node) of the first node in order that takes a rank; who fails is sieved out."""
+    pool, whole = sieve.pool, ask.whole
     most = pool.hardware.accelerators
-    levels = range(most if ask.whole else ask.accelerators, most + 1)
-    awake_w = (most if ask.whole else ask.accelerators) * pool.step_w
-    cpu_milli, memory_mb = pool.cpu_milli, pool.memory_mb
-    for free in levels:
-        level = pool.level[free]
-        if not level:
+    free = most if whole else ask.accelerators
+    while free <= most:
+        left = pool.level[free]
+        if left and (whole or sieve.has_failed):
+            asleep = pool.asleep
+            left &= asleep & sieve.asleep if whole else asleep & sieve.asleep | sieve.awake & ~asleep
+        if not left:
+            free += 1
             continue
-        asleep = pool.asleep
-        while True:
-            left = level & (
-                (asleep & sieve.asleep) if ask.whole else (asleep & sieve.asleep | sieve.awake & ~asleep)
-            )
-            if not left:
-                break
-            low = left & -left
-            at = low.bit_length() - 1
-            if cpu_milli[at] < ask.cpu_milli or memory_mb[at] < ask.memory_mb:
-                sieve.asleep &= ~low
-                sieve.awake &= ~low
-                continue
-            sleeps = asleep & low
-            added = awake_w + pool.wake_w if sleeps else awake_w
-            short = next((one for one in pool.rack_path[pool.rack_of[at]] if head[one] < added), None)
-            if short is None:
+        # The lowest bit: about half of what it takes with a negative number.
+        at = (left ^ (left - 1)).bit_length() - 1
+        if pool.cpu_milli[at] >= ask.cpu_milli and pool.memory_mb[at] >= ask.memory_mb:
+            path = pool.rack_path[pool.rack_of[at]]
+            if not path or _carries(sieve, ask, at, path, head):
                 return free, pool.nodes[at]
-            # All that sleep need the same there, and so do all that are awake.
-            if sleeps:
-                sieve.asleep &= ~pool.below(short)
-            else:
-                sieve.awake &= ~pool.below(short)
+        else:
+            sieve.fails(1 << at)
     return None
+
+
+def _carries(sieve: Sieve, ask: Ask, at: int, path: tuple[int, ...], head: dict[int, int]) -> bool:
+    """Whether what is over a node carries a rank on it; if not, none below what doesn't is asked again."""
+    pool = sieve.pool
+    added = (pool.hardware.accelerators if ask.whole else ask.accelerators) * pool.step_w
+    sleeps = pool.asleep >> at & 1
+    if sleeps:
+        added += pool.wake_w
+    for element in path:
+        if head[element] < added:
+            # All that sleep need the same there, and so do all that are awake.
+            sieve.has_failed = True
+            if sleeps:
+                sieve.asleep &= ~pool.below(element)
+            else:
+                sieve.awake &= ~pool.below(element)
+            return False
+    return True
 
 
 def _choose_gang(site: SitePools, pool: Pool, ask: Ask) -> list[int] | Undecided | None:
@@ -315,21 +407,24 @@ def _racks(pool: Pool, wanted: int) -> list[int]:
     return racks
 
 
-def _tight(columns: Columns, state: Scratch, site: int) -> set[int]:
-    """Elements of a site that could not carry all that is there at once."""
+def _tight(columns: Columns, snapshot: Snapshot, site: int) -> list[int]:
+    """Elements that could not carry all of a site's nodes below them at nameplate: the others are never too little."""
     span = columns.spans[site]
-    nodes = np.flatnonzero(state.open[span]) + span.start
-    most = state.free[nodes] * columns.step_w[nodes]
-    most += np.where(state.ranks[nodes] == 0, columns.wake_w[nodes], 0)
-    need = np.zeros(len(state.head_w), dtype=np.int64)
+    fleet = columns.fleet
+    nameplate = np.array([hardware.nameplate_w for hardware in fleet.hardware], dtype=np.int64)
+    most = nameplate[fleet.node_hardware[span]]
+    need = np.zeros(len(snapshot.power_limit_w) + 1, dtype=np.int64)
     for row in columns.paths:
-        np.add.at(need, row[nodes], most)
-    return set(np.flatnonzero(need[:-1] > state.head_w[:-1]).tolist())
+        np.add.at(need, row[span], most)
+    tight: list[int] = np.flatnonzero(need[:-1] > snapshot.power_limit_w).tolist()
+    return tight
 
 
-def _pool(columns: Columns, state: Scratch, nodes: I64, hardware: HardwareType) -> Pool:
+def _pool(columns: Columns, snapshot: Snapshot, nodes: I64, hardware: HardwareType) -> Pool:
     most = hardware.accelerators
-    opened, free, ranks = state.open[nodes], state.free[nodes], state.ranks[nodes]
+    opened, ranks = snapshot.node_open[nodes], snapshot.node_ranks[nodes]
+    bits = columns.full[nodes] & ~snapshot.node_mask[nodes]
+    free = np.bitwise_count(bits)
     leaves, rack_of = np.unique(columns.fleet.node_leaf[nodes], return_inverse=True)
     is_whole = opened & (free == most)
     whole = np.bincount(rack_of[is_whole], minlength=len(leaves))
@@ -349,9 +444,9 @@ def _pool(columns: Columns, state: Scratch, nodes: I64, hardware: HardwareType) 
         free=free.tolist(),
         asleep=bits_of(ranks == 0),
         mixed=bits_of(is_whole & (ranks != 0)),
-        bits=state.bits[nodes].tolist(),
-        cpu_milli=state.cpu_milli[nodes].tolist(),
-        memory_mb=state.memory_mb[nodes].tolist(),
+        bits=bits.tolist(),
+        cpu_milli=(columns.cpu_milli[nodes] - snapshot.node_cpu_milli[nodes]).tolist(),
+        memory_mb=(columns.memory_mb[nodes] - snapshot.node_memory_mb[nodes]).tolist(),
         rack_of=racks,
         rack_bits=rack_bits,
         rack_path=[],

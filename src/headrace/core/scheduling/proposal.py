@@ -8,11 +8,15 @@ from headrace.core.workload import RankPlace
 
 @dataclass(frozen=True, slots=True)
 class ProposedPlacement:
-    """A workload on nodes of one site: one rank on each of as many different nodes as it asks for."""
+    """A workload on nodes of one site: one rank on each of as many different nodes as it asks for.
+
+    ``option`` says which of what would do it gets: an index into :func:`~headrace.core.workload.options`.
+    """
 
     workload: WorkloadId
     site: SiteId
     ranks: tuple[RankPlace, ...]
+    option: int = 0
 
 
 @dataclass(frozen=True, slots=True)

@@ -3,14 +3,15 @@
 from collections.abc import Iterable, Iterator, Mapping, ValuesView
 from typing import NamedTuple
 
-from headrace.core.ids import ContractId, SiteId, TenantId, WorkloadId
-from headrace.core.workload import Workload, WorkloadType
+from headrace.core.ids import ContractId, ProjectId, SiteId, TenantId, WorkloadId
+from headrace.core.workload import Alternative, Topology, Workload, WorkloadType
 
 
 class Line(NamedTuple):
     """What workloads of one line have in common: rank but for their arrival, and all that decides where they fit."""
 
     priority: int
+    project: ProjectId
     type: WorkloadType
     tenant: TenantId
     nodes: int
@@ -18,10 +19,24 @@ class Line(NamedTuple):
     accelerators: int
     cpu_milli: int
     memory_mb: int
+    share_milli: int
+    accelerator_memory_mb: int
+    alternatives: tuple[Alternative, ...]
+    nodes_max: int
+    topology: Topology | None
     profile: str
     countries: tuple[str, ...]
     site: SiteId | None
     contract: ContractId | None
+
+    @property
+    def is_filler(self) -> bool:
+        """Whether they are fillers."""
+        return self.type is WorkloadType.FILLER
+
+
+def _arrival(member: tuple[WorkloadId, Workload]) -> int:
+    return member[1].submitted_seq
 
 
 Lines = Mapping[Line, Mapping[WorkloadId, Workload]]
@@ -33,6 +48,7 @@ def line_of(workload: Workload) -> Line:
     need, policy = spec.resources, spec.policy
     return Line(
         spec.priority,
+        spec.project,
         spec.type,
         workload.tenant,
         spec.nodes,
@@ -40,6 +56,11 @@ def line_of(workload: Workload) -> Line:
         need.accelerators,
         need.cpu_milli,
         need.memory_mb,
+        need.share_milli,
+        need.accelerator_memory_mb,
+        spec.alternatives,
+        spec.nodes_max,
+        spec.topology,
         policy.profile,
         policy.countries,
         spec.site,
@@ -73,12 +94,16 @@ class Queue(Mapping[WorkloadId, Workload]):
 
     @property
     def lines(self) -> Lines:
-        """The same workloads, by what they have in common."""
+        """The same workloads, by what they have in common, each line in order of arrival."""
         for ident, workload in self._unsorted.items():
             line = self._line[ident] = line_of(workload)
             members = self._lines.get(line)
             if members is None:
                 members = self._lines[line] = {}
+            elif members and next(reversed(members.values())).submitted_seq > workload.submitted_seq:
+                # One that was requeued keeps the place that it had.
+                members[ident] = workload
+                members = self._lines[line] = dict(sorted(members.items(), key=_arrival))
             members[ident] = workload
         self._unsorted.clear()
         return self._lines

@@ -1,27 +1,18 @@
-"""Candidates and their order: which nodes could take a workload, and which of them it should get.
+"""Candidates and their order: which nodes could take a workload, and which of them it should get."""
 
-Everything works on columns. :class:`Columns` never changes while a fleet lives; :class:`Scratch` is what a
-pass over the queue may change. The nodes of one site stand next to each other in a fleet, so a site is a
-slice of every column.
-"""
-
-from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from itertools import pairwise
-from typing import NamedTuple
 
 import numpy as np
-import numpy.typing as npt
 
-from headrace.core.contracts import Contract
-from headrace.core.fleet import I32, I64, NEVER_DAY, Fleet
-from headrace.core.hardware import HardwareType
-from headrace.core.ids import ContractId, NodeId, TenantId
+from headrace.core.contracts import Contract, Preferences
+from headrace.core.estate import Site
+from headrace.core.fleet import I64
+from headrace.core.ids import TenantId
+from headrace.core.scheduling.columns import Ask, Columns, Mask, Scratch
 from headrace.core.scheduling.refuse import Refusal
-from headrace.core.scheduling.snapshot import U64, Snapshot
-from headrace.core.workload import RankPlace, WorkloadSpec, WorkloadType
-
-Mask = npt.NDArray[np.bool_]
+from headrace.core.scheduling.snapshot import Snapshot
+from headrace.core.scheduling.topology import packs, spread_order
+from headrace.core.workload import WHOLE_MILLI, Topology, WorkloadSpec
 
 _NO_LIMIT_W = 1 << 60
 _FEW = 24
@@ -29,207 +20,35 @@ _FEW = 24
 _MOST_REMEMBERED = 300
 
 
-@dataclass(frozen=True, slots=True)
-class Ask:
-    """What placing needs to know of a spec. ``whole``: empty nodes with all that they have (a cluster)."""
-
-    nodes: int
-    model: str
-    accelerators: int
-    cpu_milli: int
-    memory_mb: int
-    whole: bool
-
-    def on(self, hardware: HardwareType) -> tuple[int, int, int]:
-        """Accelerators, cpu_milli and memory_mb that a rank takes from a node of ``hardware``."""
-        if self.whole:
-            return hardware.accelerators, hardware.cpu_milli, hardware.memory_mb
-        return self.accelerators, self.cpu_milli, self.memory_mb
-
-
-def ask_of(spec: WorkloadSpec) -> Ask:
-    """The ask of a spec."""
-    need = spec.resources
-    whole = spec.type is WorkloadType.CLUSTER
-    return Ask(spec.nodes, need.accelerator, need.accelerators, need.cpu_milli, need.memory_mb, whole)
-
-
-def accelerators_of(columns: "Columns", ask: Ask, nodes: "I64 | Sequence[int]") -> int:
-    """Accelerators that a workload takes on ``nodes``."""
-    return int(columns.total[np.asarray(nodes)].sum()) if ask.whole else ask.accelerators * len(nodes)
-
-
-@dataclass(frozen=True, slots=True)
-class Columns:
-    """What never changes while a fleet lives: one row a node, in the order of the fleet.
-
-    ``spans`` are the nodes of each site. A node draws ``step_w`` more for each accelerator taken, and
-    ``wake_w`` more once anything runs on it: :meth:`HardwareType.node_watts` as two columns. ``paths[d, i]``
-    is the d-th power element from node ``i`` upwards; shorter paths end in the index past the last element,
-    which carries anything. ``rows[i]`` is the same for a look at one node: ``step_w``, ``wake_w`` and the elements.
-    ``suiting`` remembers what :func:`suiting` found.
-    """
-
-    fleet: Fleet
-    spans: tuple[slice, ...]
-    models: dict[str, int]
-    model: I64
-    total: I64
-    full: U64
-    cpu_milli: I64
-    memory_mb: I64
-    step_w: I64
-    wake_w: I64
-    paths: I32
-    rows: tuple[tuple[int, int, tuple[int, ...]], ...]
-    suiting: "dict[Ask, dict[int, Mask]]"
-
-
-def _compile(fleet: Fleet) -> Columns:
-    models: dict[str, int] = {}
-    for hardware in fleet.hardware:
-        models.setdefault(hardware.accelerator, len(models))
-    kinds = fleet.node_hardware.astype(np.int64)
-
-    def column(value: Callable[[HardwareType], int]) -> I64:
-        return np.array([value(hardware) for hardware in fleet.hardware] or [0], dtype=np.int64)[kinds]
-
-    past = len(fleet.power_ids)
-    parent = np.append(np.where(fleet.power_parent < 0, past, fleet.power_parent), past).astype(np.int32)
-    rows = [fleet.node_leaf.astype(np.int32)]
-    while (rows[-1] != past).any():
-        rows.append(parent[rows[-1]])
-    edges = np.searchsorted(fleet.node_site, np.arange(len(fleet.sites) + 1))
-    full = np.array([hardware.accelerator_mask() for hardware in fleet.hardware] or [0], dtype=np.uint64)[
-        kinds
-    ]
-    step_w = column(lambda hardware: hardware.accelerator_w - hardware.accelerator_idle_w)
-    wake_w = column(lambda hardware: hardware.node_watts(0, True) - hardware.idle_w)
-    paths = np.stack(rows)
-    return Columns(
-        fleet=fleet,
-        spans=tuple(slice(a, b) for a, b in pairwise(edges.tolist())),
-        models=models,
-        model=column(lambda hardware: models[hardware.accelerator]),
-        total=column(lambda hardware: hardware.accelerators),
-        full=full,
-        cpu_milli=column(lambda hardware: hardware.cpu_milli),
-        memory_mb=column(lambda hardware: hardware.memory_mb),
-        step_w=step_w,
-        wake_w=wake_w,
-        paths=paths,
-        rows=tuple(
-            (step, wake, tuple(element for element in path if element != past))
-            for step, wake, path in zip(step_w.tolist(), wake_w.tolist(), paths.T.tolist(), strict=True)
-        ),
-        suiting={},
-    )
-
-
-_compiled: list[Columns] = []
-
-
-def columns_of(fleet: Fleet) -> Columns:
-    """The columns of a fleet; those of the last few fleets are kept, since a fleet is read-only once compiled."""
-    for columns in _compiled:
-        if columns.fleet is fleet:
-            return columns
-    columns = _compile(fleet)
-    _compiled[:] = [columns, *_compiled[:1]]
-    return columns
-
-
-@dataclass(slots=True)
-class Scratch:
-    """What a pass changes. ``head_w[p]`` is what element ``p`` can still carry; negative where it is over its limit."""
-
-    open: Mask
-    bits: U64
-    free: I64
-    cpu_milli: I64
-    memory_mb: I64
-    ranks: I64
-    head_w: I64
-    held: dict[ContractId, int]
-
-    def copy(self) -> "Scratch":
-        """A state of its own."""
-        return Scratch(
-            self.open.copy(),
-            self.bits.copy(),
-            self.free.copy(),
-            self.cpu_milli.copy(),
-            self.memory_mb.copy(),
-            self.ranks.copy(),
-            self.head_w.copy(),
-            dict(self.held),
-        )
-
-    def with_head(self, head_w: I64) -> "Scratch":
-        """The same state with other power left; all else is shared."""
-        return Scratch(
-            *(self.open, self.bits, self.free, self.cpu_milli, self.memory_mb, self.ranks), head_w, self.held
-        )
-
-
-def scratch_of(snapshot: Snapshot, columns: Columns) -> Scratch:
-    """The world of a snapshot, to change."""
-    bits = columns.full & ~snapshot.node_mask
-    return Scratch(
-        open=snapshot.node_open.copy(),
-        bits=bits,
-        free=np.bitwise_count(bits).astype(np.int64),
-        cpu_milli=columns.cpu_milli - snapshot.node_cpu_milli,
-        memory_mb=columns.memory_mb - snapshot.node_memory_mb,
-        ranks=snapshot.node_ranks.astype(np.int64),
-        head_w=np.append(snapshot.power_limit_w - snapshot.power_w, _NO_LIMIT_W).astype(np.int64),
-        held=dict(snapshot.contract_held),
-    )
-
-
-def empty_scratch(columns: Columns, today: int) -> Scratch:
-    """An estate with nothing on it and every block there that ever will be; ``today`` is ``yyyymmdd``.
-
-    Nodes that are there already draw their idle watts; later ones draw nothing until they are asked, so that
-    an estate which is planned beyond its connection still takes what its connection carries.
-    """
-    fleet = columns.fleet
-    idle = np.array([hardware.idle_w for hardware in fleet.hardware] or [0], dtype=np.int64)[
-        fleet.node_hardware
-    ]
-    head = np.append(fleet.power_limit_w, _NO_LIMIT_W).astype(np.int64)
-    there = np.flatnonzero(fleet.node_from_day <= today)
-    for row in columns.paths:
-        np.subtract.at(head, row[there], idle[there])
-    return Scratch(
-        open=fleet.node_from_day < NEVER_DAY,
-        bits=columns.full.copy(),
-        free=columns.total.copy(),
-        cpu_milli=columns.cpu_milli.copy(),
-        memory_mb=columns.memory_mb.copy(),
-        ranks=np.zeros(len(fleet.node_ids), dtype=np.int64),
-        head_w=head,
-        held={},
-    )
-
-
 def site_refusal(
-    snapshot: Snapshot, tenant: TenantId, spec: WorkloadSpec, site: int
+    snapshot: Snapshot, tenant: TenantId, spec: WorkloadSpec, model: str, site: int
 ) -> tuple[Refusal | None, Contract | None]:
-    """Why law or contract keep ``tenant``'s workload from a site as such; else the contract that pays for it there."""
+    """Why law or contract keep ``tenant``'s workload from a site as such; else the contract that pays for ``model`` there."""
     if not snapshot.place_verdict(tenant, spec.policy, site).allowed:
         return Refusal.JURISDICTION, None
     owner = snapshot.fleet.sites[site].dedicated_to
     if owner is not None and owner != tenant:
         return Refusal.DEDICATED, None
-    contract = snapshot.contract_for(tenant, site, spec.resources.accelerator, spec.contract)
+    contract = snapshot.contract_for(tenant, site, model, spec.contract)
     return (Refusal.CONTRACT, None) if contract is None else (None, contract)
 
 
-def site_order(fleet: Fleet) -> list[int]:
-    """Sites, cheapest energy per IT kWh first, then by index. Prices as declared: currencies are not converted."""
-    cost = [site.energy_price_micros_per_kwh * site.pue_permille for site in fleet.sites]
-    return sorted(range(len(cost)), key=lambda site: (cost[site], site))
+def site_order(snapshot: Snapshot, tenant: TenantId) -> list[int]:
+    """Sites, the best for a tenant first, then by index: what a kWh of IT load costs there by its preferences.
+
+    Prices are as declared: currencies are not converted.
+    """
+    known = snapshot.tenants.get(tenant)
+    wish = known.preferences if known is not None else Preferences()
+    costs = [site_cost(site, wish) for site in snapshot.fleet.sites]
+    return sorted(range(len(costs)), key=lambda site: (costs[site], site))
+
+
+def site_cost(site: Site, wish: Preferences) -> int:
+    """What a kWh of IT load counts for at a site, in billionths of a micro: price and carbon, with the cooling that they need."""
+    each = site.energy_price_micros_per_kwh * wish.price_permille
+    each += site.carbon_g_per_kwh * wish.carbon_micros_per_kg
+    return each * site.pue_permille
 
 
 def suits(columns: Columns, ask: Ask, site: int) -> Mask:
@@ -240,6 +59,8 @@ def suits(columns: Columns, ask: Ask, site: int) -> Mask:
     mask &= columns.memory_mb[span] >= ask.memory_mb
     if ask.model:
         mask &= columns.model[span] == columns.models.get(ask.model, -1)
+    if ask.accelerator_memory_mb:
+        mask &= columns.accelerator_memory_mb[span] >= ask.accelerator_memory_mb
     return mask
 
 
@@ -266,6 +87,10 @@ def has_room(columns: Columns, state: Scratch, ask: Ask, site: int) -> Mask:
         mask &= state.memory_mb[span] == columns.memory_mb[span]
         return mask
     mask = state.free[span] >= ask.accelerators
+    if ask.is_fraction and len(state.share_milli):
+        mine = (state.share_milli[span] > 0) & (state.sharer[span] == ask.sharer)
+        mine &= state.share_milli[span] <= WHOLE_MILLI - ask.share_milli
+        mask |= mine.any(axis=1)
     mask &= state.cpu_milli[span] >= ask.cpu_milli
     mask &= state.memory_mb[span] >= ask.memory_mb
     return mask
@@ -273,7 +98,10 @@ def has_room(columns: Columns, state: Scratch, ask: Ask, site: int) -> Mask:
 
 def increments_w(columns: Columns, state: Scratch, ask: Ask, nodes: I64) -> I64:
     """IT watts that a rank would add on each of ``nodes``."""
-    taken = columns.total[nodes] if ask.whole else ask.accelerators
+    taken = columns.total[nodes] if ask.whole else np.full(len(nodes), ask.accelerators)
+    if ask.is_fraction and len(state.share_milli):
+        left = state.left_milli(columns, ask, nodes)
+        taken[((left >= ask.share_milli) & (left < WHOLE_MILLI)).any(axis=1)] = 0
     return taken * columns.step_w[nodes] + np.where(state.ranks[nodes] == 0, columns.wake_w[nodes], 0)
 
 
@@ -336,12 +164,44 @@ def choose(columns: Columns, state: Scratch, ask: Ask, site: int, suit: Mask | N
     nodes, added = nodes[alone], added[alone]
     if len(nodes) < ask.nodes:
         return None
+    if ask.topology is not None:
+        return _choose_standing(columns, state, ask, ask.topology, nodes, added)
     return _choose_gang(columns, state, ask.nodes, nodes, added)
+
+
+def _choose_standing(
+    columns: Columns, state: Scratch, ask: Ask, topology: Topology, nodes: I64, added: I64
+) -> I64 | None:
+    """The nodes of a gang that minds how they stand: as it requires, or as near to it as can be."""
+    free = state.free[nodes]
+    if topology.spread and not topology.pack:
+        return _choose_spread(columns, state, ask.nodes, topology, nodes, added)
+    for members in packs(columns, topology, nodes, free, ask.nodes):
+        if topology.spread:
+            found = _choose_spread(columns, state, ask.nodes, topology, nodes[members], added[members])
+        else:
+            found = _choose_gang(columns, state, ask.nodes, nodes[members], added[members])
+        if found is not None:
+            return found
+    return None if topology.required else _choose_gang(columns, state, ask.nodes, nodes, added)
+
+
+def _choose_spread(
+    columns: Columns, state: Scratch, wanted: int, topology: Topology, nodes: I64, added: I64
+) -> I64 | None:
+    order = spread_order(columns, topology, nodes, added, state.free[nodes])
+    picked = carried(columns, state, nodes, added, order, wanted)
+    if len(picked) < wanted:
+        by_power = order[np.argsort(added[order], kind="stable")]
+        picked = carried(columns, state, nodes, added, by_power, wanted)
+    return np.sort(nodes[picked]) if len(picked) == wanted else None
 
 
 def _choose_one(columns: Columns, state: Scratch, ask: Ask, span: slice, mask: Mask) -> I64 | None:
     if not mask.any():
         return None
+    if ask.is_fraction:
+        return _choose_part(columns, state, ask, np.flatnonzero(mask) + span.start)
     free = state.free[span]
     best = int(np.where(mask, free, _NO_LIMIT_W).argmin()) + span.start
     if _one_carries(columns, state, ask, best):
@@ -350,6 +210,16 @@ def _choose_one(columns: Columns, state: Scratch, ask: Ask, span: slice, mask: M
     nodes = np.flatnonzero(mask) + span.start
     nodes = nodes[increments_w(columns, state, ask, nodes) <= path_head_w(columns, state, nodes)]
     return nodes[[int(state.free[nodes].argmin())]] if len(nodes) else None
+
+
+def _choose_part(columns: Columns, state: Scratch, ask: Ask, nodes: I64) -> I64 | None:
+    """The node with the accelerator that has the least left and enough, then that with the fewest free ones."""
+    nodes = nodes[increments_w(columns, state, ask, nodes) <= path_head_w(columns, state, nodes)]
+    if not len(nodes):
+        return None
+    left = state.left_milli(columns, ask, nodes)
+    tightest = np.where(left >= ask.share_milli, left, WHOLE_MILLI + 1).min(axis=1)
+    return nodes[np.lexsort((nodes, state.free[nodes], tightest))[:1]]
 
 
 def _one_carries(columns: Columns, state: Scratch, ask: Ask, node: int) -> bool:
@@ -471,72 +341,3 @@ def _order_of_many(columns: Columns, state: Scratch, nodes: I64, wanted: int) ->
     place = np.empty(len(racks), dtype=np.int64)
     place[racks] = np.arange(len(racks))
     return np.lexsort((nodes, free, place[where]))
-
-
-def lowest_bits(bits: int, count: int) -> int:
-    """The ``count`` lowest bits that are set in ``bits``."""
-    mask = 0
-    for _ in range(count):
-        low = bits & -bits
-        mask |= low
-        bits ^= low
-    return mask
-
-
-class Use(NamedTuple):
-    """What a rank takes of a node, which is an index in the fleet."""
-
-    node: int
-    bits: int
-    cpu_milli: int
-    memory_mb: int
-
-
-def use_of(fleet: Fleet, ranks: Sequence[RankPlace]) -> tuple[Use, ...]:
-    """What ``ranks`` take; a node that the fleet does not have (any more) takes nothing."""
-    found = ((fleet.node_index.get(NodeId(rank.node)), rank) for rank in ranks)
-    return tuple(
-        Use(node, rank.mask, rank.cpu_milli, rank.memory_mb) for node, rank in found if node is not None
-    )
-
-
-def shift(columns: Columns, state: Scratch, uses: Sequence[Use], sign: int) -> None:
-    """Give back what ``uses`` take (``sign`` 1), or take it (-1). A node may stand in several of them."""
-    (_shift_few if len(uses) <= _FEW else _shift_many)(columns, state, uses, sign)
-
-
-def _shift_many(columns: Columns, state: Scratch, uses: Sequence[Use], sign: int) -> None:
-    node, mask, cpu_milli, memory_mb = zip(*uses, strict=True)
-    nodes, bits = np.array(node, dtype=np.int64), np.array(mask, dtype=np.uint64)
-    count = np.bitwise_count(bits).astype(np.int64)
-    touched = np.unique(nodes)
-    asleep = state.ranks[touched] == 0
-    np.bitwise_xor.at(state.bits, nodes, bits)
-    np.add.at(state.free, nodes, sign * count)
-    np.add.at(state.cpu_milli, nodes, sign * np.array(cpu_milli, dtype=np.int64))
-    np.add.at(state.memory_mb, nodes, sign * np.array(memory_mb, dtype=np.int64))
-    np.subtract.at(state.ranks, nodes, sign)
-    slept = (state.ranks[touched] == 0).astype(np.int64) - asleep
-    for row in columns.paths:
-        np.add.at(state.head_w, row[nodes], sign * count * columns.step_w[nodes])
-        np.add.at(state.head_w, row[touched], slept * columns.wake_w[touched])
-
-
-def _shift_few(columns: Columns, state: Scratch, uses: Sequence[Use], sign: int) -> None:
-    bits, free, ranks, head_w = state.bits.data, state.free.data, state.ranks.data, state.head_w.data
-    cpu_milli, memory_mb = state.cpu_milli.data, state.memory_mb.data
-    for node, mask, cpu, memory in uses:
-        count = mask.bit_count()
-        before = ranks[node]
-        after = before - sign
-        bits[node] ^= mask
-        free[node] += sign * count
-        cpu_milli[node] += sign * cpu
-        memory_mb[node] += sign * memory
-        ranks[node] = after
-        slept = (after == 0) - (before == 0)
-        step_w, wake_w, path = columns.rows[node]
-        delta_w = sign * count * step_w + slept * wake_w
-        if delta_w:
-            for element in path:
-                head_w[element] += delta_w

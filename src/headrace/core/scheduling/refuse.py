@@ -24,6 +24,8 @@ class Refusal(IntEnum):
     """Nodes that would do are draining, down or not yet commissioned."""
     CAPACITY = 420
     """What would do is in use."""
+    TOPOLOGY = 425
+    """Enough nodes are free, but they don't stand as the workload requires."""
     ENGINE = 430
     """The site's engine can't do what the workload asks for."""
     TIME = 500
@@ -40,6 +42,7 @@ SENTENCES: dict[Refusal, str] = {
     Refusal.HARDWARE: "no such hardware",
     Refusal.NODE_STATE: "the nodes that would do are not ready",
     Refusal.CAPACITY: "the nodes that would do are in use",
+    Refusal.TOPOLOGY: "free nodes don't stand as it requires",
     Refusal.ENGINE: "the site's engine can't do it",
     Refusal.TIME: "it is backing off",
     Refusal.RANK: "others go first",

@@ -1,20 +1,31 @@
 """A versioned, read-only view of the world, for planning and explaining."""
 
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
 from headrace.core.authority import Verdict
-from headrace.core.contracts import Contract
-from headrace.core.fleet import I32, I64, Fleet
-from headrace.core.ids import ContractId, PlacementId, TenantId, WorkloadId
-from headrace.core.scheduling.memory import Memory
+from headrace.core.contracts import Contract, Tenant
+from headrace.core.fleet import I16, I32, I64, Fleet
+from headrace.core.ids import ContractId, PlacementId, ProjectId, TenantId, WorkloadId
 from headrace.core.scheduling.queue import Queue
 from headrace.core.workload import Placement, PolicyRef, Workload
 
+if TYPE_CHECKING:
+    from headrace.core.scheduling.memory import Memory
+
 U64 = npt.NDArray[np.uint64]
+
+
+class Taken(NamedTuple):
+    """What somebody has of the estate: thousandths of accelerators, of processors, and megabytes of memory."""
+
+    accelerators_milli: int = 0
+    cpu_milli: int = 0
+    memory_mb: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,7 +42,14 @@ class Snapshot:
     - ``memory``: what earlier plans found that still holds; the one thing here that a planner writes to.
     - ``place_verdict(tenant, policy, site number)``: may it be placed there.
     - ``contract_for(tenant, site number, accelerator model, named contract)``: what pays for it, or None.
-    - ``contract_held[contract]``: accelerators in use under a contract.
+    - ``node_share_milli[i, a]``: thousandths of accelerator ``a`` that fractions have, all of them of the tenant of number
+      ``node_sharer[i, a]``; no rows at all while there is no fraction.
+    - ``contract_held_milli[contract]``: thousandths of accelerators in use under a contract.
+    - ``contracts``: all that there are, by id; ``tenant_number(tenant)``: its number.
+    - ``tenants``: what was declared of each, with its quotas.
+    - ``usage[tenant, project]``: what a project has outside reserved contracts; ``tenants``: their quotas.
+    - ``unsettled``: placements of which something else is wanted than was seen, all that are being stopped among them (None:
+      whoever asks has to look at all).
     - ``zone``: the operator's time zone: contracts begin and end on its days.
     - ``engine_ports(site number)`` and such are not here: an engine that can't do a thing is refused at submission.
     """
@@ -51,7 +69,14 @@ class Snapshot:
     placements: Mapping[PlacementId, Placement]
     place_verdict: Callable[[TenantId, PolicyRef, int], Verdict]
     contract_for: Callable[[TenantId, int, str, ContractId | None], Contract | None]
-    contract_held: Mapping[ContractId, int]
+    contract_held_milli: Mapping[ContractId, int]
+    node_share_milli: I16
+    node_sharer: I32
+    contracts: Mapping[ContractId, Contract]
+    tenant_number: Callable[[TenantId], int]
+    usage: Mapping[tuple[TenantId, ProjectId], Taken] = field(default_factory=dict)
+    tenants: Mapping[TenantId, Tenant] = field(default_factory=dict)
+    unsettled: Iterable[PlacementId] | None = None
     zone: str = "UTC"
     waiting: Queue | None = None
-    memory: Memory | None = None
+    memory: "Memory | None" = None

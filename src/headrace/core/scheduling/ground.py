@@ -1,0 +1,140 @@
+"""The estate as it was declared, read once more for :mod:`~headrace.core.scheduling.check`: nodes by name, power above them.
+
+Nothing here is shared with :mod:`headrace.core.fleet`, which the planner reads.
+"""
+
+from dataclasses import dataclass
+from functools import lru_cache
+
+from headrace.core.estate import Block, NodeGroup, Site
+from headrace.core.hardware import HardwareType
+from headrace.core.workload import Level
+
+
+@dataclass(frozen=True, slots=True)
+class Group:
+    """A group of nodes where it hangs: ``above`` are the elements from its block up to the connection."""
+
+    ident: str
+    site: int
+    declared: NodeGroup
+    hardware: HardwareType
+    first: int
+    commissioned: str
+    above: tuple[str, ...]
+
+    def nodes_in(self, rack: int) -> int:
+        """How many nodes stand in a rack: the last one may be short."""
+        before = rack * self.declared.nodes_per_rack
+        return max(0, min(self.declared.nodes_per_rack, self.declared.node_count - before))
+
+    @property
+    def count(self) -> int:
+        """How many nodes the group has."""
+        return min(self.declared.node_count, self.declared.racks * self.declared.nodes_per_rack)
+
+    def is_commissioned(self, today: str) -> bool:
+        """Whether its nodes may be placed on by their date."""
+        return self.commissioned != "" and self.commissioned <= today
+
+    @property
+    def rack_limit_w(self) -> int:
+        """What a rack may draw: its rating, or the nameplate of its nodes when none is stated."""
+        return self.declared.rack_rating_w or self.hardware.nameplate_w * self.declared.nodes_per_rack
+
+
+@dataclass(frozen=True, slots=True)
+class Spot:
+    """A node, found by its name: ``number`` counts in its rack, ``index`` in the order of the estate."""
+
+    group: Group
+    rack: int
+    number: int
+    index: int
+
+    @property
+    def rack_ident(self) -> str:
+        """The rack that it is in, by its name in the power tree."""
+        return f"{self.group.ident}-{self.rack}"
+
+    @property
+    def path(self) -> tuple[str, ...]:
+        """The elements of the power tree above it, its rack first."""
+        return (self.rack_ident, *self.group.above)
+
+    def place(self, level: Level) -> tuple[object, ...]:
+        """The group of a level that it is in; two nodes are in one group exactly when these are equal."""
+        match level:
+            case "domain":
+                return self.group.ident, self.rack, self.number // max(1, self.group.hardware.domain_nodes)
+            case "rack":
+                return self.group.ident, self.rack
+            case "rail":
+                width = self.group.declared.rail_racks
+                return self.group.ident, self.rack // width if width else 0
+            case "pod":
+                return (self.group.above[0],)
+            case "site":
+                return (self.group.site,)
+
+
+@dataclass(frozen=True, slots=True)
+class Ground:
+    """The declared estate: groups by ``site/block/group``, and what the elements above the racks may draw.
+
+    ``limit_w`` is IT load, but at a connection watts at the meter. ``site_of`` numbers the sites.
+    """
+
+    groups: dict[str, Group]
+    limit_w: dict[str, int]
+    pue_permille: dict[str, int]
+    site_of: dict[str, int]
+
+    def find(self, node: str) -> Spot | None:
+        """The node ``site/block/group-rack-number``, or None when the estate has none of that name."""
+        parts = node.rsplit("-", 2)
+        group = self.groups.get(parts[0])
+        if group is None or len(parts) != 3 or not (parts[1].isdecimal() and parts[2].isdecimal()):
+            return None
+        rack, number = int(parts[1]), int(parts[2])
+        if node != f"{parts[0]}-{rack}-{number}":
+            return None
+        if rack >= group.declared.racks or number >= group.nodes_in(rack):
+            return None
+        return Spot(group, rack, number, group.first + rack * group.declared.nodes_per_rack + number)
+
+
+# Deciding again and again on one estate is the rule; reading a large one takes milliseconds.
+@lru_cache(maxsize=8)
+def read(sites: tuple[Site, ...], hardware: tuple[HardwareType, ...]) -> Ground:
+    """The ground of some sites, whose groups are of these types of node."""
+    types = {kind.id: kind for kind in hardware}
+    ground = Ground({}, {}, {}, {site.id: number for number, site in enumerate(sites)})
+    first = 0
+    for number, site in enumerate(sites):
+        ground.limit_w[site.id] = site.connection.total_w
+        ground.pue_permille[site.id] = site.pue_permille
+        feeders = {element.id: element.fed_by for element in site.power}
+        for element in site.power:
+            ground.limit_w[f"{site.id}/{element.id}"] = element.rating_w
+        for block in site.blocks:
+            above = _above(site, block, feeders)
+            if block.rating_w:
+                ground.limit_w[above[0]] = block.rating_w
+            for declared in block.groups:
+                ident = f"{above[0]}/{declared.id}"
+                commissioned = block.commissioned if site.country else ""
+                group = Group(ident, number, declared, types[declared.hardware], first, commissioned, above)
+                ground.groups[ident] = group
+                first += group.count
+    return ground
+
+
+def _above(site: Site, block: Block, feeders: dict[str, str]) -> tuple[str, ...]:
+    """Elements from a block up to the connection, both included."""
+    path, element = [f"{site.id}/{block.id}"], block.fed_by
+    # An element that was passed already means a cycle: the edge refuses it, and this must end all the same.
+    while element and f"{site.id}/{element}" not in path:
+        path.append(f"{site.id}/{element}")
+        element = feeders.get(element, "")
+    return (*path, site.id)

@@ -1,0 +1,214 @@
+"""Whose turn it is: guaranteed before borrowed, then priority, then who has the least for its weight, then arrival.
+
+A share is the dominant one: of accelerators, processors and memory the greatest part of the estate, of the tenant first, then
+of the project. It only grows while a pass places, so that a key that was right when it was made is at worst too early:
+it is looked at again when it comes up.
+"""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from heapq import heapify, heappop, heapreplace
+
+from headrace.core.contracts import Quota
+from headrace.core.ids import ProjectId, TenantId
+from headrace.core.scheduling.memory import Shape
+from headrace.core.scheduling.queue import Line
+from headrace.core.scheduling.snapshot import Snapshot, Taken
+from headrace.core.units import MS_PER_DAY
+from headrace.core.workload import WHOLE_MILLI, Workload, WorkloadSpec, WorkloadType
+
+AGING_MS = MS_PER_DAY
+"""A workload that has waited for so long goes as if its priority were one higher, and so on."""
+_PARTS = 10**12
+_NO_QUOTA = Quota()
+
+
+Turn = tuple[bool, int, bool, int, int, int]
+"""What decides whose turn it is, less first: does it borrow, priority (negative), is it a filler, the tenant's and the project's
+share, arrival."""
+
+
+def waits_since_ms(workload: Workload) -> int:
+    """Since when a queued workload could have been placed."""
+    return max(workload.submitted_ms, workload.since_ms, workload.not_before_ms)
+
+
+def aged_priority(workload: Workload, now_ms: int) -> int:
+    """The priority of a workload, and one more for each :data:`AGING_MS` that it has waited; fillers don't age."""
+    spec = workload.spec
+    if now_ms - workload.submitted_ms < AGING_MS or spec.type is WorkloadType.FILLER:
+        return spec.priority
+    return spec.priority + max(0, now_ms - waits_since_ms(workload)) // AGING_MS
+
+
+def asked_milli(spec: WorkloadSpec) -> int:
+    """Thousandths of accelerators that a workload asks for at least."""
+    return spec.nodes * spec.resources.accelerators * spec.resources.share_milli
+
+
+@dataclass(slots=True)
+class Account:
+    """What somebody has in this pass: accelerators, for quotas, and of all three the parts of the estate (in 10^-12).
+
+    ``share`` is the greatest of the parts over the weight.
+    """
+
+    quota: Quota
+    accelerators_milli: int = 0
+    accelerator_parts: int = 0
+    cpu_parts: int = 0
+    memory_parts: int = 0
+    share: int = 0
+
+    def take(self, more: Taken, parts: Taken) -> None:
+        """It gets ``more``, which is ``parts`` of the estate."""
+        self.accelerators_milli += more[0]
+        most = self.accelerator_parts = self.accelerator_parts + parts[0]
+        cpu = self.cpu_parts = self.cpu_parts + parts[1]
+        memory = self.memory_parts = self.memory_parts + parts[2]
+        most = max(most, cpu)
+        most = max(most, memory)
+        self.share = most // self.quota.weight
+
+    def is_over(self, more_milli: int) -> bool:
+        """Whether it would be more than it may ever have."""
+        limit = self.quota.limit
+        return limit > 0 and self.accelerators_milli + more_milli > limit * WHOLE_MILLI
+
+    def is_within(self, more_milli: int) -> bool:
+        """Whether it stays within what it is guaranteed."""
+        return self.accelerators_milli + more_milli <= self.quota.guaranteed * WHOLE_MILLI
+
+
+class Shares:
+    """What everybody has in this pass: tenants and their projects."""
+
+    def __init__(self, snapshot: Snapshot, capacity: Taken) -> None:
+        self.capacity = capacity
+        self._tenants = snapshot.tenants
+        self._of_tenant: dict[TenantId, Account] = {}
+        self._of_project: dict[tuple[TenantId, ProjectId], Account] = {}
+        for (tenant, project), taken in snapshot.usage.items():
+            self.take(tenant, project, taken)
+
+    def tenant(self, tenant: TenantId) -> Account:
+        """The account of a tenant."""
+        account = self._of_tenant.get(tenant)
+        if account is None:
+            known = self._tenants.get(tenant)
+            account = self._of_tenant[tenant] = Account(known.quota if known is not None else _NO_QUOTA)
+        return account
+
+    def project(self, tenant: TenantId, project: ProjectId) -> Account:
+        """The account of a project."""
+        account = self._of_project.get((tenant, project))
+        if account is None:
+            known = self._tenants.get(tenant)
+            quota = known.project_quotas.get(project, _NO_QUOTA) if known is not None else _NO_QUOTA
+            account = self._of_project[tenant, project] = Account(quota)
+        return account
+
+    def take(self, tenant: TenantId, project: ProjectId, more: Taken) -> None:
+        """A project gets more."""
+        parts = self.parts(more)
+        self.tenant(tenant).take(more, parts)
+        self.project(tenant, project).take(more, parts)
+
+    def parts(self, more: Taken) -> Taken:
+        """What ``more`` is of the estate, in 10^-12."""
+        capacity = self.capacity
+        return Taken(
+            more.accelerators_milli * _PARTS // capacity.accelerators_milli,
+            more.cpu_milli * _PARTS // capacity.cpu_milli,
+            more.memory_mb * _PARTS // capacity.memory_mb,
+        )
+
+
+@dataclass(slots=True)
+class Waiting:
+    """Alike workloads in order of arrival; ``head`` is the one whose turn it is, ``members`` are those behind it."""
+
+    line: Line
+    head: Workload
+    members: Iterator[Workload]
+    tenant: Account
+    project: Account
+    shape: Shape | None = None
+
+    def is_over(self, more_milli: int) -> bool:
+        """Whether it would be more than its tenant or its project may ever have."""
+        return self.tenant.is_over(more_milli) or self.project.is_over(more_milli)
+
+
+@dataclass(slots=True)
+class _Group:
+    """The lines of one project, in a heap by what doesn't depend on shares."""
+
+    tenant: Account
+    project: Account
+    heap: list[tuple[tuple[int, bool, int], int, Waiting]] = field(default_factory=list)
+
+
+class Order:
+    """The lines of a queue, in the order of their turns."""
+
+    def __init__(self, snapshot: Snapshot, lines: Sequence[Waiting]) -> None:
+        self.now_ms = snapshot.now_ms
+        self.contracts = snapshot.contracts
+        groups: dict[tuple[TenantId, ProjectId], _Group] = {}
+        for number, waiting in enumerate(lines):
+            key = waiting.line.tenant, waiting.line.project
+            group = groups.get(key)
+            if group is None:
+                group = groups[key] = _Group(waiting.tenant, waiting.project)
+            group.heap.append((self._own(waiting), number, waiting))
+        self.heap: list[tuple[Turn, int, _Group]] = []
+        for number, group in enumerate(groups.values()):
+            heapify(group.heap)
+            self.heap.append((self._turn(group), number, group))
+        heapify(self.heap)
+
+    def _own(self, waiting: Waiting) -> tuple[int, bool, int]:
+        head = waiting.head
+        return -aged_priority(head, self.now_ms), waiting.line.type is WorkloadType.FILLER, head.submitted_seq
+
+    def _turn(self, group: _Group) -> Turn:
+        (priority, filler, arrival), _, waiting = group.heap[0]
+        tenant, project = group.tenant, group.project
+        borrows = self._borrows(waiting.line, tenant, project)
+        return borrows, priority, filler, tenant.share, project.share, arrival
+
+    def _borrows(self, line: Line, tenant: Account, project: Account) -> bool:
+        if line.contract is not None:
+            contract = self.contracts.get(line.contract)
+            if contract is not None and contract.kind == "reserved":
+                return False
+        if not tenant.quota.guaranteed:
+            return True
+        more_milli = line.nodes * line.accelerators * line.share_milli
+        within = tenant.is_within(more_milli)
+        return not (within and (not project.quota.guaranteed or project.is_within(more_milli)))
+
+    def next(self) -> Waiting | None:
+        """The line whose head goes now; None when there is nobody left."""
+        while self.heap:
+            before, number, group = self.heap[0]
+            now = self._turn(group)
+            if now <= before:
+                return group.heap[0][2]
+            heapreplace(self.heap, (now, number, group))
+        return None
+
+    def done(self, then: Workload | None) -> None:
+        """The head that :meth:`next` gave had its turn; ``then`` is the next of its line, None when nobody else has a chance."""
+        _, number, group = self.heap[0]
+        _, place, waiting = group.heap[0]
+        if then is None:
+            heappop(group.heap)
+        else:
+            waiting.head = then
+            heapreplace(group.heap, (self._own(waiting), place, waiting))
+        if group.heap:
+            heapreplace(self.heap, (self._turn(group), number, group))
+        else:
+            heappop(self.heap)

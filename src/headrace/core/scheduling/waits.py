@@ -1,0 +1,317 @@
+"""Those who wait: for what is leaving, for whom they evict, or, once they have waited for too long, behind a barrier.
+
+Nothing of lower rank starts on the nodes that they wait for, or uses the power that they will need.
+"""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from headrace.core.fleet import I64
+from headrace.core.scheduling.columns import Ask, Scratch, shift
+from headrace.core.scheduling.leaving import (
+    Departures,
+    Fit,
+    Holder,
+    Horizon,
+    horizon_of,
+    least_damage,
+    release,
+)
+from headrace.core.scheduling.memory import Option, Shape
+from headrace.core.scheduling.order import waits_since_ms
+from headrace.core.scheduling.present import Nodes, Present, uses_of
+from headrace.core.scheduling.proposal import Eviction
+from headrace.core.scheduling.rank import increments_w, path_need_w
+from headrace.core.units import MS_PER_MINUTE
+from headrace.core.workload import RankPlace, Workload
+
+_NO_CAP_W = 1 << 60
+
+
+@dataclass(frozen=True, slots=True)
+class PlanLimits:
+    """Bounds of one pass.
+
+    At most ``max_placements`` are placed, at most ``max_reservations`` workloads wait for what leaves or is
+    evicted. A workload that has waited for ``starve_after_ms`` holds nodes against lower ranks until it fits
+    there; at most ``max_barriers`` do.
+    """
+
+    max_placements: int = 10_000
+    max_reservations: int = 256
+    starve_after_ms: int = 10 * MS_PER_MINUTE
+    max_barriers: int = 4
+
+
+Found = tuple[Option, int, Horizon]
+"""What a workload waits for: an option, a site, and who must leave which nodes."""
+
+
+class Waits:
+    """Who waits for what in this pass, and what that leaves to others."""
+
+    def __init__(self, present: Present, limits: PlanLimits) -> None:
+        self.present, self.limits = present, limits
+        self.snapshot, self.columns = present.snapshot, present.columns
+        self.evictions: list[Eviction] = []
+        self.evicted: dict[str, Holder] = {}
+        self.reservations = 0
+        self.barriers = 0
+        self._soon: Scratch | None = None
+        self._leaving: set[int] | None = None
+        self._gone: list[Holder] = []
+        self._best_cases: dict[int, Scratch] = {}
+        self._kept: set[int] = set()
+        """Sites where nodes and power are kept for somebody."""
+        self._owed: list[tuple[Ask, int, Sequence[int], tuple[RankPlace, ...]]] = []
+        """What was placed and is not yet taken from what is left later."""
+
+    def wait(self, workload: Workload, shape: Shape) -> None:
+        """Let it wait for what leaves, for those that it evicts, or, if it starves, behind a barrier."""
+        if not shape.hopeless and self.reservations < self.limits.max_reservations:
+            found = self._find_soon(workload, shape)
+            if found is not None:
+                self._reserve(workload, *found)
+                self.reservations += 1
+                return
+            shape.hopeless = True
+        if shape.barred or self.barriers >= self.limits.max_barriers or not self.starves(workload):
+            return
+        shape.barred = True
+        found = self._find_later(workload, shape)
+        if found is not None:
+            self._reserve(workload, *found)
+            self.barriers += 1
+
+    def may_wait_shortly(self, shape: Shape) -> bool:
+        """Whether another of the same shape may wait for what leaves or is evicted."""
+        return not shape.hopeless and self.reservations < self.limits.max_reservations
+
+    def may_wait_long(self, shape: Shape) -> bool:
+        """Whether another of the same shape may wait behind a barrier, if it starves."""
+        return not shape.barred and self.barriers < self.limits.max_barriers
+
+    def starves(self, workload: Workload) -> bool:
+        """Whether it has waited for so long that it may hold nodes against lower ranks."""
+        return self.snapshot.now_ms - waits_since_ms(workload) > self.limits.starve_after_ms
+
+    # -- what others may take ---------------------------------------------------------------------------------------
+
+    def spares(self, ask: Ask, site: int, chosen: Nodes) -> bool:
+        """Whether it leaves the power that is kept for those who wait, also once what they wait for has left.
+
+        A node that would sleep then is kept awake by whoever starts on it now: that is more than what it adds today.
+        """
+        if site not in self._kept:
+            return True
+        nodes, state = np.array(chosen, dtype=np.int64), self._soon_state()
+        elements, need = path_need_w(self.columns, nodes, increments_w(self.columns, state, ask, nodes))
+        return not (self.present.capped(state).head_w[elements] < need).any()
+
+    def placed(self, option: Option, site: int, nodes: Sequence[int], ranks: tuple[RankPlace, ...]) -> None:
+        """Somebody was placed meanwhile: less is left later, too."""
+        if self._soon is None:
+            return
+        self.present.hold(option, site, nodes, self._soon.held_milli)
+        self._owed.append((option.ask, site, nodes, ranks))
+        if self.present.cap_w is not None and site in self._kept:
+            self._soon_state()
+
+    def _catch_up(self, soon: Scratch) -> None:
+        """Take what was placed from what is left later."""
+        cap_w = self.present.cap_w
+        for ask, site, nodes, ranks in self._owed:
+            if cap_w is not None and site in self._kept:
+                chosen = np.array(nodes, dtype=np.int64)
+                added = increments_w(self.columns, soon, ask, chosen)
+                elements, need = path_need_w(self.columns, chosen, added)
+                cap_w[elements] -= need
+            uses = uses_of(nodes, ranks, ask.sharer)
+            shift(self.columns, soon, uses, -1)
+            if site in self._best_cases:
+                shift(self.columns, self._best_cases[site], uses, -1)
+        self._owed.clear()
+
+    @property
+    def reserved(self) -> int:
+        """How many wait for chosen nodes so far."""
+        return self.reservations + self.barriers
+
+    # -- who leaves -------------------------------------------------------------------------------------------------
+
+    @property
+    def leaving(self) -> set[int]:
+        """Sites where something is being stopped."""
+        if self._leaving is None:
+            snapshot, self._leaving = self.snapshot, set()
+            idents = snapshot.unsettled if snapshot.unsettled is not None else snapshot.placements
+            for ident in idents:
+                placement = snapshot.placements.get(ident)
+                if placement is None or placement.stop_reason is None:
+                    continue
+                site = snapshot.fleet.site_index.get(placement.site)
+                holder = None if site is None else self._holders(site).get(ident)
+                if holder is not None:
+                    self._gone.append(holder)
+                    self._leaving.add(holder.site)
+        return self._leaving
+
+    def _holders(self, site: int) -> dict[str, Holder]:
+        return self.present.memory.holders(self.snapshot, site)  # type: ignore[return-value]
+
+    def _staying(self, site: int) -> Iterator[Holder]:
+        """Live placements of a site that nobody has told to stop yet."""
+        for ident, holder in self._holders(site).items():
+            if holder.placement.stop_reason is None and ident not in self.evicted:
+                yield holder
+
+    def _soon_state(self) -> Scratch:
+        """The present, with everything that is already being stopped gone, and what waits for it in its place."""
+        if self._soon is None:
+            self._soon = self.present.state.copy()
+            if self.leaving:
+                release(self.columns, self._soon, self._gone)
+        if self._owed:
+            self._catch_up(self._soon)
+        return self._soon
+
+    # -- where ------------------------------------------------------------------------------------------------------
+
+    def _fit(self, option: Option, site: int) -> Fit:
+        """Where an option fits at a site, by nodes, power and contract."""
+
+        def nodes_in(state: Scratch) -> I64 | None:
+            nodes = self.present.choose_in(option.known, site, self.present.capped(state))
+            if nodes is None or not self.present.covers_in(option, site, nodes, state):
+                return None
+            return nodes
+
+        return nodes_in
+
+    def _find_soon(self, workload: Workload, shape: Shape) -> Found | None:
+        """The site where what is leaving suffices, or else that where evicting does the least damage."""
+        if self.leaving or self.evicted:
+            for option in shape.options:
+                for site in option.allowed:
+                    if option.known.ever.get(site) == -1:
+                        continue
+                    nodes = self._fit(option, site)(self._soon_state())
+                    if nodes is not None:
+                        return option, site, Horizon((), nodes)
+        best: Found | None = None
+        for option in shape.options:
+            for site in option.allowed:
+                victims = [
+                    holder
+                    for holder in self._staying(site)
+                    if holder.may_be_evicted_for(workload, self.snapshot.now_ms)
+                ]
+                if not victims or not self._may_ever(option, site):
+                    continue
+                departures = Departures(self.columns, self._soon_state(), self._fit(option, site))
+                found = least_damage(departures, option.ask, site, victims, self.snapshot.now_ms)
+                departures.reset()
+                if found is not None and (best is None or found.cost < best[2].cost):
+                    best = option, site, found
+        return best
+
+    def _may_ever(self, option: Option, site: int) -> bool:
+        """Whether it would fit at a site if all left that could be evicted by anybody, or that end by themselves.
+
+        Most that wait would not, and this costs one look where trying who leaves costs dozens. Later in the pass
+        there is only less room than this, so that the answer is at worst too hopeful.
+        """
+        known, memory = option.known, self.present.memory
+        changes = memory.changes.get(site, 0)
+        if known.never.get(site) == changes:
+            return False
+        ever = known.ever.get(site)
+        if ever is not None and (ever < 0 or ever == self.reserved):
+            return ever >= 0
+        soon = self._soon_state()
+        best = self._best_cases.get(site)
+        if best is None:
+            best = self._best_cases[site] = soon.copy()
+            release(self.columns, best, [one for one in self._staying(site) if one.may_leave])
+        fits = self.present.choose_in(known, site, self.present.capped(best)) is not None
+        known.ever[site] = self.reserved if fits else -1
+        if not fits and site not in self.present.touched:
+            known.never[site] = changes
+        return fits
+
+    def _find_later(self, workload: Workload, shape: Shape) -> Found | None:
+        """The option, the site and the nodes where a starving workload can run soonest."""
+        best: Found | None = None
+        best_key: tuple[object, ...] = ()
+        now_ms = self.snapshot.now_ms
+        for option in shape.options:
+            for site, contract in option.allowed.items():
+                if not self._may_ever(option, site):
+                    continue
+                holders = list(self._staying(site))
+                if contract.kind == "reserved":
+                    holders += [
+                        holder
+                        for other in range(len(self.columns.spans))
+                        if other != site
+                        for holder in self._staying(other)
+                        if holder.contract == contract.id
+                    ]
+                departures = Departures(self.columns, self._soon_state(), self._fit(option, site))
+                found = horizon_of(departures, workload, holders, now_ms)
+                departures.reset()
+                if found is None:
+                    continue
+                key = _soonest(found, workload, now_ms)
+                if best is None or key < best_key:
+                    best, best_key = (option, site, found), key
+        return best
+
+    # -- keeping ----------------------------------------------------------------------------------------------------
+
+    def _reserve(self, workload: Workload, option: Option, site: int, horizon: Horizon) -> None:
+        """Keep the nodes of ``horizon``, and the power that they will need, from everything of lower rank."""
+        present, state, nodes = self.present, self._soon_state(), horizon.nodes
+        self._kept.add(site)
+        departures = Departures(self.columns, state, self._fit(option, site))
+        departures.leave(horizon.holders)
+        added = increments_w(self.columns, state, option.ask, nodes)
+        elements, need = path_need_w(self.columns, nodes, added)
+        slack = present.capped(state).head_w[elements] - need
+        departures.reset()
+        now_ms = self.snapshot.now_ms
+        victims = [holder for holder in horizon.holders if holder.may_be_evicted_for(workload, now_ms)]
+        if len(victims) == len(horizon.holders):
+            release(self.columns, state, victims)
+            for holder in victims:
+                self.evicted[holder.placement.id] = holder
+                self.evictions.append(Eviction(holder.placement.id, workload.id))
+            state.head_w[elements] -= need
+            if site in self._best_cases:
+                self._best_cases[site].head_w[elements] -= need
+        else:
+            # Others must end first: evicted now, a filler would only start again until they have. Meanwhile nobody
+            # of lower rank counts on more than what is left beside it, whoever leaves.
+            if present.cap_w is None:
+                present.cap_w = np.full_like(state.head_w, _NO_CAP_W)
+            present.cap_w[elements] = np.minimum(present.cap_w[elements], slack)
+        # Lower ranks may use what is left beside it both now and once it runs.
+        now = present.state
+        now.head_w[elements] = np.minimum(now.head_w[elements], slack)
+        state.open[nodes] = False
+        present.hold(option, site, nodes, now.held_milli)
+        present.hold(option, site, nodes, state.held_milli)
+        present.close(site, nodes, elements)
+        if site in self._best_cases:
+            self._best_cases[site].open[nodes] = False
+
+
+def _soonest(found: Horizon, waiting: Workload, now_ms: int) -> tuple[object, ...]:
+    """When the last of those ends who end by themselves, and how many are evicted."""
+    evicted = [holder for holder in found.holders if holder.may_be_evicted_for(waiting, now_ms)]
+    ends = [
+        holder.end or (0, 0) for holder in found.holders if not holder.may_be_evicted_for(waiting, now_ms)
+    ]
+    return max(ends, default=(0, 0)), len(evicted)
