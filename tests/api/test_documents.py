@@ -3,9 +3,22 @@
 import json
 from typing import Any
 
+import pytest
+
 from tests.api.small import EXAMPLES, JOB, Small
 
 TENANT: dict[str, Any] = {"kind": "tenant", "name": "new", "projects": ["p"], "contact": "ada@example.com"}
+WINDOW: dict[str, Any] = {"from": "2030-01-07T08:00:00+01:00", "until": "2030-01-09T08:00:00+01:00"}
+RESERVATION: dict[str, Any] = {
+    "kind": "reservation",
+    "name": "winter",
+    "tenant": "fjord-ai",
+    "site": "glomfjord",
+    "gpu": "lab",
+    "nodes": 2,
+    **WINDOW,
+}
+MAINTENANCE: dict[str, Any] = {"kind": "maintenance", "name": "fans", "site": "loughton", **WINDOW}
 
 
 def apply(world: Small, text: bytes | dict[str, Any], query: str = "", key: str = "") -> Any:
@@ -141,3 +154,119 @@ def test_a_dry_run_finds_what_applying_would_refuse(world: Small) -> None:
     assert dry.status == wet.status == 409
     assert dry.json == wet.json
     assert json.loads(dry.body)["error"]["related"] == ["fjord-ai-1"]
+
+
+def test_windows_of_time_are_documents_like_any_other(world: Small) -> None:
+    """Applied twice they change nothing; a moved one is shown in times; removed they are gone."""
+    text = (EXAMPLES / "windows.yaml").read_bytes()
+    created = [("reservation", "winter-training", "created"), ("maintenance", "loughton-fans", "created")]
+    assert whats(apply(world, text)) == created
+    assert [what for _, _, what in whats(apply(world, text))] == ["unchanged", "unchanged"]
+    moved = apply(world, text.replace(b"2030-01-09", b"2030-01-10"), "?dry_run=true").json["changes"][0]
+    (difference,) = moved["differences"]
+    assert (difference["path"], difference["after"] - difference["before"]) == ("ends_ms", 86_400_000)
+    for kind, name, _ in created:
+        assert world.ask("DELETE", f"/v1/documents/{kind}/{name}").status == 200
+        assert world.ask("GET", f"/v1/documents/{kind}/{name}").status == 404
+
+
+@pytest.mark.parametrize(
+    ("body", "where", "words"),
+    [
+        (RESERVATION | {"tenant": "fjord"}, "reservation winter", "Did you mean fjord-ai?"),
+        (RESERVATION | {"site": "glomfjrd"}, "reservation winter", "Did you mean glomfjord?"),
+        (
+            RESERVATION | {"gpu": "H100"},
+            "reservation winter",
+            "no node at site glomfjord with 'H100'; known: lab.",
+        ),
+        (MAINTENANCE | {"site": "luton"}, "maintenance fans", "no site 'luton'"),
+        (
+            MAINTENANCE | {"parts": ["loughton/block-1", "loughton/block-2"]},
+            "maintenance fans",
+            "no block, rack or node 'loughton/block-2'; known: loughton/block-1, loughton/block-1/lab-0.",
+        ),
+        (MAINTENANCE | {"parts": ["loughton/feed-a"]}, "maintenance fans", "no block, rack or node"),
+    ],
+)
+def test_a_window_names_what_there_is(world: Small, body: dict[str, Any], where: str, words: str) -> None:
+    """Tenant, site, hardware and parts; what nothing has is said with what was probably meant."""
+    answer = apply(world, {"documents": [body]})
+    assert (answer.status, answer.codes) == (404, ["not_found"])
+    error = answer.json["error"]
+    assert error["where"] == where
+    assert words in f"{error['message']} {error['next_step']}"
+
+
+@pytest.mark.parametrize("part", ["loughton/block-1", "loughton/block-1/lab-0", "loughton/block-1/lab-0-1"])
+def test_blocks_racks_and_nodes_can_be_maintained(world: Small, part: str) -> None:
+    """By the names that the list of nodes prints."""
+    assert apply(world, {"documents": [MAINTENANCE | {"parts": [part]}]}).status == 200
+
+
+def test_a_window_that_is_over_holds_nothing_up(world: Small) -> None:
+    """A part that is gone since is no reason to refuse what comes later."""
+    old = {"from": "2025-01-07T08:00:00Z", "until": "2025-01-08T08:00:00Z", "parts": ["loughton/block-9"]}
+    assert apply(world, {"documents": [MAINTENANCE | old]}).status == 200
+    assert apply(world, {"documents": [TENANT]}).status == 200
+
+
+def test_a_reservation_in_use_stays_as_it_is(world: Small) -> None:
+    """While a living workload names it, it is not removed nor given to another; its end may move."""
+    apply(world, {"documents": [RESERVATION]})
+    assert world.submit(dict(JOB, reservation="winter")).status == 201
+    removed = world.ask("DELETE", "/v1/documents/reservation/winter")
+    assert (removed.status, removed.codes) == (409, ["in_use"])
+    assert removed.json["error"]["related"] == ["fjord-ai-1"]
+    given = apply(world, {"documents": [RESERVATION | {"tenant": "albion-health"}]})
+    assert given.codes == ["in_use"]
+    longer = RESERVATION | {"until": "2030-01-10T08:00:00+01:00"}
+    assert whats(apply(world, {"documents": [longer]})) == [("reservation", "winter", "changed")]
+    world.ask("POST", "/v1/workloads/fjord-ai-1/stop", {})
+    assert world.ask("DELETE", "/v1/documents/reservation/winter").status == 200
+
+
+def test_a_tenant_with_a_reservation_stays_and_so_does_its_site(world: Small) -> None:
+    """Whoever names them is said."""
+    apply(world, {"documents": [TENANT, RESERVATION | {"tenant": "new"}]})
+    answer = world.ask("DELETE", "/v1/documents/tenant/new")
+    assert (answer.codes, answer.json["error"]["related"]) == (["in_use"], ["winter"])
+    assert "reservations" in answer.json["error"]["message"]
+    estate = world.ask("DELETE", "/v1/documents/estate/headrace-lab")
+    assert estate.status == 404
+    assert "reservation winter" in [one["where"] for one in estate.json["errors"]]
+
+
+def test_a_tenant_sees_its_own_reservations_and_no_others(world: Small) -> None:
+    """Nor does it see when the operator works on its sites."""
+    apply(world, {"documents": [RESERVATION, MAINTENANCE]})
+    mine, other = (
+        {(one["kind"], one["name"]) for one in world.ask("GET", "/v1/documents", token=who).json["documents"]}
+        for who in ("fjord", "albion")
+    )
+    assert ("reservation", "winter") in mine
+    assert not {("reservation", "winter"), ("maintenance", "fans")} & other
+    assert ("maintenance", "fans") not in mine
+    assert world.ask("GET", "/v1/documents/reservation/winter", token="fjord").status == 200
+    assert world.ask("GET", "/v1/documents/reservation/winter", token="albion").status == 404
+
+
+def test_quotas_and_preferences_change_one_by_one(world: Small) -> None:
+    """Each is a line of what applying changes, by its own name."""
+    apply(world, {"documents": [TENANT]})
+    shared = dict(
+        TENANT,
+        projects={"p": {"guaranteed": 8}},
+        quota={"guaranteed": 64, "limit": 256},
+        max_priority=10,
+        preferences={"carbon_per_kg": 0.08},
+    )
+    answer = apply(world, {"documents": [shared]}, "?dry_run=true")
+    paths = [one["path"] for one in answer.json["changes"][0]["differences"]]
+    assert paths == ["quota", "project_quotas", "max_priority", "preferences"]
+    apply(world, {"documents": [shared]})
+    answer = apply(
+        world, {"documents": [dict(shared, quota={"guaranteed": 64, "limit": 512})]}, "?dry_run=true"
+    )
+    (difference,) = answer.json["changes"][0]["differences"]
+    assert difference == {"path": "quota.limit", "before": 256, "after": 512}

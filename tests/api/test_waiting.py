@@ -1,5 +1,7 @@
 """A list says why each workload waits, when asked; a refused one says what would change it; names lead to their lists."""
 
+from typing import Any
+
 from headrace.api.waiting import MOST_EXPLAINED
 from tests.api.small import ALBION, JOB, Small
 
@@ -47,6 +49,23 @@ def test_one_that_backs_off_has_its_own_reason(world: Small) -> None:
     first, second = reasons(world).values()
     assert first.startswith("TIME: it is backing off")
     assert second.startswith("NEXT: ")
+
+
+def test_what_differs_in_shape_alone_has_its_own_reason(world: Small) -> None:
+    """A gang that may have fewer nodes or others is not taken for its like that may not."""
+    shapes: list[dict[str, Any]] = [
+        {"nodes": "1..2"},
+        {"resources": {"gpu": ["lab:3", "lab:2"]}},
+        {"resources": {"gpu": "lab:0.5"}},
+    ]
+    world.submit(BOTH, tenant=ALBION)
+    world.run()
+    world.submit(BOTH, *(BOTH | shape for shape in shapes), tenant=ALBION)
+    said = reasons(world, "?why=true&state=queued")
+    assert len(said) == 4
+    for ident, reason in said.items():
+        assert world.ask("GET", f"/v1/workloads/{ident}/explain").json["line"].startswith(f"waits: {reason}")
+    assert len(set(said.values())) > 1
 
 
 def test_a_page_explains_no_more_different_asks_than_it_may(world: Small) -> None:

@@ -189,3 +189,44 @@ def test_states_that_are_final_are_those_that_the_core_says(world: Small) -> Non
     world.submit()
     for state in TERMINAL:
         assert world.ask("GET", f"/v1/workloads?live=true&state={state}").json["workloads"] == []
+
+
+@pytest.mark.parametrize(
+    ("asked", "gpu", "nodes"),
+    [
+        ({"resources": {"gpu": "lab:2"}, "nodes": 2}, "lab:2", (2, 0)),
+        ({"resources": {"gpu": "lab:0.5"}}, "lab:0.5", (1, 0)),
+        ({"resources": {"gpu": "lab:0.125"}}, "lab:0.125", (1, 0)),
+        ({"resources": {"gpu": ["lab:4", "H100:8"]}, "nodes": "1..3"}, "[lab:4, H100:8]", (1, 3)),
+        ({"resources": {"gpu": ["H100:0.5", "lab:0.5"]}}, "[H100:0.5, lab:0.5]", (1, 0)),
+        ({"resources": {}}, "", (1, 0)),
+    ],
+)
+def test_shapes_are_shown_as_they_are_written(
+    world: Small, asked: dict[str, object], gpu: str, nodes: tuple[int, int]
+) -> None:
+    """Parts of an accelerator, alternatives, and how many nodes at least and at most."""
+    assert world.submit(dict(JOB, **asked)).status == 201
+    shown = world.ask("GET", "/v1/workloads/fjord-ai-1").json["workload"]
+    assert shown["gpu"] == gpu
+    assert (shown["nodes"], shown["nodes_max"]) == nodes
+
+
+def test_a_rank_says_which_part_of_an_accelerator_it_has(world: Small) -> None:
+    """Two halves of one accelerator: each rank shows its share, and one accelerator of the node is in use."""
+    half = dict(JOB, resources={"gpu": "lab:0.5"})
+    world.submit(half, half)
+    world.run()
+    ranks = [world.ask("GET", f"/v1/workloads/fjord-ai-{one}").json["ranks"][0] for one in (1, 2)]
+    assert [(rank["accelerators"], rank["share_milli"]) for rank in ranks] == [(1, 500), (1, 500)]
+    assert ranks[0]["node"] == ranks[1]["node"]
+    nodes = world.ask("GET", "/v1/nodes").json["nodes"]
+    assert sum(node["used"] for node in nodes) == 1
+
+
+def test_the_last_rank_that_elastic_work_could_have_has_a_log(world: Small) -> None:
+    """Beyond it there is none, and what there is is said."""
+    world.submit(dict(JOB, nodes="1..3"))
+    assert world.ask("GET", "/v1/workloads/fjord-ai-1/logs?rank=2").status == 200
+    answer = world.ask("GET", "/v1/workloads/fjord-ai-1/logs?rank=3")
+    assert answer.json["error"]["next_step"] == "its ranks are 0 to 2."

@@ -102,3 +102,34 @@ def test_an_estate_is_shown_from_a_file_and_as_applied(headrace: Headrace) -> No
     live = headrace("estate", "show")
     assert "transformer glomfjord/transformer-1" in live.out or "transformer transformer-1" in live.out
     assert json.loads(headrace("estate", "show", "--json").out)["operator"]["id"] == "headrace-lab"
+
+
+def test_a_window_that_names_what_is_not_there_is_told_by_line(headrace: Headrace, tmp_path: Path) -> None:
+    """The place is that of the name in the file, not of the document."""
+    text = (ROOT / "examples" / "windows.yaml").read_text()
+    file = tmp_path / "windows.yaml"
+    for old, new, path in (
+        ("site: glomfjord", "site: glomfjrd", "site"),
+        ("gpu: lab ", "gpu: H100 ", "gpu"),
+        ("block-1/lab-0-1]", "block-1/lab-0-7]", "parts"),
+        ("tenant: fjord-ai", "tenant: fjord", "tenant"),
+    ):
+        file.write_text(text.replace(old, new))
+        number = next(number for number, line in enumerate(file.read_text().splitlines(), 1) if new in line)
+        said = headrace("apply", "-f", file, "-y")
+        assert said.code == 4
+        assert f"windows.yaml:{number}:" in said.err
+        assert f" {path}: no " in said.err
+
+
+def test_a_moved_window_is_shown_in_times(headrace: Headrace, tmp_path: Path) -> None:
+    """Not in milliseconds."""
+    text = (ROOT / "examples" / "windows.yaml").read_text()
+    file = tmp_path / "windows.yaml"
+    file.write_text(text)
+    assert headrace("apply", "-f", file, "-y").code == 0
+    file.write_text(text.replace("2030-01-09T08", "2030-01-10T08"))
+    said = headrace("apply", "-f", file, "--dry-run").out
+    assert "~ ends_ms: 2030-01-09T07:00:00+00:00 -> 2030-01-10T07:00:00+00:00" in said
+    for kind, name in (("reservation", "winter-training"), ("maintenance", "loughton-fans")):
+        assert headrace("remove", kind, name, "-y").out == f"removed {kind} {name}.\n"

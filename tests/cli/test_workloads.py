@@ -125,3 +125,62 @@ def test_a_tenant_sees_and_touches_its_own(headrace: Headrace, monkeypatch: pyte
         env.setenv("HEADRACE_TOKEN", token)
         assert headrace("ps").code == 3
     headrace("stop", "private")
+
+
+def test_flags_say_what_shape_a_workload_has(headrace: Headrace) -> None:
+    """As a file says it: a range of nodes, alternatives, how they stand, what is known of time."""
+    more = (
+        "--gpu",
+        "lab:1,H100:8",
+        "--nodes",
+        "1..3",
+        "--spread",
+        "rack",
+        "--pack",
+        "site",
+        "--expected",
+        "1m",
+    )
+    said = submit(headrace, "shaped", "sleep 60", *more, "--checkpoint", "10m")
+    ident = said.out.split()[-1]
+    line = next(line for line in headrace("ps").out.splitlines() if line.startswith(ident))
+    assert "1..3" in line
+    assert "[lab:1, H100:8]" in line
+    (shown,) = (one for one in json.loads(headrace("ps", "--json").out) if one["id"] == ident)
+    assert (shown["nodes"], shown["nodes_max"]) == (1, 3)
+    headrace("stop", ident)
+
+
+@pytest.mark.parametrize(
+    ("flags", "words"),
+    [
+        (("--gpu", "lab:0.1234"), "--gpu: 'lab:0.1234' is finer than a thousandth"),
+        (("--nodes", "3..1"), "--nodes: '3..1' ends before it begins."),
+        (("--pack", "rakc"), "--pack: no level 'rakc'"),
+        (("--required",), "--pack: a topology without pack and spread."),
+        (("--checkpoint", "10"), "--checkpoint: '10' is not a duration."),
+        (("--gpu-memory", "80GB"), "--gpu-memory: gpu_memory without gpu."),
+    ],
+)
+def test_a_wrong_flag_is_named(headrace: Headrace, flags: tuple[str, ...], words: str) -> None:
+    """With the flag that it was given by."""
+    said = submit(headrace, "wrong", "true", *flags)
+    assert said.code == 2
+    assert words in said.err
+
+
+def test_elastic_work_shows_the_logs_of_the_ranks_that_it_has(headrace: Headrace) -> None:
+    """As many as it got, not as many as it could have had."""
+    said = headrace("submit", "-f", ROOT / "examples" / "workloads" / "elastic.yaml", "--follow")
+    assert said.code == 0, said
+    ident = said.out.splitlines()[0].split()[-1]
+    lines = headrace("logs", ident).out.splitlines()
+    assert lines == [f"rank {rank} of {len(lines)}" for rank in range(len(lines))]
+    assert 1 <= len(lines) <= 3
+
+
+@pytest.mark.parametrize("name", ["fraction", "packed"])
+def test_the_examples_of_shapes_run(headrace: Headrace, name: str) -> None:
+    """Half of an accelerator, and a gang in one rack."""
+    said = headrace("submit", "-f", ROOT / "examples" / "workloads" / f"{name}.yaml", "--follow")
+    assert said.code == 0, said

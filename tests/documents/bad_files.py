@@ -30,6 +30,23 @@ commands: [python train.py]
 PLAN = "kind: price-plan\nname: p\ncurrency: NOK\n"
 CONTRACT = "kind: contract\nname: c\ntenant: t\nplan: p\n"
 TENANT = "kind: tenant\nname: t\nprojects: [a]\n"
+RESERVATION = """kind: reservation
+name: r
+tenant: t
+site: s
+gpu: H100
+nodes: 16
+from: 2026-12-01T08:00:00+01:00
+until: 2026-12-08T08:00:00+01:00
+"""
+MAINTENANCE = """kind: maintenance
+name: m
+site: s
+parts: [s/block-1]
+from: 2026-12-01T08:00:00Z
+until: 2026-12-01T12:00:00Z
+reason: pumps
+"""
 HARDWARE = """hardware:
   - {name: x, accelerator: X1, accelerators: 8, nameplate: 1kW, idle: 2kW, cpu: 8, memory: 64GB,
      accelerator_power: 500W, accelerator_idle: 50W}
@@ -106,6 +123,36 @@ BAD_FILES: dict[str, str | bytes] = {
     "an unknown type": work("type: jbo", "type: job"),
     "accelerators without a model": work("gpu: 8", "gpu: H100:8"),
     "zero accelerators": work("gpu: H100:0", "gpu: H100:8"),
+    "a fraction finer than a thousandth": work("gpu: H100:0.1234", "gpu: H100:8"),
+    "a fraction of more than one": work("gpu: H100:2.5", "gpu: H100:8"),
+    "a fraction of nothing": work("gpu: H100:0.000", "gpu: H100:8"),
+    "any model": work("gpu: any:4", "gpu: H100:8"),
+    "an alternative that is wrong": work("gpu: [H100:8, B200:0]", "gpu: H100:8"),
+    "an alternative twice": work("gpu: [H100:8, B200:8, h100:8]", "gpu: H100:8"),
+    "alternatives of other parts": work("gpu: [H100:0.5, B200:0.25]", "gpu: H100:8"),
+    "no alternatives": work("gpu: []", "gpu: H100:8"),
+    "too many alternatives": work(f"gpu: [{', '.join(f'X{n}' for n in range(9))}]", "gpu: H100:8"),
+    "accelerators as a mapping": work("gpu: {H100: 8}", "gpu: H100:8"),
+    "memory of an accelerator without a unit": work("gpu_memory: 80", "memory: 8GB"),
+    "memory of no accelerator": work("gpu_memory: 80GB", "gpu: H100:8"),
+    "a cluster with a fraction": work("gpu: H100:0.5", "gpu: H100:8").replace("type: job", "type: cluster"),
+    "a range that runs backwards": work("nodes: 16..4"),
+    "a range from zero": work("nodes: 0..4"),
+    "a range with a hyphen": work("nodes: 4-16"),
+    "an elastic cluster": work("type: cluster", "type: job").replace("nodes: 2", "nodes: 2..4"),
+    "an elastic filler": work("type: filler", "type: job").replace("nodes: 2", "nodes: 2..4"),
+    "an unknown level": work("topology: {pack: rakc}"),
+    "a topology of nothing": work("topology: {required: true}"),
+    "a topology that is a text": work("topology: rack"),
+    "a topology that can't be": work("topology: {pack: rack, spread: pod}"),
+    "spread over sites": work("topology: {spread: site}"),
+    "required, perhaps": work("topology: {pack: rack, required: perhaps}"),
+    "an unknown wish of a topology": work("topology: {packs: rack}"),
+    "expected without a unit": work("expected: 2"),
+    "expected after its end": work("expected: 3h\nmax_duration: 2h"),
+    "a checkpoint that is a text": work("checkpoint: 10m"),
+    "a checkpoint that says not how often": work("checkpoint: {restart: 90s}"),
+    "a reservation's name that can't be": work("reservation: My Window"),
     "commands that are a text": work("python train.py", "[python train.py]"),
     "no commands": work("", "commands: [python train.py]\n"),
     "no country": work("policy: {countries: []}"),
@@ -126,6 +173,34 @@ BAD_FILES: dict[str, str | bytes] = {
     "a plan without prices": PLAN,
     "an unknown kind of token": PLAN + "prices: {tokens_per_million: {inputs: 1}}\n",
     "a tenant without projects": "kind: tenant\nname: t\nprojects: []\n",
+    "a tenant whose projects are a text": "kind: tenant\nname: t\nprojects: a\n",
+    "a tenant with an empty mapping of projects": "kind: tenant\nname: t\nprojects: {}\n",
+    "a project's name that can't be": "kind: tenant\nname: t\nprojects: {A: {}}\n",
+    "an unknown field of a project": "kind: tenant\nname: t\nprojects:\n  a: {garanteed: 8}\n",
+    "a limit of zero": TENANT + "quota: {limit: 0}\n",
+    "a limit below what is guaranteed": TENANT + "quota: {guaranteed: 64, limit: 8}\n",
+    "a weight of zero": TENANT + "quota: {weight: 0}\n",
+    "projects that are guaranteed more than their tenant": "kind: tenant\nname: t\nquota: {guaranteed: 8}\n"
+    "projects: {a: {guaranteed: 6}, b: {guaranteed: 6}}\n",
+    "a highest priority out of bounds": TENANT + "max_priority: 1001\n",
+    "a preference too fine": TENANT + "preferences: {price: 1.0001}\n",
+    "a negative preference": TENANT + "preferences: {carbon_per_kg: -0.08}\n",
+    "an unknown preference": TENANT + "preferences: {carbon_per_kgs: 0.08}\n",
+    "a reservation without an offset": changed(
+        RESERVATION, "from: 2026-12-01T08:00:00+01:00", "from: 2026-12-01T08:00:00"
+    ),
+    "a reservation from a day": changed(RESERVATION, "from: 2026-12-01T08:00:00+01:00", "from: 2026-12-01"),
+    "a reservation at a time that is none": changed(
+        RESERVATION, "from: 2026-12-01T08", "from: 2026-12-01T28"
+    ),
+    "a reservation that ends first": changed(RESERVATION, "until: 2026-12-08", "until: 2026-12-01"),
+    "a reservation with starts": changed(RESERVATION, "from: 2026", "starts: 2026"),
+    "a reservation with a number of accelerators": changed(RESERVATION, "gpu: H100", "gpu: H100:8"),
+    "a reservation of no nodes": changed(RESERVATION, "nodes: 16", "nodes: 0"),
+    "maintenance at another site": changed(MAINTENANCE, "[s/block-1]", "[s/block-1, loughton/block-1]"),
+    "maintenance of a part without its site": changed(MAINTENANCE, "[s/block-1]", "[block-1]"),
+    "maintenance that ends first": changed(MAINTENANCE, "until: 2026-12-01T12", "until: 2026-12-01T07"),
+    "no racks on the same rails": site("racks: 2", "rail_racks: 0, racks: 2"),
     "one document twice": TENANT + "---\n" + TENANT,
     "hardware that can't be": SITE + HARDWARE,
     "an alias of itself": "kind: tenant\nname: t\nprojects: &a [*a]\n",

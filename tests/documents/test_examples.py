@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from headrace.core.contracts import Contract, PricePlan, Tenant
+from headrace.core.contracts import Contract, Maintenance, PricePlan, Reservation, Tenant
 from headrace.core.estate import Estate, Site
 from headrace.core.fleet import NEVER_DAY, compile_fleet
 from headrace.core.hardware import LAB
@@ -95,6 +95,21 @@ def test_every_contract_of_the_examples_names_a_tenant_and_a_plan_that_exist() -
     assert all(plan.energy_pass_through for plan in plans.values())
     projects = {project for value in values if isinstance(value, Tenant) for project in value.projects}
     assert {_workload(path.stem).project for path in (EXAMPLES / "workloads").glob("*.yaml")} <= projects
+
+
+def test_the_windows_of_the_examples_are_of_the_lab() -> None:
+    """Their tenant, sites, hardware and parts are there, and what is reserved fits the connection."""
+    fleet = compile_fleet(_lab())
+    tenants = {one.name for one in load(EXAMPLES / "tenants.yaml") if one.kind == "tenant"}
+    reservation, maintenance = (document.value for document in load(EXAMPLES / "windows.yaml"))
+    assert isinstance(reservation, Reservation)
+    assert isinstance(maintenance, Maintenance)
+    assert reservation.tenant in tenants
+    assert reservation.model == LAB.accelerator
+    site = _site(reservation.site)
+    assert _meter_w(site, [LAB.accelerators] * reservation.nodes) <= site.connection.total_w
+    assert set(maintenance.parts) <= {*fleet.node_ids}
+    assert {part.split("/")[0] for part in maintenance.parts} == {maintenance.site}
 
 
 def test_the_public_record_compiles_to_three_hundred_thousand_accelerators() -> None:

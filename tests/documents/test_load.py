@@ -7,13 +7,14 @@ from pathlib import Path
 import pytest
 
 from headrace.core.codec import DOCUMENT_TYPES, from_normalised, normalise, to_plain
-from headrace.core.contracts import PricePlan, Tenant
+from headrace.core.contracts import Maintenance, Preferences, PricePlan, Quota, Reservation, Tenant
 from headrace.core.errors import HeadraceError
 from headrace.core.estate import Estate
-from headrace.core.ids import ContractId, ProjectId, SiteId, TenantId
-from headrace.core.workload import Flex, PolicyRef, Resources, WorkloadSpec
-from headrace.documents import Document, load, load_all, parse_document, parse_documents
-from tests.documents.bad_files import PLAN, SITE, TENANT, WORK, changed, site, work
+from headrace.core.ids import ContractId, ProjectId, SiteId, TenantId, WindowId
+from headrace.core.workload import Alternative, Flex, PolicyRef, Resources, Topology, WorkloadSpec, options
+from headrace.documents import MODELS, Document, load, load_all, parse_document, parse_documents
+from headrace.documents.load import ORDER
+from tests.documents.bad_files import MAINTENANCE, PLAN, RESERVATION, SITE, TENANT, WORK, changed, site, work
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
 
@@ -54,11 +55,74 @@ def test_norway_is_a_country_and_not_false(country: str) -> None:
         ("resources: {gpu: h100, cpu: 0.5, memory: 1TB}", Resources("H100", 1, 500, 1_000_000)),
         ("resources: {cpu: 250m, memory: 512MB}", Resources("", 0, 250, 512)),
         ("resources: {}", Resources("", 0, 1_000, 1_000)),
+        ("resources: {gpu: H100:0.5}", Resources("H100", 1, 1_000, 1_000, share_milli=500)),
+        ("resources: {gpu: h100:0.001}", Resources("H100", 1, 1_000, 1_000, share_milli=1)),
+        (
+            "resources: {gpu: H100:8, gpu_memory: 80GB}",
+            Resources("H100", 8, 1_000, 1_000, accelerator_memory_mb=80_000),
+        ),
     ],
 )
 def test_resources_are_what_they_say(text: str, wanted: Resources) -> None:
     """Each in the core's units."""
     assert _workload(work(text, "resources: {gpu: H100:8, cpu: 4, memory: 8GB}")).resources == wanted
+
+
+def test_alternatives_come_after_what_is_wanted_first() -> None:
+    """In their order, each with all else that is asked for."""
+    spec = _workload(work("gpu: [H100:8, B200:4, X9]", "gpu: H100:8"))
+    assert spec.resources == Resources("H100", 8, 4_000, 8_000)
+    assert spec.alternatives == (Alternative("B200", 4), Alternative("X9", 1))
+    halves = options(_workload(work("gpu: [H100:0.5, B200:0.5]", "gpu: H100:8")))
+    assert [(one.accelerator, one.share_milli) for one in halves] == [("H100", 500), ("B200", 500)]
+
+
+def test_a_workload_says_what_shape_it_has_and_how_it_should_stand() -> None:
+    """Each in the core's units."""
+    spec = _workload(
+        work(
+            "nodes: 4..16\ntopology: {pack: pod, spread: rack, required: true}\nexpected: 2h\n"
+            "checkpoint: {every: 10m, restart: 90s}\nreservation: december"
+        )
+    )
+    assert (spec.nodes, spec.nodes_max) == (4, 16)
+    assert spec.topology == Topology("pod", "rack", required=True)
+    assert (spec.expected_ms, spec.checkpoint_ms, spec.restart_ms) == (7_200_000, 600_000, 90_000)
+    assert spec.reservation == "december"
+
+
+def test_a_tenant_has_a_share_and_wishes() -> None:
+    """Amounts in millionths, factors in thousandths; a project without a quota is not named among them."""
+    value = _one(
+        "kind: tenant\nname: t\nprojects: {b: {}, a: {guaranteed: 8, limit: 32, weight: 1}, c: null}\n"
+        "quota: {guaranteed: 64, limit: 256, weight: 2}\nmax_priority: 10\n"
+        "preferences: {price: 0.5, carbon_per_kg: 0.08, power_per_kwh: 0.01}\n"
+    ).value
+    assert value == Tenant(
+        TenantId("t"),
+        (ProjectId("a"), ProjectId("b"), ProjectId("c")),
+        quota=Quota(64, 256, 2),
+        project_quotas={ProjectId("a"): Quota(8, 32, 1)},
+        max_priority=10,
+        preferences=Preferences(500, 80_000, 10_000),
+    )
+
+
+def test_windows_are_told_in_local_time_and_kept_in_utc() -> None:
+    """From the one moment until the other, whatever the offset they are written with."""
+    reservation, maintenance = _one(RESERVATION).value, _one(MAINTENANCE).value
+    assert reservation == Reservation(
+        WindowId("r"), TenantId("t"), SiteId("s"), "H100", 16, 1_796_108_400_000, 1_796_713_200_000
+    )
+    assert maintenance == Maintenance(
+        WindowId("m"), SiteId("s"), 1_796_112_000_000, 1_796_126_400_000, ("s/block-1",), "pumps"
+    )
+
+
+def test_racks_on_the_same_rails_are_counted() -> None:
+    """The estate says how many stand together."""
+    (group,) = _estate(site("racks: 2", "racks: 2, rail_racks: 1")).sites[0].blocks[0].groups
+    assert group.rail_racks == 1
 
 
 @pytest.mark.parametrize(
@@ -129,6 +193,11 @@ def test_a_block_may_be_rated_above_what_feeds_it() -> None:
         ),
         (TENANT.replace("[a]", "[a, b]"), TENANT.replace("[a]", "[b, a, a]")),
         (SITE, SITE + "  # a comment\n"),
+        (TENANT, changed(TENANT, "[a]", "{a: {weight: 1}}") + "quota: {}\npreferences: {price: 1}\n"),
+        (work("nodes: 4"), work("nodes: 4..4")),
+        (WORK, work("gpu: [H100:8]", "gpu: H100:8")),
+        (RESERVATION, changed(RESERVATION, "from: 2026-12-01T08:00:00+01:00", "from: 2026-12-01T07:00Z")),
+        (MAINTENANCE, changed(MAINTENANCE, "[s/block-1]", "[s/block-1, s/block-1]")),
     ],
 )
 def test_one_meaning_has_one_normalised_form(one: str, other: str) -> None:
@@ -191,11 +260,12 @@ def test_documents_are_applied_in_an_order_that_their_references_allow() -> None
     """Tenants before the contracts that name them, whichever file comes first."""
     files = [
         EXAMPLES / "workloads" / "mine.yaml",
+        EXAMPLES / "windows.yaml",
         EXAMPLES / "tenants.yaml",
         EXAMPLES / "estates" / "lab.yaml",
     ]
     kinds = list(dict.fromkeys(document.kind for document in load_all(files)))
-    assert kinds == ["tenant", "estate", "price-plan", "contract", "workload"]
+    assert kinds == ["tenant", "estate", "price-plan", "contract", "reservation", "maintenance", "workload"]
 
 
 def test_a_normalised_form_of_a_newer_version_is_not_guessed_at() -> None:
@@ -230,8 +300,16 @@ def test_every_field_of_a_document_survives_the_normalised_form() -> None:
         site=SiteId("s"),
         contract=ContractId("c"),
         counters="llamacpp",
+        alternatives=(Alternative("B200", 8),),
+        nodes_max=4,
+        topology=Topology("pod", "rack", required=True),
+        expected_ms=1,
+        checkpoint_ms=1,
+        restart_ms=1,
+        reservation=WindowId("r"),
     )
     plain = to_plain(spec)
     assert set(plain) == {field.name for field in dataclasses.fields(WorkloadSpec)}
     assert from_normalised("workload", json.loads(json.dumps(plain))) == spec
-    assert set(DOCUMENT_TYPES) == {"estate", "tenant", "price-plan", "contract", "workload"}
+    assert list(DOCUMENT_TYPES) == list(MODELS)
+    assert sorted(DOCUMENT_TYPES) == sorted(ORDER)

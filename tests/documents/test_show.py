@@ -9,6 +9,7 @@ from rich.console import Console
 from headrace.core.estate import Estate
 from headrace.documents import load
 from headrace.documents.show import print_estate
+from tests.documents.bad_files import site
 
 EXAMPLES = Path(__file__).parents[2] / "examples" / "estates"
 
@@ -67,3 +68,12 @@ def test_without_a_terminal_it_is_plain_text(capsys: pytest.CaptureFixture[str])
     shown = capsys.readouterr().out
     assert "\x1b" not in shown
     assert "2 of 2 blocks commissioned" in shown
+
+
+def test_racks_on_the_same_rails_are_said() -> None:
+    """Where a group says how many stand together."""
+    estate = load(site("racks: 2", "racks: 2, rail_racks: 1").encode())[0].value
+    assert isinstance(estate, Estate)
+    out = io.StringIO()
+    print_estate(estate, "2026-01-01", Console(file=out, width=220, no_color=True))
+    assert "g: 2 racks x 4 nodes h100-8, 40.8 kW a rack, rails of 1 rack, 64 H100" in out.getvalue()

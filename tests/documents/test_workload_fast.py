@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from headrace.core.errors import HeadraceError, ProblemCode
-from headrace.core.workload import PolicyRef
+from headrace.core.workload import Alternative, PolicyRef, Topology
 from headrace.documents import MAX_BATCH, decode_workload, decode_workloads, parse_workload, workload_fast
 from headrace.documents.values import Bad
 
@@ -24,19 +24,34 @@ PLAIN: dict[str, Any] = {
 }
 
 _ANYTHING = st.sampled_from([None, True, 0, -1, 1.5, 10**30, "", "x", "NO", [], {}, ["x"], {"x": 1}])
+_GPUS = [
+    "H100:8",
+    "h100",
+    "X9:64",
+    "X9:65",
+    "H100:",
+    None,
+    "8",
+    "H100:0.5",
+    "B200:0.50",
+    "H100:0.0001",
+    "any:4",
+]
 _VARIABLES = st.sampled_from(["A", "B", "RANK", "1A", "HEADRACE_API_KEY"])
 _FIELDS: dict[str, st.SearchStrategy[Any]] = {
     "kind": st.sampled_from(["workload", "tenant"]),
     "name": st.sampled_from(["train", "a-b", "Train", "-a", "a" * 63, "a" * 64]),
     "type": st.sampled_from(["job", "service", "cluster", "filler", "jbo"]),
     "project": st.sampled_from(["research", "R"]),
-    "nodes": st.integers(-1, 3) | st.sampled_from([100_000, 100_001]),
+    "nodes": st.integers(-1, 3)
+    | st.sampled_from([100_000, 100_001, "4..16", "4..4", "16..4", "0..2", "4", "1..100001"]),
     "resources": st.fixed_dictionaries(
         {},
         optional={
-            "gpu": st.sampled_from(["H100:8", "h100", "X9:64", "X9:65", "H100:", None, "8"]),
+            "gpu": st.sampled_from(_GPUS) | st.lists(st.sampled_from(_GPUS), max_size=3),
             "cpu": st.sampled_from([0, 1, 4, 0.5, 0.1234, "500m", "0.25", "1e3", -1, True]),
             "memory": st.sampled_from(["8GB", "1.5TB", "0GB", "8", 8, None]),
+            "gpu_memory": st.sampled_from(["80GB", "0GB", 80, None]),
             "gpus": st.just(1),
         },
     ),
@@ -67,6 +82,24 @@ _FIELDS: dict[str, st.SearchStrategy[Any]] = {
     "site": st.sampled_from(["glomfjord", "G", None]),
     "contract": st.sampled_from(["c", None, ""]),
     "counters": st.sampled_from(["", "llamacpp", "other", None]),
+    "topology": st.none()
+    | st.dictionaries(
+        st.sampled_from(["pack", "spread", "required"]),
+        st.sampled_from(["domain", "rack", "pod", "site", "", None, True, False]),
+        max_size=3,
+    ),
+    "expected": st.sampled_from(["1h", "3h", "3", None]),
+    "checkpoint": st.sampled_from(
+        [
+            None,
+            {"every": "10m"},
+            {"every": "10m", "restart": "90s"},
+            {"restart": "90s"},
+            "10m",
+            {"every": None},
+        ]
+    ),
+    "reservation": st.sampled_from(["window", "W", None, ""]),
 }
 _WORKLOADS = st.tuples(
     st.fixed_dictionaries({}, optional=_FIELDS),
@@ -120,9 +153,18 @@ def test_a_plain_workload_takes_the_fast_way() -> None:
         "flex": "pausable",
         "site": "glomfjord",
         "counters": "llamacpp",
+        "nodes": "4..16",
+        "resources": {"gpu": ["H100:8", "B200:8"], "gpu_memory": "80GB"},
+        "topology": {"pack": "pod", "spread": "rack", "required": True},
+        "expected": "1h",
+        "checkpoint": {"every": "10m", "restart": "90s"},
+        "reservation": "window",
     }
     made = workload_fast._workload(workload_fast._ONE.decode(json.dumps(full).encode()))
     assert made.spec.policy == PolicyRef(countries=("NO",))
+    assert (made.spec.nodes, made.spec.nodes_max) == (4, 16)
+    assert made.spec.alternatives == (Alternative("B200", 8),)
+    assert made.spec.topology == Topology("pod", "rack", required=True)
     assert made.secrets == {"S": "hunter2"}
     assert "hunter2" not in repr(made.spec)
 

@@ -7,7 +7,9 @@ import pytest
 
 from headrace.core.authority import Role
 from headrace.core.codec import Core, document_name, normalise
-from headrace.core.ids import TokenId
+from headrace.core.contracts import Maintenance, Preferences, Quota, Reservation, Tenant
+from headrace.core.ids import ProjectId, SiteId, TenantId, TokenId, WindowId
+from headrace.core.workload import Alternative, Resources, Topology, WorkloadSpec, WorkloadType
 from headrace.documents import changes, decode_workloads, load, parse_documents
 from headrace.sim.clients import YAML, Person, declaration
 from headrace.sim.estates import Ground, make_ground
@@ -58,3 +60,54 @@ def test_workloads_say_what_is_asked_for(seed: int) -> None:
         for one in (spec, maker.smaller(spec)):
             (found,) = decode_workloads(msgspec.json.encode({"workloads": [workload(one, secrets)]}))
             assert found == (one, secrets)
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        Tenant(
+            TenantId("t"),
+            (ProjectId("a"), ProjectId("b")),
+            quota=Quota(64, 256, 2),
+            project_quotas={ProjectId("a"): Quota(8)},
+            max_priority=-5,
+            preferences=Preferences(500, 80_000, 1),
+        ),
+        Reservation(WindowId("r"), TenantId("t"), SiteId("s"), "H100", 16, START_MS, START_MS + 1),
+        Maintenance(WindowId("m"), SiteId("s"), START_MS, START_MS + 60_000, ("s/block-1/g-0",), "pumps"),
+        Maintenance(WindowId("m"), SiteId("s"), START_MS, START_MS + 60_000),
+    ],
+    ids=lambda value: type(value).__name__,
+)
+def test_shares_and_windows_are_said_as_they_are(value: Core) -> None:
+    """Each field that a document may have is written."""
+    (found,) = parse_documents([document(value)])
+    assert found.value == value
+
+
+@pytest.mark.parametrize(
+    "shape",
+    [
+        Resources("H100", 1, 500, 100, share_milli=125),
+        Resources("H100", 8, 500, 100, accelerator_memory_mb=80_000),
+    ],
+)
+def test_every_shape_of_a_workload_is_said_as_it_is(shape: Resources) -> None:
+    """Parts of accelerators, alternatives, ranges of nodes, how they should stand, what is known of time."""
+    spec = WorkloadSpec(
+        name="w",
+        type=WorkloadType.JOB,
+        project=ProjectId("a"),
+        resources=shape,
+        commands=("true",),
+        nodes=4,
+        nodes_max=16,
+        alternatives=(Alternative("B200", shape.accelerators),),
+        topology=Topology("pod", "rack", required=True),
+        expected_ms=7_200_000,
+        checkpoint_ms=600_000,
+        restart_ms=90_000,
+        reservation=WindowId("r"),
+    )
+    (found,) = decode_workloads(msgspec.json.encode({"workloads": [workload(spec, {})]}))
+    assert found == (spec, {})

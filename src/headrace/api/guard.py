@@ -251,7 +251,7 @@ def of_invoice(call: Call) -> Target:
 
 
 def of_document(call: Call) -> Target:
-    """The document in the path: a tenant's are its own, its contracts, and the price plans of these."""
+    """The document in the path: a tenant's are its own, its contracts and their price plans, and its reservations."""
     kind, name = call.request.path_params["kind"], call.request.path_params["name"]
     if kind not in DOCUMENT_TYPES:
         shown = kind if len(kind) <= 60 else f"{kind[:60]}..."
@@ -271,6 +271,8 @@ def owner_of(world: World, kind: str, name: str) -> TenantId | None:
         return TenantId(name)
     if kind == "contract":
         return next((one.tenant for one in world.contracts.values() if one.id == name), None)
+    if kind == "reservation":
+        return next((one.tenant for one in world.reservations.values() if one.id == name), None)
     return None
 
 

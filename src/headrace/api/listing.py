@@ -7,6 +7,8 @@ LISTED_BY: dict[str, str] = {
     "tenant": "headrace documents",
     "price-plan": "headrace documents",
     "contract": "headrace documents",
+    "reservation": "headrace documents",
+    "maintenance": "headrace documents",
     "estate": "headrace documents",
     "invoice": "headrace invoice ls",
     "token": "headrace token ls",

@@ -11,8 +11,10 @@ from headrace.documents.schema import (
     BatchModel,
     ContractModel,
     EstateModel,
+    MaintenanceModel,
     Model,
     PricePlanModel,
+    ReservationModel,
     TenantModel,
     WorkloadModel,
 )
@@ -23,9 +25,15 @@ _OWN = "HTTPValidationError"
 class DocumentsBody(Model):
     """Documents as JSON."""
 
-    documents: list[EstateModel | TenantModel | PricePlanModel | ContractModel | WorkloadModel] = Field(
-        min_length=1
-    )
+    documents: list[
+        EstateModel
+        | TenantModel
+        | PricePlanModel
+        | ContractModel
+        | ReservationModel
+        | MaintenanceModel
+        | WorkloadModel
+    ] = Field(min_length=1)
 
 
 BODIES: tuple[type[BaseModel], ...] = (

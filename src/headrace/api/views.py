@@ -253,8 +253,9 @@ class SubmittedView:
 
 @dataclass(frozen=True, slots=True)
 class WorkloadView:
-    """A workload and how it stands. ``gpu`` is per node, like ``H100:8``.
+    """A workload and how it stands. ``gpu`` is per node, as it is asked for: ``H100:8``, ``H100:0.5``, ``[H100:8, B200:8]``.
 
+    Elastic work has ``nodes`` or more of them, up to ``nodes_max``, which is 0 for what has exactly ``nodes``.
     ``reason`` is why it ended, moved or was refused; of one that is queued why it waits, in a list that asks (``why``).
     """
 
@@ -276,15 +277,17 @@ class WorkloadView:
     reason: str
     exit_codes: tuple[int, ...]
     pause_wanted: bool
+    nodes_max: int = 0
 
 
 @dataclass(frozen=True, slots=True)
 class RankView:
-    """Where a rank is."""
+    """Where a rank is. It has ``share_milli`` thousandths of each of its ``accelerators``: all, or a part of one."""
 
     rank: int
     node: str
     accelerators: int
+    share_milli: int = 1_000
 
 
 @dataclass(frozen=True, slots=True)

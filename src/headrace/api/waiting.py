@@ -63,7 +63,17 @@ def _ask(work: Workload, now_ms: int) -> object:
     spec = work.spec
     if work.not_before_ms > now_ms:
         return work.id
-    return work.tenant, spec.type, spec.nodes, spec.resources, spec.policy, spec.site, spec.contract
+    shape = spec.nodes, spec.nodes_max, spec.resources, spec.alternatives, spec.topology, spec.expected_ms
+    return (
+        work.tenant,
+        spec.project,
+        spec.type,
+        *shape,
+        spec.policy,
+        spec.site,
+        spec.contract,
+        spec.reservation,
+    )
 
 
 def _short(told: Explanation) -> str:

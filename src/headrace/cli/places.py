@@ -13,11 +13,11 @@ _PATH = re.compile(r"workloads\[(\d+)\](.*)")
 _STEP = re.compile(r"\[(\d+)\]|([^.\[\]]+)")
 _BODY = re.compile(r"body:(\d+):(\d+)(.*)", re.DOTALL)
 _DOCUMENT = re.compile(r"([a-z-]+) ([a-z0-9-]+)")
-_UNKNOWN = re.compile(r"no (tenant|price-plan|site) '")
+_UNKNOWN = re.compile(r"no (tenant|price-plan|site|node at site \S+ with|block, rack or node) '")
 _BREAK = re.compile("\r\n|[\n\r\x85\u2028\u2029]")
 """What ends a line in YAML."""
-_FIELDS = {"tenant": "tenant", "price-plan": "plan", "site": "site"}
-"""The field of a contract that names each kind of thing."""
+_FIELDS = {"tenant": "tenant", "price-plan": "plan", "site": "site", "node": "gpu", "block,": "parts"}
+"""The field of a contract or a window that names each kind of thing, by its first word in a message."""
 BETWEEN = "\n---\n"
 """What stands between the texts of two files in one body."""
 
@@ -76,7 +76,7 @@ def in_texts(
         if document is None:
             return problem
         unknown = _UNKNOWN.match(problem.message)
-        return replace(problem, where=document.where((_FIELDS[unknown[1]],) if unknown else ()))
+        return replace(problem, where=document.where((_FIELDS[unknown[1].split()[0]],) if unknown else ()))
 
     return _with(error, map(moved, error.problems))
 

@@ -19,8 +19,10 @@ from headrace.sdk.client import MAX_BATCH, MAX_BATCH_BYTES
 
 app = typer.Typer(rich_markup_mode=None)
 FLAGS = {
-    **{name: f"--{name}" for name in ("name", "type", "project", "nodes", "priority", "site")},
-    **{name: f"--{name}" for name in ("gpu", "cpu", "memory")},
+    **{name: f"--{name}" for name in ("name", "type", "project", "nodes", "priority", "site", "reservation")},
+    **{name: f"--{name}" for name in ("gpu", "cpu", "memory", "pack", "spread", "expected", "checkpoint")},
+    "gpu_memory": "--gpu-memory",
+    "topology": "--pack",
     "resources": "--gpu",
     "commands": "--command",
     "policy": "--countries",
@@ -40,13 +42,23 @@ def submit(  # noqa: PLR0913, PLR0917 - one for each flag
     command: list[str] = typer.Option([], "-c", "--command", help="A shell command; may be repeated."),
     type_: str = typer.Option("job", "--type", help="job, service, cluster or filler."),
     project: str = typer.Option("", help="The project that pays."),
-    gpu: str = typer.Option("", help="Accelerators of each node, like lab:1 or H100:8."),
+    gpu: str = typer.Option(
+        "",
+        help="Accelerators of each node: H100:8, a part of one: H100:0.5, or what would do: H100:8,B200:8.",
+    ),
+    gpu_memory: str = typer.Option("", help="Least memory of each accelerator, like 80GB."),
     cpu: str = typer.Option("", help="Processors of each node, like 4 or 500m."),
     memory: str = typer.Option("", help="Memory of each node, like 16GB."),
-    nodes: int = typer.Option(1, min=1, help="How many nodes, all or none."),
+    nodes: str = typer.Option("1", help="How many nodes, all or none; 4..16: at least 4, up to 16."),
+    pack: str = typer.Option("", help="Have all nodes in one domain, rack, rail or pod."),
+    spread: str = typer.Option("", help="Have each node in another domain, rack, rail or pod."),
+    required: bool = typer.Option(False, "--required", help="Wait for nodes that stand so."),
     priority: int = typer.Option(0, help="The higher goes first."),
     countries: str = typer.Option("", help="Where it may run, like NO,GB."),
     site: str = typer.Option("", help="Run at this site alone."),
+    expected: str = typer.Option("", help="How long it will probably run, like 2h."),
+    checkpoint: str = typer.Option("", help="How often it saves its state, like 10m."),
+    reservation: str = typer.Option("", help="Run in the nodes of this reservation."),
     tenant: str = typer.Option(
         "", help="Whose it is; a tenant's token knows [default: who has the project]."
     ),
@@ -61,11 +73,15 @@ def submit(  # noqa: PLR0913, PLR0917 - one for each flag
         "name": name,
         "type": type_,
         "project": project,
-        "nodes": nodes,
+        "nodes": int(nodes) if nodes.isdecimal() else nodes,
         "priority": priority,
         "site": site,
+        "expected": expected,
+        "reservation": reservation,
+        "checkpoint": {"every": checkpoint} if checkpoint else "",
+        "topology": topology_of(pack, spread, required=required),
     }
-    resources = {"gpu": gpu, "cpu": cpu, "memory": memory}
+    resources = {"gpu": gpu_of(gpu), "gpu_memory": gpu_memory, "cpu": cpu, "memory": memory}
     sources: list[Source] = []
     wanted = from_files(file, sources) if file else [from_flags(flags, resources, command, countries)]
     with client() as control:
@@ -128,8 +144,22 @@ def from_files(files: Sequence[str], sources: list[Source]) -> list[dict[str, An
     return out
 
 
+def gpu_of(text: str) -> str | list[str]:
+    """Accelerators from a flag: of several, divided by commas, each would do."""
+    return [one.strip() for one in text.split(",")] if "," in text else text
+
+
+def topology_of(pack: str, spread: str, *, required: bool) -> dict[str, Any] | str:
+    """The wish of the flags; empty without any."""
+    wish = {key: value for key, value in (("pack", pack), ("spread", spread)) if value}
+    return {**wish, "required": True} if required else wish or ""
+
+
 def from_flags(
-    flags: Mapping[str, Any], resources: Mapping[str, str], commands: Sequence[str], countries: str
+    flags: Mapping[str, Any],
+    resources: Mapping[str, str | list[str]],
+    commands: Sequence[str],
+    countries: str,
 ) -> dict[str, Any]:
     """A workload from the flags that were given; raises HeadraceError when the least is missing."""
     missing = [f"--{flag}" for flag in ("name", "project") if not flags[flag]]

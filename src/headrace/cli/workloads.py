@@ -57,7 +57,7 @@ def row(work: WorkloadView) -> tuple[object, ...]:
         work.type,
         work.state,
         work.site or "-",
-        work.nodes,
+        f"{work.nodes}..{work.nodes_max}" if work.nodes_max else work.nodes,
         work.gpu or "-",
         work.priority,
         age(work.since),
@@ -91,13 +91,19 @@ def logs(
     stream = "stderr" if stderr else "stdout"
     with client() as control:
         ident = resolve(control, workload)
-        ranks = [rank] if rank is not None else list(range(control.workload(ident).workload.nodes))
+        ranks = [rank] if rank is not None else ranks_of(control, ident)
         if follow:
             tell_while_it_waits(control, ident)
             follow_ranks(control, ident, ranks, stream)
             return
         for number in ranks:
             write(control.logs(ident, number, stream, follow=False))
+
+
+def ranks_of(control: Client, ident: str) -> list[int]:
+    """The ranks that a workload has, or had last; of one that was never placed those that it will have at least."""
+    found = control.workload(ident)
+    return list(range(len(found.ranks) or len(found.workload.exit_codes) or found.workload.nodes))
 
 
 def write(pieces: Iterator[bytes]) -> None:
@@ -110,7 +116,7 @@ def write(pieces: Iterator[bytes]) -> None:
 def follow_to_the_end(control: Client, ident: str) -> int:
     """Print the log of every rank until the workload ends; 0 when it succeeded, else 1."""
     tell_while_it_waits(control, ident)
-    follow_ranks(control, ident, list(range(control.workload(ident).workload.nodes)), "stdout")
+    follow_ranks(control, ident, ranks_of(control, ident), "stdout")
     ended = control.workload(ident).workload
     if ended.state == State.SUCCEEDED:
         return 0

@@ -7,8 +7,9 @@ from typing import Any
 from headrace.core.errors import did_you_mean
 from headrace.core.hardware import CATALOGUE
 from headrace.documents import schema
-from headrace.documents.convert import check_workload, default_flex
+from headrace.documents.convert import problems_of, workload_spec
 from headrace.documents.source import Place
+from headrace.documents.values import moment_text
 
 MAX_NODES = 1_000_000
 """Nodes of one estate: above it the columns of the fleet would not fit the memory that is promised."""
@@ -29,25 +30,35 @@ def check(model: schema.Model) -> Iterator[Found]:
         case schema.EstateModel():
             yield from _estate(model)
         case schema.PricePlanModel():
-            if not (model.prices.model_fields_set or model.energy == "pass-through"):
-                yield Found((), "a price plan without prices.", "Add prices, or energy: pass-through.")
+            yield from _price_plan(model)
+        case schema.TenantModel():
+            yield from _tenant(model)
         case schema.ContractModel():
             yield from _contract(model)
+        case schema.ReservationModel() | schema.MaintenanceModel():
+            yield from _window(model)
         case schema.WorkloadModel():
             yield from _workload(model)
         case schema.BatchModel():
-            for number, workload in enumerate(model.workloads):
-                for found in _workload(workload):
-                    yield Found(("workloads", number, *found.place), found.message, found.next_step)
+            yield from _batch(model)
+
+
+def _batch(model: schema.BatchModel) -> Iterator[Found]:
+    for number, workload in enumerate(model.workloads):
+        for found in _workload(workload):
+            yield Found(("workloads", number, *found.place), found.message, found.next_step)
 
 
 def _workload(model: schema.WorkloadModel) -> Iterator[Found]:
-    flex = model.flex or default_flex(model.type)
-    wrong = check_workload(model.type, flex, len(model.commands), model.counters, model.ports)
-    if wrong:
-        yield Found((wrong[0],), wrong[1].message, wrong[1].next_step)
+    for place, bad in problems_of(workload_spec(model)):
+        yield Found(place, bad.message, bad.next_step)
     for name in sorted(set(model.env) & set(model.secrets)):
         yield Found(("secrets", name), f"{name} is in env too.", "Keep one of them.")
+
+
+def _price_plan(model: schema.PricePlanModel) -> Iterator[Found]:
+    if not (model.prices.model_fields_set or model.energy == "pass-through"):
+        yield Found((), "a price plan without prices.", "Add prices, or energy: pass-through.")
 
 
 def _contract(model: schema.ContractModel) -> Iterator[Found]:
@@ -61,6 +72,26 @@ def _contract(model: schema.ContractModel) -> Iterator[Found]:
             f"it ends {model.ends}, but starts {model.starts}.",
             "The end is exclusive: write a later day.",
         )
+
+
+def _tenant(model: schema.TenantModel) -> Iterator[Found]:
+    if not isinstance(model.projects, dict) or not model.quota.guaranteed:
+        return
+    promised = sum(quota.guaranteed for quota in model.projects.values())
+    if promised > model.quota.guaranteed:
+        message = f"its projects are guaranteed {promised} together, but the tenant {model.quota.guaranteed}."
+        yield Found(("projects",), message, "Guarantee the projects less, or the tenant more.")
+
+
+def _window(model: schema.ReservationModel | schema.MaintenanceModel) -> Iterator[Found]:
+    if model.until <= model.starts:
+        message = f"it ends {moment_text(model.until)}, but starts {moment_text(model.starts)}."
+        yield Found(("until",), message, "Write a later time.")
+    parts = model.parts if isinstance(model, schema.MaintenanceModel) else []
+    for number, part in enumerate(parts):
+        if not part.startswith(f"{model.site}/"):
+            step = "Write another window for the other site."
+            yield Found(("parts", number), f"{part} is not at site {model.site}.", step)
 
 
 def _estate(model: schema.EstateModel) -> Iterator[Found]:

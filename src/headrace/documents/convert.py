@@ -5,12 +5,21 @@ that say the same give the same normalised form.
 """
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import TypeVar
 
 from headrace.core.codec import Core
-from headrace.core.contracts import Contract, ContractKind, PricePlan, Tenant
+from headrace.core.contracts import (
+    Contract,
+    ContractKind,
+    Maintenance,
+    Preferences,
+    PricePlan,
+    Quota,
+    Reservation,
+    Tenant,
+)
 from headrace.core.estate import (
     Block,
     Claim,
@@ -24,10 +33,21 @@ from headrace.core.estate import (
     Site,
 )
 from headrace.core.hardware import HardwareType
-from headrace.core.ids import ContractId, OperatorId, PlanId, ProjectId, SiteId, TenantId
-from headrace.core.units import ceil_div
-from headrace.core.workload import Flex, PolicyRef, Resources, WorkloadSpec, WorkloadType
+from headrace.core.ids import ContractId, OperatorId, PlanId, ProjectId, SiteId, TenantId, WindowId
+from headrace.core.units import ceil_div, format_duration
+from headrace.core.workload import (
+    WHOLE_MILLI,
+    Alternative,
+    Flex,
+    Level,
+    PolicyRef,
+    Resources,
+    Topology,
+    WorkloadSpec,
+    WorkloadType,
+)
 from headrace.documents import schema
+from headrace.documents.source import Place
 from headrace.documents.values import Bad
 
 T = TypeVar("T")
@@ -53,6 +73,10 @@ def to_core(model: schema.Model) -> Converted:
             return Converted(_price_plan(model), {})
         case schema.ContractModel():
             return Converted(_contract(model), {})
+        case schema.ReservationModel():
+            return Converted(_reservation(model), {})
+        case schema.MaintenanceModel():
+            return Converted(_maintenance(model), {})
         case schema.WorkloadModel():
             return Converted(workload_spec(model), dict(model.secrets))
     raise TypeError(f"no document: {type(model).__name__}")
@@ -156,18 +180,38 @@ def _group(model: schema.NodeGroupModel) -> NodeGroup:
     nodes = model.nodes or 0
     whole = nodes == racks * model.nodes_per_rack
     return NodeGroup(
-        model.name, model.hardware, racks, model.nodes_per_rack, model.rack_rating or 0, 0 if whole else nodes
+        model.name,
+        model.hardware,
+        racks,
+        model.nodes_per_rack,
+        model.rack_rating or 0,
+        0 if whole else nodes,
+        model.rail_racks or 0,
     )
 
 
 def _tenant(model: schema.TenantModel) -> Tenant:
     projects = sorted(set(model.projects), key=natural)
+    shared = model.projects if isinstance(model.projects, dict) else {}
+    quotas = {ProjectId(project): quota(shared[project]) for project in projects if project in shared}
     return Tenant(
         TenantId(model.name),
         tuple(ProjectId(project) for project in projects),
         model.country or "",
         policy=model.policy or "",
+        quota=quota(model.quota),
+        # One that says nothing is left out, so that {a: {}} and [a] mean the same.
+        project_quotas={project: one for project, one in quotas.items() if one != Quota()},
+        max_priority=model.max_priority,
+        preferences=Preferences(
+            model.preferences.price, model.preferences.carbon_per_kg, model.preferences.power_per_kwh
+        ),
     )
+
+
+def quota(model: schema.QuotaModel) -> Quota:
+    """A quota as the core has it."""
+    return Quota(model.guaranteed, model.limit or 0, model.weight)
 
 
 def _price_plan(model: schema.PricePlanModel) -> PricePlan:
@@ -199,39 +243,75 @@ def _contract(model: schema.ContractModel) -> Contract:
     )
 
 
+def _reservation(model: schema.ReservationModel) -> Reservation:
+    return Reservation(
+        id=WindowId(model.name),
+        tenant=TenantId(model.tenant),
+        site=SiteId(model.site),
+        model=model.gpu,
+        nodes=model.nodes,
+        starts_ms=model.starts,
+        ends_ms=model.until,
+    )
+
+
+def _maintenance(model: schema.MaintenanceModel) -> Maintenance:
+    return Maintenance(
+        id=WindowId(model.name),
+        site=SiteId(model.site),
+        starts_ms=model.starts,
+        ends_ms=model.until,
+        parts=tuple(sorted(set(model.parts), key=natural)),
+        reason=model.reason,
+    )
+
+
 def default_flex(kind: str) -> str:
     """How a workload that doesn't say may be curtailed: a filler exists to be interrupted, all else is firm."""
     return "preemptible" if kind == "filler" else "firm"
 
 
-def check_workload(
-    kind: str, flex: str, commands: int, counters: str, ports: Iterable[str]
-) -> tuple[str, Bad] | None:
-    """What the fields of a workload say about each other that can't be: the field, and why."""
-    if not commands and kind != "cluster":
-        return "commands", Bad(f"a {kind} without commands does nothing.", "Write at least one.")
-    if kind == "filler" and flex not in ("preemptible", "pausable"):
-        return "flex", Bad(
-            f"a filler can't be {flex}: it exists to be interrupted.", "Write preemptible or pausable."
+def problems_of(spec: WorkloadSpec) -> Iterator[tuple[Place, Bad]]:
+    """What the fields of a workload say about each other that can't be: the place, and why."""
+    kind, flex = spec.type, spec.flex
+    if not spec.commands and kind is not WorkloadType.CLUSTER:
+        yield ("commands",), Bad(f"a {kind} without commands does nothing.", "Write at least one.")
+    if kind is WorkloadType.FILLER and flex not in (Flex.PREEMPTIBLE, Flex.PAUSABLE):
+        message = f"a filler can't be {flex}: it exists to be interrupted."
+        yield ("flex",), Bad(message, "Write preemptible or pausable.")
+    if spec.counters and "http" not in spec.ports:
+        message = "token counters are read from the port http."
+        yield ("counters",), Bad(message, "Add ports: {http: auto}.")
+    if spec.nodes_max and kind not in (WorkloadType.JOB, WorkloadType.SERVICE):
+        message = f"a {kind} can't be elastic: only a job or a service takes as many nodes as there are."
+        yield ("nodes",), Bad(message, "Write one number.")
+    if spec.resources.accelerator_memory_mb and not spec.resources.accelerator:
+        yield ("resources", "gpu_memory"), Bad("gpu_memory without gpu.", "Add gpu, like H100:1.")
+    if spec.resources.share_milli != WHOLE_MILLI and kind is WorkloadType.CLUSTER:
+        message = "a cluster has whole nodes, and no part of an accelerator."
+        yield ("resources", "gpu"), Bad(message, "Write the model alone, like H100.")
+    if 0 < spec.max_duration_ms < spec.expected_ms:
+        longest = format_duration(spec.max_duration_ms)
+        message = (
+            f"it is expected to take {format_duration(spec.expected_ms)}, but is stopped after {longest}."
         )
-    if counters and "http" not in ports:
-        return "counters", Bad("token counters are read from the port http.", "Add ports: {http: auto}.")
-    return None
+        yield ("expected",), Bad(message, "Write a longer max_duration, or expect less.")
 
 
 def workload_spec(model: schema.WorkloadModel) -> WorkloadSpec:
     """The spec of a workload; its secrets stay outside until they are in the vault."""
-    accelerator, accelerators = model.resources.gpu or ("", 0)
+    nodes, nodes_max = model.nodes
     policy = PolicyRef()
     if model.policy:
         policy = PolicyRef(model.policy.profile or "", tuple(sorted(set(model.policy.countries or []))))
+    resources, alternatives = _resources(model.resources)
     return WorkloadSpec(
         name=model.name,
         type=WorkloadType(model.type),
         project=ProjectId(model.project),
-        resources=Resources(accelerator, accelerators, model.resources.cpu, model.resources.memory),
+        resources=resources,
         commands=tuple(model.commands),
-        nodes=model.nodes,
+        nodes=nodes,
         env=dict(sorted(model.env.items())),
         secrets={},
         ports=dict(sorted(model.ports.items())),
@@ -243,4 +323,27 @@ def workload_spec(model: schema.WorkloadModel) -> WorkloadSpec:
         site=SiteId(model.site) if model.site else None,
         contract=ContractId(model.contract) if model.contract else None,
         counters=model.counters,
+        alternatives=alternatives,
+        nodes_max=nodes_max,
+        topology=topology_of(model.topology) if model.topology else None,
+        expected_ms=model.expected or 0,
+        checkpoint_ms=model.checkpoint.every if model.checkpoint else 0,
+        restart_ms=(model.checkpoint.restart or 0) if model.checkpoint else 0,
+        reservation=WindowId(model.reservation) if model.reservation else None,
     )
+
+
+def _resources(model: schema.ResourcesModel) -> tuple[Resources, tuple[Alternative, ...]]:
+    first, *others = model.options or [schema.GpuOption("", 0, WHOLE_MILLI)]
+    gpu_memory_mb = model.gpu_memory or 0
+    resources = Resources(
+        first.model, first.number, model.cpu, model.memory, first.share_milli, gpu_memory_mb
+    )
+    return resources, tuple(Alternative(other.model, other.number) for other in others)
+
+
+def topology_of(model: schema.TopologyModel) -> Topology:
+    """A topology as the core has it."""
+    pack: Level | None = model.pack  # type: ignore[assignment]  # the schema allows no other word
+    spread: Level | None = model.spread  # type: ignore[assignment]  # the schema allows no other word
+    return Topology(pack or "", spread or "", model.required)

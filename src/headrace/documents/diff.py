@@ -5,8 +5,10 @@ from dataclasses import dataclass
 from typing import Any
 
 from headrace.core.units import format_duration, format_watts
+from headrace.documents.values import moment_text
 
 _ABSENT = None
+_MOMENTS = ("starts_ms", "ends_ms")
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,6 +84,8 @@ def _shown(field: str, value: Any) -> str:
     if isinstance(value, int) and not isinstance(value, bool):
         if field.endswith("_w"):
             return format_watts(value)
+        if field in _MOMENTS:
+            return moment_text(value)
         if field.endswith("_ms"):
             return format_duration(value)
     if isinstance(value, dict):

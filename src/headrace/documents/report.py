@@ -7,7 +7,7 @@ from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
 
 from headrace.core.errors import HeadraceError, Problem, ProblemCode, did_you_mean
-from headrace.documents.schema import Model
+from headrace.documents.schema import MANY, ONE, Model
 from headrace.documents.source import Place, Source, show
 from headrace.documents.values import Bad
 
@@ -15,6 +15,8 @@ M = TypeVar("M", bound=Model)
 
 MAX_PROBLEMS = 100
 
+_NO_STEPS = ("[key]", ONE, MANY)
+"""What pydantic puts among the steps to a place that are none: a mapping's key is wrong, or which form a value has."""
 _KINDS = {
     "model_type": "a mapping",
     "model_attributes_type": "a mapping",
@@ -57,7 +59,7 @@ def bad_input(
 
 
 def _problem(model: type[Model], detail: ErrorDetails, source: Source) -> Problem:
-    place: Place = tuple(step for step in detail["loc"] if step != "[key]")
+    place: Place = tuple(step for step in detail["loc"] if step not in _NO_STEPS)
     at_key = "[key]" in detail["loc"]
     context = detail.get("ctx", {})
     match detail["type"]:
@@ -87,7 +89,8 @@ def _problem(model: type[Model], detail: ErrorDetails, source: Source) -> Proble
 def _length(context: dict[str, Any]) -> tuple[str, str]:
     if "max_length" in context:
         return f"{context['actual_length']} are too many.", f"At most {context['max_length']}."
-    return "an empty list.", f"Write at least {context['min_length']}."
+    empty = "an empty mapping." if context.get("field_type") == "Dictionary" else "an empty list."
+    return empty, f"Write at least {context['min_length']}."
 
 
 def _fields_at(model: type[BaseModel], place: Place) -> list[str]:
@@ -96,7 +99,9 @@ def _fields_at(model: type[BaseModel], place: Place) -> list[str]:
     for step in place:
         if isinstance(here, type) and issubclass(here, BaseModel) and step in here.model_fields:
             here = next(_models_in(here.model_fields[str(step)].annotation), None)
-    return list(here.model_fields) if isinstance(here, type) and issubclass(here, BaseModel) else []
+    if not isinstance(here, type) or not issubclass(here, BaseModel):
+        return []
+    return [field.alias or name for name, field in here.model_fields.items()]
 
 
 def _models_in(annotation: Any) -> Iterator[type[BaseModel]]:

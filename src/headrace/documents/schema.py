@@ -5,15 +5,31 @@ that a validated model holds the core's integers.
 """
 
 from collections.abc import Callable
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, NamedTuple
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, WithJsonSchema, model_validator
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Discriminator,
+    Field,
+    PlainValidator,
+    Tag,
+    WithJsonSchema,
+    model_validator,
+)
 
+from headrace.core.contracts import MOST_PRIORITY
+from headrace.core.workload import LEVELS
 from headrace.documents import values
 from headrace.documents.source import show
 
 MAX_LIST = 1_000
 MAX_GROUP_NODES = 1_000_000
+MAX_ACCELERATORS = 100_000_000
+ONE, MANY = "[one]", "[many]"
+"""Tags of values with two forms; they are no steps to a place in a document."""
 
 
 def few(most: int) -> Callable[[object], object]:
@@ -36,6 +52,10 @@ class Model(BaseModel):
     @classmethod
     def _few(cls, data: object) -> object:
         return few(MAX_LIST)(data)
+
+
+def _form(value: object) -> str:
+    return MANY if isinstance(value, list) else ONE
 
 
 def _schema(kind: str, **more: Any) -> WithJsonSchema:
@@ -63,6 +83,7 @@ SiteCountry = Annotated[str, BeforeValidator(values.site_country), _schema("stri
 Zone = Annotated[str, BeforeValidator(values.zone), _schema("string", examples=["Europe/Oslo"])]
 Currency = Annotated[str, BeforeValidator(values.currency), _schema("string", pattern="^[A-Z]{3}$")]
 Day = Annotated[str, BeforeValidator(values.day), _schema("string", format="date")]
+Moment = Annotated[int, BeforeValidator(values.moment_ms), _schema("string", format="date-time")]
 Price = Annotated[int, BeforeValidator(values.price_micros), WithJsonSchema({"type": ["number", "string"]})]
 AcceleratorModel = Annotated[str, BeforeValidator(values.model), _schema("string")]
 Profile = Annotated[str, BeforeValidator(values.profile), _schema("string", examples=["nordic-only"])]
@@ -129,6 +150,7 @@ class NodeGroupModel(Model):
     nodes_per_rack: Annotated[int, *_number(1, 1_000, "nodes per rack")] = 1
     rack_rating: Watts | None = None
     nodes: Annotated[int, *_number(1, MAX_GROUP_NODES, "nodes")] | None = None
+    rail_racks: Annotated[int, *_number(1, 100_000, "racks on the same rails")] | None = None
 
 
 class BlockModel(Model):
@@ -209,15 +231,60 @@ class EstateModel(Model):
     claims: list[EstateClaimModel] = Field(default=[], max_length=MAX_LIST)
 
 
+class QuotaModel(Model):
+    """Accelerators that may be had: guaranteed, at most (without ``limit``: any number), and how much of what is borrowed."""
+
+    guaranteed: Annotated[int, *_number(0, MAX_ACCELERATORS, "accelerators")] = 0
+    limit: Annotated[int, *_number(1, MAX_ACCELERATORS, "accelerators")] | None = None
+    weight: Annotated[int, *_number(1, 1_000_000, "parts")] = 1
+
+    @model_validator(mode="after")
+    def _limit_holds_what_is_guaranteed(self) -> "QuotaModel":
+        if self.limit is not None and self.limit < self.guaranteed:
+            message = f"{self.guaranteed} are guaranteed, but the limit is {self.limit}."
+            raise values.Bad(message, "Write a higher limit, or leave it out.")
+        return self
+
+
+class PreferencesModel(Model):
+    """What makes a site better, in the estate's currency; ``price`` is a factor of the site's price of energy."""
+
+    price: Annotated[
+        int, BeforeValidator(values.factor_permille), WithJsonSchema({"type": ["number", "string"]})
+    ] = Field(default=1_000, json_schema_extra={"default": 1})
+    carbon_per_kg: Price = 0
+    power_per_kwh: Price = 0
+
+
+def _some(value: object) -> object:
+    return {} if value is None else value
+
+
+_Listed = Annotated[list[Name], Field(min_length=1, max_length=MAX_LIST), Tag(MANY)]
+_Shared = Annotated[
+    dict[Name, Annotated[QuotaModel, BeforeValidator(_some)]],
+    Field(min_length=1),
+    BeforeValidator(few(MAX_LIST)),
+    Tag(ONE),
+]
+
+
+def _projects(value: object) -> str:
+    return ONE if isinstance(value, dict) else MANY
+
+
 class TenantModel(Model):
-    """``kind: tenant``. ``contact`` is about a person: it goes to the vault."""
+    """``kind: tenant``. ``contact`` is about a person: it goes to the vault. Projects are a list, or have a quota each."""
 
     kind: Literal["tenant"]
     name: Name
-    projects: list[Name] = Field(min_length=1, max_length=MAX_LIST)
+    projects: Annotated[_Listed | _Shared, Discriminator(_projects)]
     country: Country | None = None
     contact: Text = ""
     policy: Profile | None = None
+    quota: QuotaModel = QuotaModel()
+    max_priority: Annotated[int, *_number(-MOST_PRIORITY, MOST_PRIORITY, "priority")] = MOST_PRIORITY
+    preferences: PreferencesModel = Field(default=PreferencesModel(), json_schema_extra={"default": {}})
 
 
 class PricesModel(Model):
@@ -264,7 +331,68 @@ class ContractModel(Model):
     ends: Day | None = None
 
 
-Gpu = Annotated[tuple[str, int], BeforeValidator(values.node_gpu), _schema("string", examples=["H100:8"])]
+class ReservationModel(Model):
+    """``kind: reservation``: whole nodes that are a tenant's alone for a time."""
+
+    kind: Literal["reservation"]
+    name: Name
+    tenant: Name
+    site: Name
+    gpu: Annotated[str, BeforeValidator(values.node_model), _schema("string", examples=["H100"])]
+    nodes: Annotated[int, *_number(1, values.MAX_NODES, "nodes")]
+    starts: Moment = Field(alias="from")
+    until: Moment
+
+
+class MaintenanceModel(Model):
+    """``kind: maintenance``: nothing runs on parts of a site (none: all of it) for a time."""
+
+    kind: Literal["maintenance"]
+    name: Name
+    site: Name
+    parts: list[Annotated[str, BeforeValidator(values.part), _schema("string")]] = Field(
+        default=[], max_length=MAX_LIST
+    )
+    starts: Moment = Field(alias="from")
+    until: Moment
+    reason: Text = ""
+
+
+class GpuOption(NamedTuple):
+    """Accelerators of each node: ``number`` of a model, or ``share_milli`` thousandths of one."""
+
+    model: str
+    number: int
+    share_milli: int
+
+
+def _gpu(value: object) -> GpuOption:
+    return GpuOption(*values.node_gpu(value))
+
+
+def _gpus(options: list[GpuOption]) -> list[GpuOption]:
+    values.alternatives(options)
+    return options
+
+
+OneGpu = Annotated[GpuOption, PlainValidator(_gpu), _schema("string", examples=["H100:8", "H100:0.5"])]
+_Several = Annotated[list[OneGpu], Field(min_length=1, max_length=values.MAX_ALTERNATIVES)]
+Gpu = Annotated[
+    Annotated[OneGpu, Tag(ONE)] | Annotated[_Several, AfterValidator(_gpus), Tag(MANY)],
+    Discriminator(_form),
+]
+Nodes = Annotated[
+    tuple[int, int],
+    BeforeValidator(values.workload_nodes),
+    WithJsonSchema(
+        {
+            "anyOf": [
+                {"type": "integer", "minimum": 1, "maximum": values.MAX_NODES},
+                {"type": "string", "pattern": r"^[0-9]+\.\.[0-9]+$", "examples": ["4..16"]},
+            ]
+        }
+    ),
+]
 EnvName = Annotated[str, BeforeValidator(values.env_name), _schema("string")]
 EnvValue = Annotated[str, BeforeValidator(values.env_value), WithJsonSchema({"type": ["string", "integer"]})]
 SecretName = Annotated[str, BeforeValidator(values.secret_name), _schema("string")]
@@ -284,6 +412,46 @@ class ResourcesModel(Model):
         1_000
     )
     memory: Memory = 1_000
+    gpu_memory: Memory | None = None
+
+    @property
+    def options(self) -> list[GpuOption]:
+        """The accelerators that would do, the first choice first."""
+        if self.gpu is None:
+            return []
+        return self.gpu if isinstance(self.gpu, list) else [self.gpu]
+
+
+class TopologyModel(Model):
+    """How the nodes should stand: in one group of a level, or each in another one."""
+
+    pack: Annotated[str, *_word("level", *LEVELS)] | None = None
+    spread: Annotated[str, *_word("level", *LEVELS)] | None = None
+    required: Annotated[bool, BeforeValidator(values.flag)] = False
+
+    @model_validator(mode="after")
+    def _can_be_meant(self) -> "TopologyModel":
+        values.topology(self.pack or "", self.spread or "")
+        return self
+
+
+def _topology(value: object) -> object:
+    if isinstance(value, str):
+        raise values.Bad(f"{show(value)} is not a topology.", "Write {pack: rack} or {spread: rack}.")
+    return value
+
+
+class CheckpointModel(Model):
+    """How often it saves its state, and how long it needs to come back from it."""
+
+    every: Duration
+    restart: Duration | None = None
+
+
+def _checkpoint(value: object) -> object:
+    if isinstance(value, str):
+        raise values.Bad(f"{show(value)} is not a checkpoint.", "Write {every: 10m}.")
+    return value
 
 
 _POLICY_SCHEMA: dict[str, Any] = {
@@ -336,9 +504,7 @@ class WorkloadModel(Model):
     name: Name
     type: Annotated[str, *_word("type of workload", "job", "service", "cluster", "filler")]
     project: Name
-    nodes: Annotated[
-        int, BeforeValidator(values.workload_nodes), _schema("integer", minimum=1, maximum=values.MAX_NODES)
-    ] = 1
+    nodes: Nodes = Field(default=(1, 0), json_schema_extra={"default": 1})
     resources: ResourcesModel = ResourcesModel()
     commands: Annotated[
         list[Annotated[str, BeforeValidator(values.command), _schema("string")]],
@@ -358,11 +524,15 @@ class WorkloadModel(Model):
         _schema("integer", minimum=-values.MAX_PRIORITY, maximum=values.MAX_PRIORITY),
     ] = 0
     max_duration: Duration | None = None
+    expected: Duration | None = None
+    checkpoint: Annotated[CheckpointModel | None, BeforeValidator(_checkpoint)] = None
     grace: Grace = 10_000
     flex: Annotated[str, *_word("flex", "firm", "cappable", "pausable", "preemptible")] | None = None
     policy: Annotated[PolicyModel | None, BeforeValidator(_policy), WithJsonSchema(_POLICY_SCHEMA)] = None
     site: Name | None = None
     contract: Name | None = None
+    reservation: Name | None = None
+    topology: Annotated[TopologyModel | None, BeforeValidator(_topology)] = None
     counters: Annotated[str, *_word("way to count tokens", "", "llamacpp")] = ""
 
 
@@ -377,6 +547,8 @@ MODELS: dict[str, type[Model]] = {
     "tenant": TenantModel,
     "price-plan": PricePlanModel,
     "contract": ContractModel,
+    "reservation": ReservationModel,
+    "maintenance": MaintenanceModel,
     "workload": WorkloadModel,
 }
 """The kinds of document and the model of each."""

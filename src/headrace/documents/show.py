@@ -143,8 +143,13 @@ def _group_label(estate: Estate, group: NodeGroup) -> str:
     nodes = f"{group.nodes_per_rack} node{'' if group.nodes_per_rack == 1 else 's'}"
     rack_w = group.rack_rating_w or hardware.nameplate_w * group.nodes_per_rack
     short = f" ({group.nodes:,} nodes)" if group.nodes else ""
+    rails = (
+        f", rails of {group.rail_racks} rack{'' if group.rail_racks == 1 else 's'}"
+        if group.rail_racks
+        else ""
+    )
     total = f"{group.node_count * hardware.accelerators:,} {hardware.accelerator}"
-    return f"{group.id}: {racks} x {nodes} {group.hardware}{short}, {format_watts(rack_w)} a rack, {total}"
+    return f"{group.id}: {racks} x {nodes} {group.hardware}{short}, {format_watts(rack_w)} a rack{rails}, {total}"
 
 
 def milestone_table(estate: Estate) -> Table:

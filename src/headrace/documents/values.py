@@ -6,8 +6,8 @@ the core's value or raises :class:`Bad`, which says what is wrong and what to wr
 
 import difflib
 import re
-from collections.abc import Callable, Iterable
-from datetime import date
+from collections.abc import Callable, Iterable, Sequence
+from datetime import UTC, date, datetime, timedelta
 from decimal import Decimal, InvalidOperation
 from functools import lru_cache
 from zoneinfo import available_timezones
@@ -25,6 +25,7 @@ from headrace.core.units import (
     parse_memory_mb,
     parse_watts,
 )
+from headrace.core.workload import LEVELS, WHOLE_MILLI
 from headrace.documents.countries import COUNTRIES, SLIPS
 from headrace.documents.source import show
 
@@ -39,6 +40,8 @@ MAX_ENV = 256
 MAX_ENV_VALUE = 32_768
 MAX_TEXT = 1_000
 MAX_PRICE = 10**9
+MAX_FACTOR = 1_000
+MAX_ALTERNATIVES = 8
 ENGINE_ENV = frozenset(
     {"RANK", "WORLD_SIZE", "LOCAL_RANK", "MASTER_ADDR", "MASTER_PORT", "CUDA_VISIBLE_DEVICES"}
 )
@@ -46,8 +49,15 @@ ENGINE_ENV = frozenset(
 
 _MODEL = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,31}")
 _GPU = re.compile(r"([A-Za-z0-9][A-Za-z0-9._-]{0,31})(?::([0-9]{1,4}))?")
+_GPU_PART = re.compile(r"([A-Za-z0-9][A-Za-z0-9._-]{0,31}):([0-9]{1,4})\.([0-9]{1,30})")
+_RANGE = re.compile(r"([0-9]{1,9})\.\.([0-9]{1,9})")
+_PART = re.compile(r"[a-z0-9-]{1,63}/[a-z0-9-]{1,63}(/[a-z0-9-]{1,90})?")
 _ENV_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,127}")
 _DAY = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}")
+_MOMENT = re.compile(
+    r"[0-9]{4}-[0-9]{2}-[0-9]{2}[Tt ][0-9]{2}:[0-9]{2}(:[0-9]{2}(\.[0-9]{1,3})?)?([Zz]|[+-][0-9]{2}:[0-9]{2})?"
+)
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _DECIMAL = re.compile(r"[+-]?[0-9]{1,18}(\.[0-9]{1,18})?")
 _CURRENCY = re.compile(r"[A-Z]{3}")
 _CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\ud800-\udfff]")
@@ -170,6 +180,14 @@ def percent_permille(value: object) -> int:
     return permille
 
 
+def factor_permille(value: object) -> int:
+    """A factor, 0 to 1,000, in thousandths."""
+    permille = _scaled(value, PERMILLE, "three", "a factor", "1.0")
+    if permille > MAX_FACTOR * PERMILLE:
+        raise Bad(f"{show(value)} is too large for a factor.", f"At most {MAX_FACTOR}.")
+    return permille
+
+
 def cpu_milli(value: object) -> int:
     """Processors in thousandths: ``4``, ``0.5`` or ``500m``."""
     if isinstance(value, str) and re.fullmatch(r"[0-9]{1,9}m", value):
@@ -211,7 +229,23 @@ def count(least: int, most: int, what: str) -> Callable[[object], int]:
     return validate
 
 
-workload_nodes = count(1, MAX_NODES, "nodes")
+_nodes = count(1, MAX_NODES, "nodes")
+
+
+def workload_nodes(value: object) -> tuple[int, int]:
+    """Nodes as ``4``, or ``4..16`` for what may have more: the least, and the most (0: exactly so many)."""
+    if not isinstance(value, str):
+        return _nodes(value), 0
+    match = _RANGE.fullmatch(value)
+    if match is None:
+        step = f"Write a whole number, 1 to {MAX_NODES}, or a range like 4..16."
+        raise Bad(f"{show(value)} is not a number of nodes.", step)
+    least, most = _nodes(int(match[1])), _nodes(int(match[2]))
+    if least > most:
+        raise Bad(f"{show(value)} ends before it begins.", f"Write {most}..{least}.")
+    return least, most if most > least else 0
+
+
 priority = count(-MAX_PRIORITY, MAX_PRIORITY, "priority")
 
 
@@ -312,11 +346,64 @@ def day(value: object) -> str:
     raise Bad(f"{show(value)} is not a day.", "Write it like 2026-12-31.")
 
 
+def moment_ms(value: object) -> int:
+    """A time as RFC 3339 with its offset (seconds may be left out), in milliseconds since 1970."""
+    example = "Write it like 2026-12-01T08:00:00+01:00."
+    match = _MOMENT.fullmatch(value) if isinstance(value, str) else None
+    if match is None or not isinstance(value, str):
+        raise Bad(f"{show(value)} is not a time.", example)
+    if match[3] is None:
+        raise Bad(f"{show(value)} has no offset.", f"{example} Z is for UTC.")
+    try:
+        at = datetime.fromisoformat(value.upper())
+    except ValueError as error:
+        raise Bad(f"there is no time {show(value)}.", example) from error
+    ms = (at - _EPOCH) // timedelta(milliseconds=1)
+    if ms <= 0:
+        raise Bad(f"{show(value)} is before 1970.", example)
+    return ms
+
+
+def moment_text(at_ms: int) -> str:
+    """A time as people read it: ``2026-12-01T07:00:00+00:00``."""
+    at = _EPOCH + timedelta(milliseconds=at_ms)
+    return at.isoformat(timespec="milliseconds" if at_ms % 1_000 else "seconds")
+
+
+def part(value: object) -> str:
+    """The name of a block, rack or node, as `headrace nodes` prints them: it begins with its site."""
+    if isinstance(value, str) and _PART.fullmatch(value):
+        return value
+    step = "Name blocks, racks or nodes as 'headrace nodes' prints them, like glomfjord/block-1."
+    raise Bad(f"{show(value)} can't be a part of a site.", step)
+
+
+def flag(value: object) -> bool:
+    """True or false."""
+    if isinstance(value, bool):
+        return value
+    raise Bad(f"{show(value)} is neither true nor false.", "Write true or false.")
+
+
 def model(value: object) -> str:
     """The model of an accelerator; those of the catalogue in any case."""
+    if isinstance(value, str) and value.lower() == "any":
+        raise Bad(f"{show(value)} is no model of accelerator.", _NAME_MODELS)
     if isinstance(value, str) and _MODEL.fullmatch(value):
         return _MODELS.get(value.lower(), value)
     raise Bad(f"{show(value)} is not a model of accelerator.", "Write it like H100 or GB300.")
+
+
+_NAME_MODELS = "Name it; several that would do are a list, like gpu: [H100:8, B200:8]."
+
+
+def node_model(value: object) -> str:
+    """The model of the accelerators of whole nodes: without a number."""
+    if isinstance(value, str) and ":" in value:
+        raise Bad(
+            f"{show(value)} has a number, but whole nodes are meant.", "Write the model alone, like H100."
+        )
+    return model(value)
 
 
 def model_or_any(value: object) -> str:
@@ -339,7 +426,48 @@ def gpu(most: int) -> Callable[[object], tuple[str, int]]:
     return validate
 
 
-node_gpu = gpu(64)
+_whole_gpu = gpu(64)
+
+
+def node_gpu(value: object) -> tuple[str, int, int]:
+    """Accelerators of a node as ``H100:8``, or a part of one as ``H100:0.5``: (model, number, thousandths of each)."""
+    match = _GPU_PART.fullmatch(value) if isinstance(value, str) else None
+    if match is None:
+        return *_whole_gpu(value), WHOLE_MILLI
+    if len(match[3]) > 3:
+        step = "At most three decimals, like H100:0.125."
+        raise Bad(f"{show(value)} is finer than a thousandth of an accelerator.", step)
+    share_milli = int(match[2]) * WHOLE_MILLI + int(match[3].ljust(3, "0"))
+    if not 1 <= share_milli < WHOLE_MILLI:
+        step = "Write 0.001 to 0.999 of one, or whole ones, like H100:8."
+        raise Bad(f"{show(value)} is not a part of one accelerator.", step)
+    return model(match[1]), 1, share_milli
+
+
+def alternatives(options: Sequence[tuple[str, int, int]]) -> None:
+    """Raise for a list of accelerators that would do and that can't be meant."""
+    if not options:
+        raise Bad("an empty list.", "Write at least 1.")
+    at_most(len(options), MAX_ALTERNATIVES, "alternatives")
+    twice = first_repeated(f"{name}:{number}" for name, number, _ in options)
+    if twice:
+        name, number, _ = options[twice[0]]
+        raise Bad(f"{name}:{number} stands twice among the alternatives.", "Keep one of them.")
+    if len({share_milli for _, _, share_milli in options}) > 1:
+        step = "Write the same part for each, like [H100:0.5, B200:0.5]."
+        raise Bad("alternatives that differ in the part of an accelerator.", step)
+
+
+def topology(pack: str, spread: str) -> None:
+    """Raise for a wish that no nodes could fulfil, or that asks for nothing."""
+    levels: tuple[str, ...] = LEVELS
+    if not pack and not spread:
+        raise Bad("a topology without pack and spread.", "Write {pack: rack} or {spread: rack}.")
+    if spread == "site":
+        raise Bad("the nodes of a workload are all at one site.", "Spread over domain, rack, rail or pod.")
+    if pack and spread and levels.index(pack) <= levels.index(spread):
+        step = "Pack wider than you spread, like {pack: pod, spread: rack}."
+        raise Bad(f"nodes in one {pack} can't each be in another {spread}.", step)
 
 
 def port(value: object) -> int:

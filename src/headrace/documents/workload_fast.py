@@ -10,10 +10,21 @@ from typing import Any, NamedTuple, TypeVar
 import msgspec
 
 from headrace.core.errors import HeadraceError, Problem, ProblemCode
-from headrace.core.ids import ContractId, ProjectId, SiteId
-from headrace.core.workload import Flex, PolicyRef, Resources, WorkloadSpec, WorkloadType
+from headrace.core.ids import ContractId, ProjectId, SiteId, WindowId
+from headrace.core.workload import (
+    LEVELS,
+    WHOLE_MILLI,
+    Alternative,
+    Flex,
+    Level,
+    PolicyRef,
+    Resources,
+    Topology,
+    WorkloadSpec,
+    WorkloadType,
+)
 from headrace.documents import values
-from headrace.documents.convert import check_workload, default_flex, workload_spec
+from headrace.documents.convert import default_flex, problems_of, workload_spec
 from headrace.documents.load import checked
 from headrace.documents.report import bad_input, capped
 from headrace.documents.schema import BatchModel, Model, WorkloadModel
@@ -37,13 +48,25 @@ class WorkloadIn(NamedTuple):
 
 
 class _Resources(msgspec.Struct, forbid_unknown_fields=True, frozen=True):
-    gpu: str | None = None
+    gpu: str | list[str] | None = None
     cpu: int | float | str = 1
     memory: str = "1GB"
+    gpu_memory: str | None = None
 
 
 class _Policy(msgspec.Struct, forbid_unknown_fields=True):
     countries: list[str]
+
+
+class _Topology(msgspec.Struct, forbid_unknown_fields=True):
+    pack: str | None = None
+    spread: str | None = None
+    required: bool = False
+
+
+class _Checkpoint(msgspec.Struct, forbid_unknown_fields=True):
+    every: str
+    restart: str | None = None
 
 
 class _Workload(msgspec.Struct, forbid_unknown_fields=True):
@@ -51,7 +74,7 @@ class _Workload(msgspec.Struct, forbid_unknown_fields=True):
     type: str
     project: str
     kind: str = "workload"
-    nodes: int = 1
+    nodes: int | str = 1
     resources: _Resources = _Resources()
     commands: list[str] = []  # a struct copies it
     env: dict[str, str | int] = {}
@@ -65,6 +88,10 @@ class _Workload(msgspec.Struct, forbid_unknown_fields=True):
     site: str | None = None
     contract: str | None = None
     counters: str = ""
+    topology: _Topology | None = None
+    expected: str | None = None
+    checkpoint: _Checkpoint | None = None
+    reservation: str | None = None
 
 
 class _Batch(msgspec.Struct, forbid_unknown_fields=True):
@@ -78,9 +105,10 @@ _ANY = msgspec.json.Decoder()
 _TYPES = {kind.value: kind for kind in WorkloadType}
 _FLEX = {flex.value: flex for flex in Flex}
 _COUNTERS = ("", "llamacpp")
+_LEVELS: dict[str | None, Level] = {level: level for level in LEVELS}
 _NO_POLICY = PolicyRef()
 
-_resources: dict[tuple[object, ...], Resources] = {}
+_resources: dict[tuple[object, ...], tuple[Resources, tuple[Alternative, ...]]] = {}
 _durations: dict[str, int] = {}
 _graces: dict[str, int] = {}
 _names: dict[str, str] = {}
@@ -149,16 +177,19 @@ def _workload(w: _Workload) -> WorkloadIn:
     if w.kind != "workload" or w.type not in _TYPES or w.counters not in _COUNTERS:
         raise values.Bad("not a plain workload")
     flex = w.flex if w.flex is not None else default_flex(w.type)
-    if flex not in _FLEX or check_workload(w.type, flex, len(w.commands), w.counters, w.ports) is not None:
+    if flex not in _FLEX:
         raise values.Bad("not a plain workload")
     env, secrets = _environment(w)
+    nodes, nodes_max = values.workload_nodes(w.nodes)
+    resources, alternatives = _resources_of(w.resources)
+    checkpoint_ms, restart_ms = _checkpoint(w.checkpoint) if w.checkpoint is not None else (0, 0)
     spec = WorkloadSpec(
         values.name(w.name),
         _TYPES[w.type],
         ProjectId(_name(w.project)),
-        _resources_of(w.resources),
+        resources,
         _commands(w.commands),
-        values.workload_nodes(w.nodes),
+        nodes,
         env,
         {},
         _ports(w.ports) if w.ports else {},
@@ -170,7 +201,16 @@ def _workload(w: _Workload) -> WorkloadIn:
         SiteId(_name(w.site)) if w.site is not None else None,
         ContractId(_name(w.contract)) if w.contract is not None else None,
         w.counters,
+        alternatives,
+        nodes_max,
+        _topology(w.topology) if w.topology is not None else None,
+        _duration(w.expected) if w.expected is not None else 0,
+        checkpoint_ms,
+        restart_ms,
+        WindowId(_name(w.reservation)) if w.reservation is not None else None,
     )
+    for _, bad in problems_of(spec):
+        raise bad
     return WorkloadIn(spec, secrets)
 
 
@@ -224,14 +264,42 @@ def _grace(text: str) -> int:
     return _graces.get(text) or _kept(_graces, text, values.grace_ms(text))
 
 
-def _resources_of(asked: _Resources) -> Resources:
-    key = (asked.gpu, asked.cpu, asked.memory)
+def _resources_of(asked: _Resources) -> tuple[Resources, tuple[Alternative, ...]]:
+    gpu = tuple(asked.gpu) if isinstance(asked.gpu, list) else asked.gpu
+    key = (gpu, asked.cpu, asked.memory, asked.gpu_memory)
     found = _resources.get(key)
     if found is not None:
         return found
-    model, number = values.node_gpu(asked.gpu) if asked.gpu is not None else ("", 0)
-    made = Resources(model, number, values.cpu_milli(asked.cpu), values.memory_mb(asked.memory))
-    return _kept(_resources, key, made)
+    (model, number, share_milli), others = _accelerators(asked.gpu)
+    gpu_memory_mb = values.memory_mb(asked.gpu_memory) if asked.gpu_memory is not None else 0
+    cpu_milli, memory_mb = values.cpu_milli(asked.cpu), values.memory_mb(asked.memory)
+    made = Resources(model, number, cpu_milli, memory_mb, share_milli, gpu_memory_mb)
+    return _kept(_resources, key, (made, others))
+
+
+def _accelerators(gpu: str | list[str] | None) -> tuple[tuple[str, int, int], tuple[Alternative, ...]]:
+    """What the first choice is (model, number, thousandths of each), and the others."""
+    if gpu is None:
+        return ("", 0, WHOLE_MILLI), ()
+    if isinstance(gpu, str):
+        return values.node_gpu(gpu), ()
+    options = [values.node_gpu(one) for one in gpu[: values.MAX_ALTERNATIVES + 1]]
+    values.alternatives(options)
+    first, *others = options
+    return first, tuple(Alternative(model, number) for model, number, _ in others)
+
+
+def _topology(asked: _Topology) -> Topology:
+    if (asked.pack is not None and asked.pack not in _LEVELS) or (
+        asked.spread is not None and asked.spread not in _LEVELS
+    ):
+        raise values.Bad("no such level")
+    values.topology(asked.pack or "", asked.spread or "")
+    return Topology(_LEVELS.get(asked.pack, ""), _LEVELS.get(asked.spread, ""), asked.required)
+
+
+def _checkpoint(asked: _Checkpoint) -> tuple[int, int]:
+    return _duration(asked.every), _duration(asked.restart) if asked.restart is not None else 0
 
 
 def _policy(policy: str | _Policy | None) -> PolicyRef:

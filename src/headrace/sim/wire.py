@@ -4,10 +4,20 @@ from decimal import Decimal
 from typing import Any
 
 from headrace.core.codec import Core
-from headrace.core.contracts import Contract, PricePlan, Tenant
+from headrace.core.contracts import (
+    MOST_PRIORITY,
+    Contract,
+    Maintenance,
+    Preferences,
+    PricePlan,
+    Quota,
+    Reservation,
+    Tenant,
+)
 from headrace.core.estate import Block, Estate, NodeGroup, Site
-from headrace.core.units import MICROS
-from headrace.core.workload import WorkloadSpec
+from headrace.core.units import MICROS, PERMILLE
+from headrace.core.workload import WHOLE_MILLI, Resources, Topology, WorkloadSpec
+from headrace.documents.values import moment_text
 
 Document = dict[str, Any]
 
@@ -23,22 +33,22 @@ def document(value: Core) -> Document:
             return _price_plan(value)
         case Contract():
             return _contract(value)
+        case Reservation():
+            return _reservation(value)
+        case Maintenance():
+            return _maintenance(value)
         case WorkloadSpec():
             return workload(value, {})
 
 
 def workload(spec: WorkloadSpec, secrets: dict[str, str]) -> Document:
     """A workload as a tenant writes it, with the values of its secrets."""
-    need = spec.resources
-    resources: Document = {"cpu": f"{need.cpu_milli}m", "memory": f"{need.memory_mb}MB"}
-    if need.accelerator:
-        resources["gpu"] = f"{need.accelerator}:{need.accelerators}"
     out: Document = {
         "name": spec.name,
         "type": spec.type.value,
         "project": spec.project,
-        "nodes": spec.nodes,
-        "resources": resources,
+        "nodes": f"{spec.nodes}..{spec.nodes_max}" if spec.nodes_max else spec.nodes,
+        "resources": _resources(spec),
         "commands": list(spec.commands),
         "env": spec.env,
         "priority": spec.priority,
@@ -53,9 +63,42 @@ def workload(spec: WorkloadSpec, secrets: dict[str, str]) -> Document:
         out["max_duration"] = f"{spec.max_duration_ms}ms"
     if spec.policy.countries:
         out["policy"] = {"countries": list(spec.policy.countries)}
+    if spec.checkpoint_ms:
+        out["checkpoint"] = {"every": _ms(spec.checkpoint_ms), **_filled(restart=_ms(spec.restart_ms))}
     return out | _filled(
-        policy=spec.policy.profile, site=spec.site, contract=spec.contract, counters=spec.counters
+        policy=spec.policy.profile,
+        site=spec.site,
+        contract=spec.contract,
+        counters=spec.counters,
+        reservation=spec.reservation,
+        expected=_ms(spec.expected_ms),
+        topology=_topology(spec.topology) if spec.topology else None,
     )
+
+
+def _resources(spec: WorkloadSpec) -> Document:
+    need = spec.resources
+    resources: Document = {"cpu": f"{need.cpu_milli}m", "memory": f"{need.memory_mb}MB"}
+    if need.accelerator:
+        other = [_gpu(need, one.accelerator, one.accelerators) for one in spec.alternatives]
+        first = _gpu(need, need.accelerator, need.accelerators)
+        resources["gpu"] = [first, *other] if other else first
+    if need.accelerator_memory_mb:
+        resources["gpu_memory"] = f"{need.accelerator_memory_mb}MB"
+    return resources
+
+
+def _gpu(need: Resources, model: str, number: int) -> str:
+    whole = need.share_milli == WHOLE_MILLI
+    return f"{model}:{number}" if whole else f"{model}:{Decimal(need.share_milli) / WHOLE_MILLI:f}"
+
+
+def _topology(wish: Topology) -> Document:
+    return {"required": wish.required, **_filled(pack=wish.pack, spread=wish.spread)}
+
+
+def _ms(duration_ms: int) -> str:
+    return f"{duration_ms}ms" if duration_ms else ""
 
 
 def _filled(**fields: object) -> Document:
@@ -129,16 +172,61 @@ def _group(group: NodeGroup) -> Document:
         "hardware": group.hardware,
         "racks": group.racks,
         "nodes_per_rack": group.nodes_per_rack,
-        **_filled(rack_rating=rack_rating, nodes=group.nodes or None),
+        **_filled(rack_rating=rack_rating, nodes=group.nodes or None, rail_racks=group.rail_racks or None),
     }
 
 
 def _tenant(tenant: Tenant) -> Document:
-    return {
+    quotas = tenant.project_quotas
+    out: Document = {
         "kind": "tenant",
         "name": tenant.id,
-        "projects": list(tenant.projects),
+        "projects": {one: _quota(quotas.get(one, Quota())) for one in tenant.projects}
+        if quotas
+        else list(tenant.projects),
         **_filled(country=tenant.country, policy=tenant.policy),
+    }
+    if tenant.quota != Quota():
+        out["quota"] = _quota(tenant.quota)
+    if tenant.max_priority != MOST_PRIORITY:
+        out["max_priority"] = tenant.max_priority
+    if tenant.preferences != Preferences():
+        wishes = tenant.preferences
+        out["preferences"] = {
+            "price": f"{Decimal(wishes.price_permille) / PERMILLE:f}",
+            "carbon_per_kg": _price(wishes.carbon_micros_per_kg),
+            "power_per_kwh": _price(wishes.power_micros_per_kwh),
+        }
+    return out
+
+
+def _quota(quota: Quota) -> Document:
+    limit = {"limit": quota.limit} if quota.limit else {}
+    return {"guaranteed": quota.guaranteed, "weight": quota.weight, **limit}
+
+
+def _reservation(reservation: Reservation) -> Document:
+    return {
+        "kind": "reservation",
+        "name": reservation.id,
+        "tenant": reservation.tenant,
+        "site": reservation.site,
+        "gpu": reservation.model,
+        "nodes": reservation.nodes,
+        "from": moment_text(reservation.starts_ms),
+        "until": moment_text(reservation.ends_ms),
+    }
+
+
+def _maintenance(window: Maintenance) -> Document:
+    return {
+        "kind": "maintenance",
+        "name": window.id,
+        "site": window.site,
+        "parts": list(window.parts),
+        "from": moment_text(window.starts_ms),
+        "until": moment_text(window.ends_ms),
+        "reason": window.reason,
     }
 
 

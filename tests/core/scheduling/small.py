@@ -25,7 +25,7 @@ from headrace.core.ids import (
 from headrace.core.scheduling.columns import Ask, Columns, Scratch, lowest_bits
 from headrace.core.scheduling.proposal import Plan, ProposedPlacement
 from headrace.core.scheduling.rank import increments_w, path_need_w
-from headrace.core.scheduling.snapshot import Snapshot
+from headrace.core.scheduling.snapshot import Snapshot, Taken
 from headrace.core.sovereignty.plain import PlainPolicies, decide_place
 from headrace.core.workload import (
     Alternative,
@@ -242,6 +242,20 @@ class World:
         held.pop(ContractId(""), None)
         return held
 
+    def usage(self) -> dict[tuple[TenantId, ProjectId], Taken]:
+        """What every project has outside reserved contracts."""
+        reserved = {one.id for one in self.contracts if one.kind == "reserved"}
+        out: dict[tuple[TenantId, ProjectId], Taken] = {}
+        for placement in self.placements.values():
+            if placement.contract in reserved:
+                continue
+            key = (placement.tenant, self.workloads[placement.workload].spec.project)
+            for rank in placement.ranks:
+                milli, cpu, memory = out.get(key, Taken())
+                more = rank.accelerators * rank.share_milli
+                out[key] = Taken(milli + more, cpu + rank.cpu_milli, memory + rank.memory_mb)
+        return out
+
     def tenant_number(self, tenant: TenantId) -> int:
         return 1 + sorted({work.tenant for work in self.workloads.values()}).index(tenant)
 
@@ -303,6 +317,7 @@ class World:
             contracts={one.id: one for one in self.contracts},
             tenant_number=self.tenant_number,
             tenants=self.tenants,
+            usage=self.usage(),
         )
 
     def queue(self) -> list[Workload]:

@@ -233,7 +233,7 @@ async def _submit(call: Call, one: _Work, key: str) -> tuple[ChangeView, Head | 
 
 @documents.get("/v1/documents", "document.read", callers("documents"), Documents)
 async def list_documents(call: CallDep) -> Response:
-    """The documents that are applied; a tenant sees its own, its contracts, and their price plans."""
+    """The documents that are applied; a tenant sees its own, its contracts, their price plans, its reservations."""
     names = [key.partition("/") for key in call.world.state.documents]
     found = [DocumentName(kind, name) for kind, _, name in names if _may_see(call, kind, name)]
     return reply(Documents(tuple(found)))

@@ -41,7 +41,16 @@ from headrace.core.codec import to_plain
 from headrace.core.errors import HeadraceError, Problem, ProblemCode
 from headrace.core.ids import PlacementId, TenantId, WorkloadId
 from headrace.core.scheduling.explain import explain
-from headrace.core.workload import TERMINAL, Placement, State, Workload
+from headrace.core.workload import (
+    TERMINAL,
+    WHOLE_MILLI,
+    Placement,
+    Resources,
+    State,
+    Workload,
+    WorkloadSpec,
+    options,
+)
 from headrace.core.world import World
 from headrace.documents import decode_workloads
 from headrace.documents.schema import BatchModel
@@ -136,7 +145,7 @@ def _numbered(world: World, tenant: TenantId, after: int) -> Iterator[Workload]:
 
 def workload_view(work: Workload, waits: str = "") -> WorkloadView:
     """A workload as it goes out; ``waits`` is why it does, if that was asked."""
-    spec, asked = work.spec, work.spec.resources
+    spec = work.spec
     return WorkloadView(
         id=work.id,
         tenant=work.tenant,
@@ -147,7 +156,7 @@ def workload_view(work: Workload, waits: str = "") -> WorkloadView:
         since=rfc3339(work.since_ms),
         submitted=rfc3339(work.submitted_ms),
         nodes=spec.nodes,
-        gpu=f"{asked.accelerator}:{asked.accelerators}" if asked.accelerators else "",
+        gpu=gpu_text(spec),
         priority=spec.priority,
         flex=spec.flex,
         site=work.site,
@@ -156,7 +165,20 @@ def workload_view(work: Workload, waits: str = "") -> WorkloadView:
         reason=waits or work.reason,
         exit_codes=work.exit_codes,
         pause_wanted=work.pause_wanted,
+        nodes_max=spec.nodes_max,
     )
+
+
+def gpu_text(spec: WorkloadSpec) -> str:
+    """The accelerators of each node as they are written: ``H100:8``, ``H100:0.5``, ``[H100:8, B200:8]``; "" for none."""
+    written = [_gpu_text(need) for need in options(spec) if need.accelerators]
+    return f"[{', '.join(written)}]" if len(written) > 1 else "".join(written)
+
+
+def _gpu_text(need: Resources) -> str:
+    if need.share_milli == WHOLE_MILLI:
+        return f"{need.accelerator}:{need.accelerators}"
+    return f"{need.accelerator}:{need.share_milli / WHOLE_MILLI:g}"
 
 
 def _work(call: Call, ident: str) -> Workload:
@@ -176,7 +198,9 @@ async def read_workload(call: CallDep, workload: IdPath) -> Response:
     spec["secrets"] = dict.fromkeys(work.spec.secrets, "(in the vault)")
     if placement is None:
         return reply(WorkloadDetail(workload_view(work), spec, verdict=work.verdict))
-    ranks = tuple(RankView(rank, at.node, at.accelerators) for rank, at in enumerate(placement.ranks))
+    ranks = tuple(
+        RankView(rank, at.node, at.accelerators, at.share_milli) for rank, at in enumerate(placement.ranks)
+    )
     return reply(
         WorkloadDetail(
             workload_view(work),
@@ -268,8 +292,9 @@ async def logs(
 ) -> Response:
     """A piece of a rank's log, by offset. The first read of a rank by a token goes into the audit."""
     work = _work(call, workload)
-    if rank >= work.spec.nodes:
-        last = work.spec.nodes - 1
+    most = max(work.spec.nodes, work.spec.nodes_max)
+    if rank >= most:
+        last = most - 1
         step = f"its ranks are 0 to {last}." if last else "it has rank 0 alone."
         raise HeadraceError(Problem(ProblemCode.BAD_INPUT, f"no rank {rank};", step, "query.rank"))
     number = attempt or work.attempt

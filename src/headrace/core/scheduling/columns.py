@@ -312,7 +312,11 @@ def shift(columns: Columns, state: Scratch, uses: Sequence[Use], sign: int) -> N
     """Give back what ``uses`` take (``sign`` 1), or take it (-1). A node may stand in several of them."""
     if any(use.share_milli != WHOLE_MILLI for use in uses):
         uses = [_shift_fraction(columns, state, use, sign) for use in uses]
-    (_shift_few if len(uses) <= _FEW else _shift_many)(columns, state, uses, sign)
+    if len(uses) <= _FEW:
+        _shift_few(columns, state, uses, sign)
+    else:
+        node, mask, cpu_milli, memory_mb, _, _ = zip(*uses, strict=True)
+        _shift_many(columns, state, node, mask, cpu_milli, memory_mb, sign)
 
 
 def _shift_fraction(columns: Columns, state: Scratch, use: Use, sign: int) -> Use:
@@ -330,8 +334,26 @@ def _shift_fraction(columns: Columns, state: Scratch, use: Use, sign: int) -> Us
     return use if not before or not after else use._replace(bits=0)
 
 
-def _shift_many(columns: Columns, state: Scratch, uses: Sequence[Use], sign: int) -> None:
-    node, mask, cpu_milli, memory_mb, _, _ = zip(*uses, strict=True)
+def take_ranks(columns: Columns, state: Scratch, nodes: Sequence[int], ranks: Sequence[RankPlace]) -> None:
+    """Take what ranks without fractions have of their nodes."""
+    if len(nodes) > _FEW:
+        _, mask, cpu_milli, memory_mb, _ = zip(*ranks, strict=True)
+        _shift_many(columns, state, nodes, mask, cpu_milli, memory_mb, -1)
+    elif nodes:
+        _shift_few(
+            columns, state, [Use(node, *rank[1:]) for node, rank in zip(nodes, ranks, strict=True)], -1
+        )
+
+
+def _shift_many(
+    columns: Columns,
+    state: Scratch,
+    node: Sequence[int],
+    mask: Sequence[int],
+    cpu_milli: Sequence[int],
+    memory_mb: Sequence[int],
+    sign: int,
+) -> None:
     nodes, bits = np.array(node, dtype=np.int64), np.array(mask, dtype=np.uint64)
     count = np.bitwise_count(bits).astype(np.int64)
     touched = np.unique(nodes)

@@ -20,7 +20,7 @@ from headrace.core.scheduling.queue import Line, Queue
 from headrace.core.scheduling.rank import choose, site_order, site_refusal, suiting
 from headrace.core.scheduling.snapshot import Snapshot, Taken
 from headrace.core.scheduling.waits import PlanLimits, Waits
-from headrace.core.workload import Workload, options
+from headrace.core.workload import WHOLE_MILLI, Workload, options
 
 __all__ = ["DEFAULT_LIMITS", "PlanLimits", "again_ms", "plan"]
 
@@ -201,8 +201,10 @@ class _Pass:
         self, waiting: Waiting, workload: Workload, option: Option, site: int, nodes: Sequence[int]
     ) -> None:
         """Let it start there."""
+        self.waits.placing(option, site, nodes)
         ranks = self.present.take(option.ask, site, nodes)
-        self.waits.placed(option, site, nodes, ranks)
+        if option.ask.share_milli != WHOLE_MILLI:
+            self.waits.placed_part(option.ask, site, nodes, ranks)
         if option.allowed[site].kind == "reserved":
             self.present.hold(option, site, nodes, self.present.held_milli)
         else:

@@ -16,6 +16,7 @@ from headrace.core.scheduling.columns import (
     part_of,
     scratch_of,
     shift,
+    take_ranks,
 )
 from headrace.core.scheduling.memory import Known, Memory, Option
 from headrace.core.scheduling.pools import SitePools, Undecided
@@ -45,8 +46,10 @@ class Present:
         self.cap_w: I64 | None = None
         self._pools: dict[int, SitePools] = {}
         self._state: Scratch | None = None
-        self._owed: list[tuple[Sequence[int], Sequence[RankPlace]]] = []
-        """What was placed and is not yet taken from the arrays."""
+        self.nodes: list[int] = []
+        """The nodes of all ranks placed so far that have no fraction, and the ranks."""
+        self.ranks: list[RankPlace] = []
+        self._caught_up = 0
 
     @property
     def state(self) -> Scratch:
@@ -54,10 +57,8 @@ class Present:
         if self._state is None:
             self._state = scratch_of(self.snapshot, self.columns)
             self._state.held_milli = self.held_milli
-        if self._owed:
-            uses = [use for nodes, ranks in self._owed for use in uses_of(nodes, ranks)]
-            shift(self.columns, self._state, uses, -1)
-            self._owed.clear()
+        seen, self._caught_up = self._caught_up, len(self.nodes)
+        take_ranks(self.columns, self._state, self.nodes[seen:], self.ranks[seen:])
         return self._state
 
     def capped(self, state: Scratch) -> Scratch:
@@ -93,7 +94,8 @@ class Present:
         pools = self._pools[site]
         if ask.share_milli == WHOLE_MILLI:
             ranks = pools.take(ask, nodes)
-            self._owed.append((nodes, ranks))
+            self.nodes.extend(nodes)
+            self.ranks.extend(ranks)
             return ranks
         state, names = self.state, self.snapshot.fleet.node_ids
         ranks = tuple(

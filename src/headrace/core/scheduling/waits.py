@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from headrace.core.fleet import I64
-from headrace.core.scheduling.columns import Ask, Scratch, shift
+from headrace.core.scheduling.columns import Ask, Scratch, shift, take_ranks
 from headrace.core.scheduling.leaving import (
     Departures,
     Fit,
@@ -65,8 +65,7 @@ class Waits:
         self._best_cases: dict[int, Scratch] = {}
         self._kept: set[int] = set()
         """Sites where nodes and power are kept for somebody."""
-        self._owed: list[tuple[Ask, int, Sequence[int], tuple[RankPlace, ...]]] = []
-        """What was placed and is not yet taken from what is left later."""
+        self._caught_up = 0
 
     def wait(self, workload: Workload, shape: Shape) -> None:
         """Let it wait for what leaves, for those that it evicts, or, if it starves, behind a barrier."""
@@ -110,29 +109,25 @@ class Waits:
         elements, need = path_need_w(self.columns, nodes, increments_w(self.columns, state, ask, nodes))
         return not (self.present.capped(state).head_w[elements] < need).any()
 
-    def placed(self, option: Option, site: int, nodes: Sequence[int], ranks: tuple[RankPlace, ...]) -> None:
-        """Somebody was placed meanwhile: less is left later, too."""
+    def placing(self, option: Option, site: int, nodes: Sequence[int]) -> None:
+        """Somebody is about to be placed: less is left later, too."""
         if self._soon is None:
             return
-        self.present.hold(option, site, nodes, self._soon.held_milli)
-        self._owed.append((option.ask, site, nodes, ranks))
-        if self.present.cap_w is not None and site in self._kept:
-            self._soon_state()
-
-    def _catch_up(self, soon: Scratch) -> None:
-        """Take what was placed from what is left later."""
         cap_w = self.present.cap_w
-        for ask, site, nodes, ranks in self._owed:
-            if cap_w is not None and site in self._kept:
-                chosen = np.array(nodes, dtype=np.int64)
-                added = increments_w(self.columns, soon, ask, chosen)
-                elements, need = path_need_w(self.columns, chosen, added)
-                cap_w[elements] -= need
+        if cap_w is not None and site in self._kept:
+            chosen = np.array(nodes, dtype=np.int64)
+            added = increments_w(self.columns, self._soon_state(), option.ask, chosen)
+            elements, need = path_need_w(self.columns, chosen, added)
+            cap_w[elements] -= need
+        self.present.hold(option, site, nodes, self._soon.held_milli)
+
+    def placed_part(self, ask: Ask, site: int, nodes: Sequence[int], ranks: tuple[RankPlace, ...]) -> None:
+        """Somebody with a fraction was placed."""
+        if self._soon is not None:
             uses = uses_of(nodes, ranks, ask.sharer)
-            shift(self.columns, soon, uses, -1)
+            shift(self.columns, self._soon_state(), uses, -1)
             if site in self._best_cases:
                 shift(self.columns, self._best_cases[site], uses, -1)
-        self._owed.clear()
 
     @property
     def reserved(self) -> int:
@@ -173,8 +168,14 @@ class Waits:
             self._soon = self.present.state.copy()
             if self.leaving:
                 release(self.columns, self._soon, self._gone)
-        if self._owed:
-            self._catch_up(self._soon)
+            self._caught_up = len(self.present.nodes)
+        seen, self._caught_up = self._caught_up, len(self.present.nodes)
+        nodes, ranks = self.present.nodes[seen:], self.present.ranks[seen:]
+        take_ranks(self.columns, self._soon, nodes, ranks)
+        for site, best in self._best_cases.items():
+            span = self.columns.spans[site]
+            there = [at for at, node in enumerate(nodes) if span.start <= node < span.stop]
+            take_ranks(self.columns, best, [nodes[at] for at in there], [ranks[at] for at in there])
         return self._soon
 
     # -- where ------------------------------------------------------------------------------------------------------

@@ -3,7 +3,7 @@
 A node with ``w`` left of its accelerators and ``c`` left of its processors is filled by whatever comes next and fits,
 until no more does. What it then has left is lost. With ``p_k`` the popularity of shape ``k``, the loss to expect is
 
-    f(w, c) = M over shapes k that fit of f(w - w_k, c - c_k);    f(w, c) = w where none with an accelerator fits
+    f(w, c) = M over shapes k that fit of f(w - w_k, c - c_k);    f(w, c) = w where none fits
 
 and M is a mean that looks on the bright side, ``-log(sum p_k exp(-B f_k) / sum p_k) / B``, because what comes next is
 placed by this same rule and not at random. ``STOP`` stands among the ``p_k`` for "nobody comes any more", which leaves
@@ -54,8 +54,9 @@ class Waste:
     """
 
     def __init__(self, hardware: Sequence[HardwareType], nodes: Sequence[int], demand: Demand) -> None:
-        total = sum(times for _, times in demand.shapes)
-        popular = [(shape, times / total) for shape, times in demand.shapes if times > 0]
+        wanted = [(shape, times) for shape, times in demand.shapes if shape.accelerators and times > 0]
+        total = sum(times for _, times in wanted)
+        popular = [(shape, times / total) for shape, times in wanted]
         filled: dict[tuple[int, int, int, tuple[tuple[Shape, float], ...]], tuple[I64, I64]] = {}
         tables: list[I64] = []
         shared: list[I64] = []
@@ -122,7 +123,7 @@ def _fits(hardware: HardwareType, shape: Shape) -> bool:
         shape.accelerators <= hardware.accelerators
         and shape.cpu_milli <= hardware.cpu_milli
         and shape.memory_mb <= hardware.memory_mb
-        and (shape.accelerators == 0 or shape.accepts(hardware.accelerator))
+        and shape.accepts(hardware.accelerator)
     )
 
 
@@ -159,8 +160,7 @@ def _node_table(accelerators: int, host: _Host, fits: Sequence[tuple[Shape, floa
         after = value[(column - columns[fit])[:, None], np.maximum(left - take[fit], 0)]
         # Sums over the first axis go row by row, in one order on every processor.
         mean = ((weight * after).sum(axis=0) + STOP * nothing) / (weight.sum(axis=0) + STOP)
-        usable = ((weight > 0) & (take[fit] > 0)).any(axis=0)
-        value[column] = np.where(usable, mean, nothing)
+        value[column] = np.where((weight > 0).any(axis=0), mean, nothing)
     return _micro(value.T, bright)
 
 
@@ -196,6 +196,6 @@ def _prices(
     for shape, often in popular:
         takers = [number for number, each in enumerate(hardware) if _fits(each, shape)]
         room = sum(capacity[number] for number in takers)
-        for number in takers if room and shape.milli else ():
+        for number in takers if room else ():
             load[number] += often * shape.milli / asked * sum(capacity) / room
     return np.array([round(PRICE * each * _MICRO / WHOLE_MILLI) for each in load], np.int64)
