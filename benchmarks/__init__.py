@@ -1,6 +1,6 @@
 """Benchmarks: each figure of the product, with its goal, printed as one line of JSON."""
 
-from benchmarks import kill, scheduling, serving, simulation, storage
+from benchmarks import kill, scheduling, serving, simulation, slurm, storage
 from benchmarks.registry import Benchmark
 
 _ALL = (
@@ -93,6 +93,21 @@ _ALL = (
         12,
         scheduling.queue_growth,
         at_least=False,
+    ),
+    Benchmark(
+        "slurm_1000",
+        "Slurm's seconds over ours: 2,000 eight-GPU jobs accepted and allocated on 1,000 nodes",
+        "x",
+        20,
+        slurm.thousand,
+    ),
+    Benchmark(
+        "slurm_20000",
+        "the same on 20,000 nodes",
+        "x",
+        200,
+        slurm.twenty_thousand,
+        quick_goal=20,
     ),
 )
 BENCHMARKS = {one.name: one for one in _ALL}

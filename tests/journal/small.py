@@ -7,7 +7,9 @@ from pathlib import Path
 from headrace.control import SYSTEM, Caller, Control
 from headrace.core import commands as c
 from headrace.core.authority import Role, Subject
-from headrace.core.ids import NodeId, PlacementId, ProjectId, TenantId, TokenId, WorkloadId
+from headrace.core.codec import normalise
+from headrace.core.contracts import Reservation
+from headrace.core.ids import NodeId, PlacementId, ProjectId, SiteId, TenantId, TokenId, WindowId, WorkloadId
 from headrace.core.observation import PlacementReport, RankReport, RankState
 from headrace.core.scheduling.plan import PlanLimits, plan
 from headrace.core.workload import PolicyRef, Resources, WorkloadSpec, WorkloadType
@@ -226,6 +228,22 @@ def ask_by_keys(control: Control) -> None:
     control.execute(SYSTEM, c.ApplyDocuments((tenant,)), "apply")
     control.execute(MEMBER, c.ReadLog(WorkloadId("acme-1"), 0), "log")
     control.execute(MEMBER, c.Stop(WorkloadId("acme-1")), "stop")
+    control.commit()
+
+
+def reserve(control: Control, clock: SetClock) -> None:
+    """A reservation that loses a node, and two fractions of one accelerator."""
+    starts_ms = clock.at_ms + 86_400_000
+    window = Reservation(
+        WindowId("week"), ACME, SiteId("glomfjord"), "lab", 1, starts_ms, starts_ms + 86_400_000
+    )
+    document = c.NormalisedDocument("reservation", "week", normalise("reservation", "week", window))
+    control.execute(SYSTEM, c.ApplyDocuments((document,)))
+    node = NodeId(control.world.state.reserved[WindowId("week")][0])
+    control.execute(SYSTEM, c.SetNodes((node,), "draining", "a fan"))
+    part = job("part", resources=Resources("lab", 1, 100, 100, share_milli=400))
+    submit(control, "parts", part, part)
+    place(control)
     control.commit()
 
 

@@ -23,21 +23,26 @@ from tests.journal.golden.make import make, state_json
 from tests.journal.small import MEMBER, opened
 
 FIRST = Path(__file__).parent / "golden"
-GOLDEN = (FIRST, FIRST / "2")
-"""The first, and the one that has what idempotency keys were used for."""
+GOLDEN = (FIRST, FIRST / "2", FIRST / "3")
+"""The first, the one that has what idempotency keys were used for, and the one with a reservation and fractions."""
+
+
+RANK_FIELDS = 5
 
 
 def stored(golden: Path) -> Any:
     """The state that was stored, with what fields that came later say of it: their default, where it is not empty."""
     state = json.loads((golden / "state.json").read_text())
     for work in state["workloads"].values():
-        work["spec"]["resources"]["share_milli"] = 1_000
+        work["spec"]["resources"].setdefault("share_milli", 1_000)
     for placement in state.get("placements", {}).values():
-        placement["ranks"] = [[*rank, 1_000] for rank in placement["ranks"]]
+        placement["ranks"] = [
+            rank if len(rank) == RANK_FIELDS else [*rank, 1_000] for rank in placement["ranks"]
+        ]
     return state
 
 
-@pytest.fixture(params=GOLDEN, ids=["first", "2"])
+@pytest.fixture(params=GOLDEN, ids=["first", "2", "3"])
 def golden(request: pytest.FixtureRequest) -> Path:
     """The folder of a golden journal."""
     folder: Path = request.param

@@ -118,6 +118,11 @@ def _document(world: World, committed: ev.Committed, event: ev.DocumentApplied) 
     return _audit(committed, f"{event.kind} {event.name}", event.verdict)
 
 
+def _reserved(world: World, _: ev.Committed, event: ev.NodesReserved) -> list[Row]:
+    world.reserve(event.reservation, event.nodes)
+    return []
+
+
 def _removed(world: World, committed: ev.Committed, event: ev.DocumentRemoved) -> list[Row]:
     world.state.documents.pop(f"{event.kind}/{event.name}", None)
     world.drop_document(event.kind, event.name)
@@ -406,6 +411,7 @@ _APPLY: dict[type, Callable[[World, ev.Committed, Any], list[Row]]] = {
     ev.DecisionRecorded: _decided,
     ev.DocumentApplied: _document,
     ev.DocumentRemoved: _removed,
+    ev.NodesReserved: _reserved,
     ev.TokenIssued: _token,
     ev.TokenRevoked: _token_revoked,
     ev.WorkloadSubmitted: _submitted,

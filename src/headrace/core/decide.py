@@ -4,40 +4,32 @@
 asking for the next, so that a decision sees what the one before it did. What it returns is the reply.
 """
 
-from collections.abc import Callable, Generator, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Generator
+from dataclasses import replace
 from typing import Any
 
 from headrace.core import commands as c
 from headrace.core import events as ev
+from headrace.core.asked import Asked, Deciding, fail
 from headrace.core.authority import Role, Subject, Target, Verdict
 from headrace.core.changes import check_changes
 from headrace.core.errors import HeadraceError, Problem, ProblemCode, unknown
-from headrace.core.ids import Epoch, PlacementId, TenantId, TokenId, WorkloadId
+from headrace.core.ids import Epoch, TenantId, TokenId, WorkloadId
 from headrace.core.invoicing import credit_note, draft_invoices, nothing_to_invoice
 from headrace.core.observe import observe
-from headrace.core.scheduling.admit import admit, can_ever_fit
-from headrace.core.scheduling.proposal import Eviction, ProposedPlacement
+from headrace.core.placing import adopt, reserve, set_nodes
+from headrace.core.scheduling.admit import can_ever_fit
 from headrace.core.scheduling.refuse import Refusal
 from headrace.core.sovereignty.plain import PROFILES
 from headrace.core.workload import (
     TERMINAL,
     EndReason,
-    Flex,
     State,
     Workload,
     WorkloadSpec,
     WorkloadType,
-    options,
 )
 from headrace.core.world import Done, World
-
-Deciding = Generator[ev.Event, None, c.Reply]
-
-
-def fail(problem: Problem) -> HeadraceError:
-    """The exception that carries a problem to whoever asked."""
-    return HeadraceError(problem)
 
 
 def not_found(kind: str, ident: str) -> HeadraceError:
@@ -56,15 +48,6 @@ def right(world: World, subject: Subject, action: str, target: Target) -> tuple[
         step = "Use a token with that right; see 'headrace whoami'."
         raise fail(Problem(ProblemCode.FORBIDDEN, f"{verdict.reasons[0]}.", step))
     return verdict, ident
-
-
-@dataclass(frozen=True, slots=True)
-class _Asked:
-    """What every decision is given beside its command."""
-
-    verdict: str
-    now_ms: int
-    request: bytes
 
 
 def decide(
@@ -86,7 +69,7 @@ def decide(
         done = done_before(world, request, asked)
         if done is not None:
             return c.Named(done.first, changed=False) if done.answer is None else c.answer_again(done.answer)
-    deciding = _COMMANDS[type(command)][1](world, command, _Asked(ident, now_ms, request))
+    deciding = _COMMANDS[type(command)][1](world, command, Asked(ident, now_ms, request))
     reply: c.Reply = None
     try:
         event = next(deciding)
@@ -150,7 +133,7 @@ def _token_of(world: World, ident: TokenId) -> ev.TokenIssued:
     raise not_found("token", ident)
 
 
-def _start(world: World, command: c.StartControl, _: _Asked) -> Deciding:
+def _start(world: World, command: c.StartControl, _: Asked) -> Deciding:
     yield ev.ControlStarted(Epoch(world.state.epoch + 1), command.version, command.boot_id)
     return c.Named(world.state.journal)
 
@@ -158,7 +141,7 @@ def _start(world: World, command: c.StartControl, _: _Asked) -> Deciding:
 # -- documents ---------------------------------------------------------------------------------------------------------
 
 
-def _apply_documents(world: World, command: c.ApplyDocuments, asked: _Asked) -> Deciding:
+def _apply_documents(world: World, command: c.ApplyDocuments, asked: Asked) -> Deciding:
     changes = []
     wanted = {}
     for one in command.documents:
@@ -170,13 +153,15 @@ def _apply_documents(world: World, command: c.ApplyDocuments, asked: _Asked) -> 
     problems = check_changes(world, wanted, removed=())
     if problems:
         raise HeadraceError(*problems)
+    reserved = reserve(world, command, wanted, asked.now_ms)
     for one, change in zip(command.documents, changes, strict=True):
         if change.what != "unchanged":
             yield ev.DocumentApplied(one.kind, one.name, one.document, asked.verdict)
+    yield from reserved
     return tuple(changes)
 
 
-def _remove_document(world: World, command: c.RemoveDocument, asked: _Asked) -> Deciding:
+def _remove_document(world: World, command: c.RemoveDocument, asked: Asked) -> Deciding:
     key = f"{command.kind}/{command.name}"
     if key not in world.state.documents:
         known = [
@@ -190,7 +175,7 @@ def _remove_document(world: World, command: c.RemoveDocument, asked: _Asked) -> 
     return (c.Change(command.kind, command.name, "removed"),)
 
 
-def _token(world: World, command: c.IssueToken | c.RevokeToken, asked: _Asked) -> Deciding:
+def _token(world: World, command: c.IssueToken | c.RevokeToken, asked: Asked) -> Deciding:
     if isinstance(command, c.RevokeToken):
         revoked = any(token.id == command.token and token.revoked for token in world.state.tokens.values())
         if not revoked:
@@ -216,7 +201,7 @@ def _token(world: World, command: c.IssueToken | c.RevokeToken, asked: _Asked) -
 # -- workloads ---------------------------------------------------------------------------------------------------------
 
 
-def _submit(world: World, command: c.Submit, asked: _Asked) -> Deciding:
+def _submit(world: World, command: c.Submit, asked: Asked) -> Deciding:
     tenant = command.tenant
     done = world.state.requests.get(asked.request.hex()) if asked.request else None
     if done is not None:
@@ -260,7 +245,15 @@ def _repeated(
 
 def _admission(world: World, tenant: TenantId, spec: WorkloadSpec, index: int, now_ms: int) -> str:
     """Why the law refuses a workload for ever ("" when it does not); raises HeadraceError for what can never be placed."""
-    asked = (spec.type, spec.nodes, spec.resources, spec.alternatives, spec.topology)
+    asked = (
+        spec.type,
+        spec.nodes,
+        spec.resources,
+        spec.alternatives,
+        spec.topology,
+        spec.reservation,
+        spec.priority,
+    )
     key = (tenant, spec.project, *asked, spec.policy, spec.site, spec.contract)
     try:
         found = world.admissions[key]
@@ -295,6 +288,14 @@ def _check_names(world: World, tenant: TenantId, spec: WorkloadSpec, index: int)
     sites = [site.id for site in world.fleet.sites if site.dedicated_to in (None, tenant)]
     if spec.site is not None and spec.site not in sites:
         raise fail(replace(unknown("site", spec.site, sites), where=f"{where}.site"))
+    reserved = [ident for ident, one in world.reservations.items() if one.tenant == tenant]
+    if spec.reservation is not None and spec.reservation not in reserved:
+        raise fail(replace(unknown("reservation", spec.reservation, reserved), where=f"{where}.reservation"))
+    most = world.tenants[tenant].max_priority
+    if spec.priority > most:
+        step = f"Ask for {most} or less; the operator sets the limit."
+        message = f"{spec.name} asks for priority {spec.priority}, above the tenant's {most}."
+        raise fail(Problem(ProblemCode.BAD_INPUT, message, step, where=f"{where}.priority"))
     own = [ident for ident, contract in world.contracts.items() if contract.tenant == tenant]
     if spec.contract is not None and spec.contract not in own:
         raise fail(replace(unknown("contract", spec.contract, own), where=f"{where}.contract"))
@@ -314,7 +315,7 @@ def _place_verdicts(
     return tuple(found)
 
 
-def _stop(world: World, command: c.Stop, asked: _Asked) -> Deciding:
+def _stop(world: World, command: c.Stop, asked: Asked) -> Deciding:
     work = workload_of(world, command.workload)
     placement = world.state.placements.get(work.placement) if work.placement else None
     if work.state in TERMINAL or (placement is not None and placement.stop_reason is EndReason.STOPPED):
@@ -323,7 +324,7 @@ def _stop(world: World, command: c.Stop, asked: _Asked) -> Deciding:
     return c.Named(work.id)
 
 
-def _pause(world: World, command: c.Pause, asked: _Asked) -> Deciding:
+def _pause(world: World, command: c.Pause, asked: Asked) -> Deciding:
     work = workload_of(world, command.workload)
     if work.state not in (State.RUNNING, State.PAUSED, State.PLACED):
         step = "Only what is placed can be paused or resumed."
@@ -334,97 +335,10 @@ def _pause(world: World, command: c.Pause, asked: _Asked) -> Deciding:
     return c.Named(work.id)
 
 
-# -- nodes and plans ---------------------------------------------------------------------------------------------------
-
-
-def _set_nodes(world: World, command: c.SetNodes, asked: _Asked) -> Deciding:
-    for node in command.nodes:
-        if node not in world.fleet.node_index:
-            raise fail(unknown("node", node, world.fleet.node_ids))
-    changed = [
-        node for node in command.nodes if world.state.nodes.get(node, ("ready", ""))[0] != command.state
-    ]
-    for node in changed:
-        yield ev.NodeStateChanged(node, command.state, command.reason, asked.verdict)
-    evicted = list(_on(world, set(command.nodes))) if command.evict and command.state == "draining" else []
-    for placement in evicted:
-        yield ev.EvictionRequested(placement, EndReason.DRAINED, command.reason or "its node is drained")
-    names = tuple(changed)
-    return c.Named(", ".join(names), changed=bool(changed or evicted), details=tuple(evicted))
-
-
-def _on(world: World, nodes: set[str]) -> Sequence[PlacementId]:
-    return [
-        placement.id
-        for placement in world.state.placements.values()
-        if placement.stop_reason is None and any(rank.node in nodes for rank in placement.ranks)
-    ]
-
-
-def _adopt(world: World, command: c.AdoptPlan, asked: _Asked) -> Deciding:
-    """Re-validate each part of a plan against the world as it is now, in time proportional to what it touches."""
-    made: list[PlacementId] = []
-    rejected: list[tuple[WorkloadId, str]] = []
-    snapshot = world.snapshot(asked.now_ms)
-    for eviction in command.plan.evictions:
-        if _may_evict(world, eviction):
-            own = (
-                world.state.workloads[eviction.waiting].tenant
-                == world.state.placements[eviction.placement].tenant
-            )
-            # Which workload of another tenant it was is not this one's to know.
-            detail = f"made room for {eviction.waiting if own else 'a workload that goes first'}"
-            yield ev.EvictionRequested(eviction.placement, EndReason.PREEMPTED, detail)
-    for proposal in command.plan.placements:
-        work = world.state.workloads.get(proposal.workload)
-        if work is None or work.state is not State.QUEUED or proposal.site not in world.fleet.site_index:
-            rejected.append((proposal.workload, "STALE"))
-            continue
-        refusal = admit(snapshot, proposal)
-        if refusal is not None:
-            rejected.append((proposal.workload, refusal.name))
-            continue
-        yield from _place(world, work, proposal, command.plan.base_version)
-        made.append(PlacementId(f"{work.id}.{work.attempt}"))
-    return c.Adopted(tuple(made), tuple(rejected))
-
-
-def _place(
-    world: World, work: Workload, proposal: ProposedPlacement, base_version: int
-) -> Generator[ev.Event, None, None]:
-    site = world.fleet.site_index[proposal.site]
-    verdict = world.place_verdict(work.tenant, work.spec.policy, site)
-    ident = verdict.id
-    if ident not in world.state.verdicts:
-        yield ev.DecisionRecorded(verdict)
-    need = options(work.spec)[proposal.option]
-    contract = world.contract_for(work.tenant, site, need.accelerator, work.spec.contract)
-    if contract is None:
-        raise AssertionError(f"admitted without a contract: {work.id}")
-    placement = PlacementId(f"{work.id}.{work.attempt + 1}")
-    yield ev.PlacementMade(
-        placement, work.id, work.tenant, proposal.site, proposal.ranks, ident, base_version, contract.id
-    )
-
-
-def _may_evict(world: World, eviction: Eviction) -> bool:
-    placement = world.state.placements.get(eviction.placement)
-    waiting = world.state.workloads.get(eviction.waiting)
-    if (
-        placement is None
-        or placement.stop_reason is not None
-        or waiting is None
-        or waiting.state is not State.QUEUED
-    ):
-        return False
-    spec = world.state.workloads[placement.workload].spec
-    return spec.type is WorkloadType.FILLER or spec.flex is Flex.PREEMPTIBLE
-
-
 # -- money and the rest ------------------------------------------------------------------------------------------------
 
 
-def _tokens(world: World, command: c.RecordTokens, _: _Asked) -> Deciding:
+def _tokens(world: World, command: c.RecordTokens, _: Asked) -> Deciding:
     placement = world.state.placements.get(command.placement)
     if placement is None or command.batch != placement.token_batches:
         return c.Named(command.placement, changed=False)
@@ -438,7 +352,7 @@ def _tokens(world: World, command: c.RecordTokens, _: _Asked) -> Deciding:
     return c.Named(command.placement)
 
 
-def _invoices(world: World, command: c.IssueInvoices, asked: _Asked) -> Deciding:
+def _invoices(world: World, command: c.IssueInvoices, asked: Asked) -> Deciding:
     if command.tenant not in world.state.tenants:
         raise fail(unknown("tenant", command.tenant, world.state.tenants))
     issued = list(world.state.invoices.values())
@@ -460,7 +374,7 @@ def drafts_of(world: World, tenant: TenantId, period: str) -> tuple[ev.InvoiceIs
     return draft_invoices(tenant, period, world.state.usage, world.contracts, world.plans, issued, notes)
 
 
-def _credit(world: World, command: c.IssueCreditNote, asked: _Asked) -> Deciding:
+def _credit(world: World, command: c.IssueCreditNote, asked: Asked) -> Deciding:
     invoice = world.state.invoices.get(command.invoice)
     if invoice is None:
         raise fail(unknown("invoice", command.invoice, world.state.invoices))
@@ -472,7 +386,7 @@ def _credit(world: World, command: c.IssueCreditNote, asked: _Asked) -> Deciding
     return c.Named(note.note)
 
 
-def _erase(world: World, command: c.EraseTenant, asked: _Asked) -> Deciding:
+def _erase(world: World, command: c.EraseTenant, asked: Asked) -> Deciding:
     record = world.state.tenants.get(command.tenant)
     if record is None:
         raise fail(unknown("tenant", command.tenant, world.state.tenants))
@@ -491,21 +405,21 @@ def _erase(world: World, command: c.EraseTenant, asked: _Asked) -> Deciding:
     return c.Named(command.tenant)
 
 
-def _observe(world: World, command: c.Observe, asked: _Asked) -> Deciding:
+def _observe(world: World, command: c.Observe, asked: Asked) -> Deciding:
     return (yield from observe(world, command, asked.now_ms))
 
 
-def _read_log(_: World, command: c.ReadLog, asked: _Asked) -> Deciding:
+def _read_log(_: World, command: c.ReadLog, asked: Asked) -> Deciding:
     yield ev.LogRead(command.workload, command.rank, asked.verdict)
     return None
 
 
-def _alarm(_: World, command: c.RaiseAlarm, __: _Asked) -> Deciding:
+def _alarm(_: World, command: c.RaiseAlarm, __: Asked) -> Deciding:
     yield ev.AlarmRaised(command.promise, command.subject, command.detail)
     return None
 
 
-_COMMANDS: dict[type, tuple[str, Callable[[World, Any, _Asked], Deciding]]] = {
+_COMMANDS: dict[type, tuple[str, Callable[[World, Any, Asked], Deciding]]] = {
     c.StartControl: ("control.start", _start),
     c.ApplyDocuments: ("document.apply", _apply_documents),
     c.RemoveDocument: ("document.remove", _remove_document),
@@ -514,8 +428,8 @@ _COMMANDS: dict[type, tuple[str, Callable[[World, Any, _Asked], Deciding]]] = {
     c.Submit: ("workload.submit", _submit),
     c.Stop: ("workload.stop", _stop),
     c.Pause: ("workload.pause", _pause),
-    c.SetNodes: ("node.drain", _set_nodes),
-    c.AdoptPlan: ("plan.adopt", _adopt),
+    c.SetNodes: ("node.drain", set_nodes),
+    c.AdoptPlan: ("plan.adopt", adopt),
     c.Observe: ("engine.observe", _observe),
     c.RecordTokens: ("engine.observe", _tokens),
     c.IssueInvoices: ("invoice.issue", _invoices),

@@ -19,6 +19,7 @@ from headrace.core.ids import (
     SiteId,
     TenantId,
     TokenId,
+    WindowId,
     WorkloadId,
 )
 from headrace.core.workload import EndReason, RankPlace, WorkloadSpec
@@ -50,12 +51,20 @@ class DecisionRecorded:
 
 @dataclass(frozen=True, slots=True)
 class DocumentApplied:
-    """An estate, tenant, price plan or contract in its normalised form (see ``headrace.documents``)."""
+    """A document of any kind but a workload, in its normalised form (see ``headrace.documents``)."""
 
     kind: str
     name: str
     document: dict[str, Any]
     verdict: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class NodesReserved:
+    """The nodes that a reservation has, chosen when it was admitted, and again whenever it was changed or one of them went."""
+
+    reservation: WindowId
+    nodes: tuple[str, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -356,6 +365,7 @@ Event = (
     | LogRead
     | AlarmRaised
     | RequestAnswered
+    | NodesReserved
 )
 
 KINDS: dict[int, type] = {
@@ -385,6 +395,7 @@ KINDS: dict[int, type] = {
     24: LogRead,
     25: AlarmRaised,
     26: RequestAnswered,
+    27: NodesReserved,
 }
 KIND_OF: dict[type, int] = {event: number for number, event in KINDS.items()}
 VERSIONS: dict[int, int] = dict.fromkeys(KINDS, 1)

@@ -47,6 +47,7 @@ from headrace.core.scheduling.memory import Memory
 from headrace.core.scheduling.queue import Queue
 from headrace.core.scheduling.refuse import Refusal
 from headrace.core.scheduling.snapshot import Snapshot, Taken
+from headrace.core.scheduling.windows import Window, windows_of
 from headrace.core.sovereignty.plain import RIGHTS_POLICY, PlainPolicies, decide, decide_place
 from headrace.core.units import MS_PER_DAY, MS_PER_MINUTE
 from headrace.core.workload import WHOLE_MILLI, Placement, PolicyRef, Workload
@@ -117,6 +118,8 @@ class State:
     invoices: dict[InvoiceNumber, ev.InvoiceIssued] = field(default_factory=dict)
     credits: dict[InvoiceNumber, ev.CreditNoteIssued] = field(default_factory=dict)
     alarms: list[tuple[int, ev.AlarmRaised]] = field(default_factory=list)
+    reserved: dict[WindowId, tuple[str, ...]] = field(default_factory=dict)
+    """The nodes of each reservation."""
     unisolated: dict[str, int] = field(default_factory=dict)
     """``tenant/period`` to how many of its placements shared a Unix user with others' ("none" isolation)."""
 
@@ -166,6 +169,7 @@ class World:
         self.contracts: dict[ContractId, Contract] = {}
         self.reservations: dict[WindowId, Reservation] = {}
         self.maintenances: dict[WindowId, Maintenance] = {}
+        self._windows: tuple[Window, ...] | None = None
         self.queue = Queue()
         self.usage: dict[tuple[TenantId, ProjectId], Taken] = {}
         self.unsettled: dict[PlacementId, None] = {}
@@ -210,6 +214,7 @@ class World:
         self._forget_classes()
 
     def _forget_classes(self) -> None:
+        self._windows = None
         self._places.clear()
         self._contracts_for.clear()
         self.admissions.clear()
@@ -226,6 +231,7 @@ class World:
             self.contracts.pop(ContractId(name), None)
         elif kind == "reservation":
             self.reservations.pop(WindowId(name), None)
+            self.state.reserved.pop(WindowId(name), None)
         elif kind == "maintenance":
             self.maintenances.pop(WindowId(name), None)
         elif kind == "estate":
@@ -306,7 +312,24 @@ class World:
             if today != self._today:
                 self._today = today
                 self._forget_classes()
+        for window in self._windows or ():
+            if self.now_ms < window.ends_ms <= now_ms:
+                self.memory.came_free(window.site)
         self.now_ms = now_ms
+
+    @property
+    def windows(self) -> tuple[Window, ...]:
+        """Reservations and maintenance, with the nodes of each."""
+        if self._windows is None:
+            self._windows = tuple(
+                windows_of(self.fleet, self.reservations, self.maintenances, self.state.reserved)
+            )
+        return self._windows
+
+    def reserve(self, reservation: WindowId, nodes: tuple[str, ...]) -> None:
+        """A reservation has these nodes from now on."""
+        self.state.reserved[reservation] = nodes
+        self._forget_classes()
 
     def hold(self, placement: Placement, sign: int, *, power: bool = True) -> None:
         """Take (1) or give back (-1) what a placement has: accelerators, processors, memory, and power up the tree."""
@@ -367,7 +390,7 @@ class World:
         before = int(self.node_share_milli[at])
         after = before + delta_milli
         self.node_share_milli[at] = after
-        self.node_sharer[at] = self.state.tenants[tenant].number if after else 0
+        self.node_sharer[at] = self.tenant_number(tenant) if after else 0
         return mask if not before or not after else 0
 
     def _path(self, leaf: int) -> list[int]:
@@ -396,8 +419,8 @@ class World:
         return self.estate.operator.zone if self.estate else "UTC"
 
     def tenant_number(self, tenant: TenantId) -> int:
-        """A tenant's number; KeyError for an unknown one."""
-        return self.state.tenants[tenant].number
+        """A tenant's number among those who share accelerators, above 0; KeyError for an unknown one."""
+        return self.state.tenants[tenant].number + 1
 
     def hardware_of(self, node: str) -> HardwareType:
         """The type of a node; KeyError for an unknown one."""
@@ -482,5 +505,6 @@ class World:
             usage=self.usage,
             tenants=self.tenants,
             unsettled=self.unsettled,
+            windows=self.windows,
             zone=self.zone,
         )

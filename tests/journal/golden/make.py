@@ -1,7 +1,8 @@
 """Makes a golden journal: ``python -m tests.journal.golden.make FOLDER``.
 
 Those beside this script are never made again: they are what versions of headrace once wrote, and every later one has to
-read. A new kind of event gets a golden journal of its own (as ``2`` has ``RequestAnswered``), beside the old ones.
+read. A new kind of event gets a golden journal of its own beside the old ones: ``2`` has ``RequestAnswered``, ``3``
+``NodesReserved``.
 """
 
 import json
@@ -14,7 +15,7 @@ from typing import Any
 import msgspec
 
 from headrace.core.world import State
-from tests.journal.small import SetClock, ask_by_keys, begun, live_a_life
+from tests.journal.small import SetClock, ask_by_keys, begun, live_a_life, reserve
 
 
 def make(folder: Path) -> None:
@@ -24,6 +25,7 @@ def make(folder: Path) -> None:
     control = begun(folder, seed="golden", clock=clock)
     live_a_life(control, clock)
     ask_by_keys(control)
+    reserve(control, clock)
     control.store.close()
     # One file, whole: no log beside it.
     with sqlite3.connect(folder / "journal.sqlite") as db:

@@ -21,13 +21,24 @@ from headrace.core.scheduling.columns import (
     columns_of,
     empty_scratch,
 )
+from headrace.core.scheduling.order import is_over_limit
 from headrace.core.scheduling.proposal import ProposedPlacement
 from headrace.core.scheduling.rank import carried, choose, increments_w, site_refusal, suits
 from headrace.core.scheduling.refuse import Refusal
 from headrace.core.scheduling.snapshot import Snapshot
 from headrace.core.scheduling.topology import stand_well
+from headrace.core.scheduling.windows import Ends, ends_of, kept_w
 from headrace.core.units import MS_PER_SECOND, ceil_div, format_watts
-from headrace.core.workload import WHOLE_MILLI, RankPlace, Resources, State, Topology, WorkloadSpec, options
+from headrace.core.workload import (
+    WHOLE_MILLI,
+    RankPlace,
+    Resources,
+    State,
+    Topology,
+    Workload,
+    WorkloadSpec,
+    options,
+)
 
 
 def admit(snapshot: Snapshot, proposal: ProposedPlacement) -> Refusal | None:
@@ -46,24 +57,64 @@ def admit(snapshot: Snapshot, proposal: ProposedPlacement) -> Refusal | None:
     if not 0 <= proposal.option < len(choices):
         return Refusal.HARDWARE
     need = choices[proposal.option]
-    refusal, contract = site_refusal(snapshot, workload.tenant, spec, need.accelerator, site)
-    if contract is None:
+    refusal = _claim_refusal(snapshot, workload, need, proposal, site)
+    if refusal is not None:
         return refusal
-    asked_milli = sum(rank.accelerators_milli for rank in proposal.ranks)
-    held_milli = snapshot.contract_held_milli.get(contract.id, 0)
-    if contract.kind == "reserved" and held_milli + asked_milli > contract.accelerators * WHOLE_MILLI:
-        return Refusal.CONTRACT
     nodes = _distinct_nodes(snapshot, proposal, site)
     if nodes is None or not spec.nodes <= len(nodes) <= max(spec.nodes, spec.nodes_max):
         return Refusal.HARDWARE
-    if not stand_well(columns_of(snapshot.fleet), spec.topology, nodes):
-        return Refusal.TOPOLOGY
     ask = ask_of(spec, need, snapshot.tenant_number(workload.tenant))
     reasons = [
         _rank_refusal(snapshot, ask, node, rank) for node, rank in zip(nodes, proposal.ranks, strict=True)
     ]
     found = [reason for reason in reasons if reason is not None]
-    return min(found) if found else _power_refusal(snapshot, nodes, proposal.ranks)
+    if not stand_well(columns_of(snapshot.fleet), spec.topology, nodes):
+        found.append(Refusal.TOPOLOGY)
+    if not _is_in_time(snapshot, spec, nodes):
+        found.append(Refusal.WINDOW)
+    return min(found) if found else _power_refusal(snapshot, spec, site, nodes, proposal.ranks)
+
+
+def _claim_refusal(
+    snapshot: Snapshot, workload: Workload, need: Resources, proposal: ProposedPlacement, site: int
+) -> Refusal | None:
+    """Why law, contract or quota keep a workload from what a proposal gives it."""
+    tenant = workload.tenant
+    refusal, contract = site_refusal(snapshot, tenant, workload.spec, need.accelerator, site)
+    if contract is None:
+        return refusal
+    asked_milli = sum(rank.accelerators_milli for rank in proposal.ranks)
+    if contract.kind == "reserved":
+        held_milli = snapshot.contract_held_milli.get(contract.id, 0)
+        return Refusal.CONTRACT if held_milli + asked_milli > contract.accelerators * WHOLE_MILLI else None
+    return Refusal.QUOTA if is_over_limit(snapshot, tenant, workload.spec.project, asked_milli) else None
+
+
+def _is_in_time(snapshot: Snapshot, spec: WorkloadSpec, nodes: list[int]) -> bool:
+    """Whether windows let a workload on nodes: its own reservation's while that goes on, or others' while it is gone in time."""
+    ends, inside = ends_of(spec, snapshot.now_ms), spec.reservation is None
+    for window in snapshot.windows:
+        if snapshot.now_ms >= window.ends_ms:
+            continue
+        if window.id == spec.reservation:
+            inside = window.is_on(snapshot.now_ms) and set(nodes) <= set(window.nodes)
+        elif not set(nodes).isdisjoint(window.nodes) and not _ends_by(ends, window.starts_ms):
+            return False
+    return inside
+
+
+def _is_gone_in_time(snapshot: Snapshot, spec: WorkloadSpec, site: int) -> bool:
+    """Whether a workload is gone before any reservation of a site begins."""
+    starts = [
+        window.starts_ms
+        for window in snapshot.windows
+        if window.site == site and window.tenant is not None and snapshot.now_ms < window.ends_ms
+    ]
+    return not starts or _ends_by(ends_of(spec, snapshot.now_ms), min(starts))
+
+
+def _ends_by(ends: Ends, at_ms: int) -> bool:
+    return ends.certain_ms is not None and ends.certain_ms <= at_ms
 
 
 def _distinct_nodes(snapshot: Snapshot, proposal: ProposedPlacement, site: int) -> list[int] | None:
@@ -117,8 +168,13 @@ def _is_taken(snapshot: Snapshot, ask: Ask, node: int, rank: RankPlace) -> bool:
     return not used_milli or not mine or used_milli + ask.share_milli > WHOLE_MILLI
 
 
-def _power_refusal(snapshot: Snapshot, nodes: list[int], ranks: tuple[RankPlace, ...]) -> Refusal | None:
+def _power_refusal(
+    snapshot: Snapshot, spec: WorkloadSpec, site: int, nodes: list[int], ranks: tuple[RankPlace, ...]
+) -> Refusal | None:
     fleet = snapshot.fleet
+    kept: dict[int, int] = {}
+    if snapshot.windows and spec.reservation is None and not _is_gone_in_time(snapshot, spec, site):
+        kept = kept_w(columns_of(fleet), snapshot)
     need_w: dict[int, int] = {}
     for node, rank in zip(nodes, ranks, strict=True):
         hardware = fleet.hardware[fleet.node_hardware[node]]
@@ -129,7 +185,8 @@ def _power_refusal(snapshot: Snapshot, nodes: list[int], ranks: tuple[RankPlace,
         for element in fleet.path(int(fleet.node_leaf[node])):
             need_w[element] = need_w.get(element, 0) + more_w
     for element, more_w in need_w.items():
-        if int(snapshot.power_w[element]) + more_w > int(snapshot.power_limit_w[element]):
+        draw_w = int(snapshot.power_w[element]) + kept.get(element, 0)
+        if draw_w + more_w > int(snapshot.power_limit_w[element]):
             return Refusal.POWER
     return None
 

@@ -13,7 +13,7 @@ import numpy.typing as npt
 
 from headrace.core.fleet import I16, I32, I64, NEVER_DAY, Fleet
 from headrace.core.hardware import HardwareType
-from headrace.core.ids import ContractId, NodeId
+from headrace.core.ids import ContractId, NodeId, WindowId
 from headrace.core.scheduling.snapshot import U64, Snapshot, Taken
 from headrace.core.workload import WHOLE_MILLI, RankPlace, Resources, Topology, WorkloadSpec, WorkloadType
 
@@ -28,6 +28,7 @@ class Ask(NamedTuple):
     """What placing needs to know of a spec. ``whole``: empty nodes with all that they have (a cluster).
 
     A fraction (``share_milli`` below 1000) goes to one accelerator, which only the tenant of number ``sharer`` has parts of.
+    With a ``reservation`` only its nodes do.
     """
 
     nodes: int
@@ -40,6 +41,7 @@ class Ask(NamedTuple):
     sharer: int = 0
     accelerator_memory_mb: int = 0
     topology: Topology | None = None
+    reservation: WindowId | None = None
 
     @property
     def is_fraction(self) -> bool:
@@ -76,6 +78,7 @@ def ask_of(spec: WorkloadSpec, need: Resources | None = None, sharer: int = 0) -
         sharer if fraction else 0,
         need.accelerator_memory_mb,
         spec.topology,
+        spec.reservation,
     )
 
 

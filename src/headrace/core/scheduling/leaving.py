@@ -16,11 +16,14 @@ from headrace.core.ids import ContractId, PlacementId
 from headrace.core.scheduling.columns import Ask, Columns, Scratch, Use, shift, use_of
 from headrace.core.scheduling.rank import has_room, suits
 from headrace.core.scheduling.snapshot import Snapshot
+from headrace.core.scheduling.windows import may_be_evicted
 from headrace.core.units import MS_PER_MINUTE
 from headrace.core.workload import HOLDING, Flex, Placement, Workload, WorkloadType
 
 _PRUNE_AT_MOST = 512
 _MOST_DOUBLINGS = 10
+KNOWN = 1
+"""Of an end: a moment that is known, or expected."""
 PROTECTED_MS = MS_PER_MINUTE
 """How long preemptible work runs before it may be evicted for the first time."""
 _COMBINATIONS_AT_MOST = 256
@@ -60,7 +63,12 @@ class Holder:
         return self.priority, self.kind is not WorkloadType.FILLER, -self.placement.made_seq
 
     def may_be_evicted_for(self, waiting: Workload, now_ms: int) -> bool:
-        """A filler for all that ranks no lower; preemptible work for a higher priority, once it has run for a while."""
+        """A filler for all that ranks no lower; preemptible work for a higher priority, once it has run for a while.
+
+        Either for what runs in a reservation.
+        """
+        if waiting.spec.reservation is not None:
+            return may_be_evicted(self.workload.spec) and self.workload.spec.reservation is None
         if self.kind is WorkloadType.FILLER:
             return self.priority <= waiting.spec.priority
         if self.workload.spec.flex is not Flex.PREEMPTIBLE or self.priority >= waiting.spec.priority:
@@ -88,15 +96,18 @@ class Holder:
     @property
     def may_leave(self) -> bool:
         """Whether it may be evicted for somebody, or ends by itself."""
-        evictable = self.kind is WorkloadType.FILLER or self.workload.spec.flex is Flex.PREEMPTIBLE
-        return evictable or self.end is not None
+        return may_be_evicted(self.workload.spec) or self.end is not None
 
     @property
     def end(self) -> tuple[int, int] | None:
-        """When it ends by itself: (1, ms) when known, (2, order of age) for a job without a limit, None for never."""
-        limit_ms = self.workload.spec.max_duration_ms
-        if limit_ms:
-            return 1, (self.placement.started_ms or self.placement.made_ms) + limit_ms
+        """When it ends by itself: (KNOWN, ms), (2, order of age) for a job without a limit, None for never.
+
+        What it is expected to run counts where it has no limit, or less than that.
+        """
+        spec = self.workload.spec
+        bound_ms = spec.expected_ms or spec.max_duration_ms
+        if bound_ms:
+            return KNOWN, (self.placement.started_ms or self.placement.made_ms) + bound_ms
         if self.kind in (WorkloadType.SERVICE, WorkloadType.CLUSTER):
             return None
         return 2, self.placement.made_seq

@@ -24,7 +24,7 @@ class Known:
     ``suit``: nodes of a site with the hardware; a site with too few of them is not there. ``full`` and ``never``: how often
     something had come free at a site when it did not fit there, or would not have if all left that may leave.
     Of one pass: ``sieves``, who failed at a site; ``out``, where it did not fit; ``ever``, reservations that there were when it
-    would still have fitted if all left (-1: it would not have).
+    would still have fitted if all left (-1: it would not have); ``late_ms``, the earliest end that failed beside holds.
     """
 
     ask: Ask
@@ -35,6 +35,7 @@ class Known:
     sieves: dict[int, list[Sieve]] = field(default_factory=dict)
     out: set[int] = field(default_factory=set)
     ever: dict[int, int] = field(default_factory=dict)
+    late_ms: dict[int, int] = field(default_factory=dict)
 
     def enter(self, stamp: int) -> None:
         """A pass begins: what was true of another one alone is gone."""
@@ -43,6 +44,7 @@ class Known:
             self.sieves.clear()
             self.out.clear()
             self.ever.clear()
+            self.late_ms.clear()
 
 
 @dataclass(slots=True)

@@ -80,6 +80,19 @@ class Account:
         return self.accelerators_milli + more_milli <= self.quota.guaranteed * WHOLE_MILLI
 
 
+def is_over_limit(snapshot: Snapshot, tenant: TenantId, project: ProjectId, more_milli: int) -> bool:
+    """Whether it would be more than a tenant or its project may ever have outside reserved contracts."""
+    known = snapshot.tenants.get(tenant)
+    whole = known.quota.limit if known is not None else 0
+    part = known.project_quotas.get(project, _NO_QUOTA).limit if known is not None else 0
+    if not whole and not part:
+        return False
+    has = {key: taken.accelerators_milli for key, taken in snapshot.usage.items() if key[0] == tenant}
+    if whole and sum(has.values()) + more_milli > whole * WHOLE_MILLI:
+        return True
+    return bool(part) and has.get((tenant, project), 0) + more_milli > part * WHOLE_MILLI
+
+
 class Shares:
     """What everybody has in this pass: tenants and their projects."""
 
@@ -90,6 +103,10 @@ class Shares:
         self._of_project: dict[tuple[TenantId, ProjectId], Account] = {}
         for (tenant, project), taken in snapshot.usage.items():
             self.take(tenant, project, taken)
+
+    def is_limited(self, tenant: TenantId, project: ProjectId) -> bool:
+        """Whether somebody may have only so much."""
+        return bool(self.tenant(tenant).quota.limit or self.project(tenant, project).quota.limit)
 
     def tenant(self, tenant: TenantId) -> Account:
         """The account of a tenant."""
@@ -179,6 +196,8 @@ class Order:
         return borrows, priority, filler, tenant.share, project.share, arrival
 
     def _borrows(self, line: Line, tenant: Account, project: Account) -> bool:
+        if line.reservation is not None:
+            return False
         if line.contract is not None:
             contract = self.contracts.get(line.contract)
             if contract is not None and contract.kind == "reserved":

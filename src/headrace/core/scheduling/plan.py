@@ -8,18 +8,21 @@ During a pass resources only shrink, so what did not fit once does not fit later
 :class:`Shape`, and a pass costs about the number of shapes and what is placed, not the length of the queue.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+
+import numpy as np
 
 from headrace.core.contracts import Contract
-from headrace.core.scheduling.columns import Ask, Columns, accelerators_milli_of, ask_of, columns_of
+from headrace.core.scheduling.columns import Ask, Columns, Mask, accelerators_milli_of, ask_of, columns_of
 from headrace.core.scheduling.memory import Known, Memory, Option, Shape
 from headrace.core.scheduling.order import Order, Shares, Waiting, asked_milli, waits_since_ms
 from headrace.core.scheduling.present import Present
-from headrace.core.scheduling.proposal import Plan, ProposedPlacement
+from headrace.core.scheduling.proposal import Eviction, Plan, ProposedPlacement
 from headrace.core.scheduling.queue import Line, Queue
-from headrace.core.scheduling.rank import choose, site_order, site_refusal, suiting
+from headrace.core.scheduling.rank import choose, site_order, site_refusal, suiting, suits
 from headrace.core.scheduling.snapshot import Snapshot, Taken
-from headrace.core.scheduling.waits import PlanLimits, Waits
+from headrace.core.scheduling.waits import PlanLimits, Waits, leave_windows
+from headrace.core.scheduling.windows import LEAD_MS, Ends, ends_of
 from headrace.core.workload import WHOLE_MILLI, Workload, options
 
 __all__ = ["DEFAULT_LIMITS", "PlanLimits", "again_ms", "plan"]
@@ -39,6 +42,12 @@ def again_ms(snapshot: Snapshot, limits: PlanLimits = DEFAULT_LIMITS) -> int | N
         starving_ms = waits_since_ms(workload) + limits.starve_after_ms + 1
         if starving_ms > snapshot.now_ms:
             times.append(starving_ms)
+    for window in snapshot.windows:
+        times += [
+            moment
+            for moment in (window.starts_ms - LEAD_MS, window.starts_ms, window.ends_ms)
+            if moment > snapshot.now_ms
+        ]
     return min(times, default=None)
 
 
@@ -61,7 +70,7 @@ class _Pass:
         self.placements: list[ProposedPlacement] = []
 
     def run(self) -> Plan:
-        now_ms, most, placements = self.snapshot.now_ms, self.limits.max_placements, self.placements
+        most, placements = self.limits.max_placements, self.placements
         order = Order(self.snapshot, list(self.lines()))
         while len(placements) < most:
             waiting = order.next()
@@ -71,11 +80,23 @@ class _Pass:
             shape = waiting.shape
             if shape is None:
                 shape = waiting.shape = self.shape(waiting.line, workload)
-            if workload.not_before_ms > now_ms or self.start(waiting, workload, shape):
+            if (
+                not self.is_due(workload)
+                or self.start(waiting, workload, shape)
+                or self.fills(waiting, workload, shape)
+            ):
                 order.done(next(waiting.members, None))
             else:
                 order.done(self.fails(workload, shape, waiting))
-        return Plan(self.snapshot.version, tuple(placements), tuple(self.waits.evictions))
+        evictions = *leave_windows(self.present), *self.waits.evictions
+        return Plan(self.snapshot.version, tuple(placements), _once(evictions))
+
+    def is_due(self, workload: Workload) -> bool:
+        """Whether it may be placed at this time."""
+        if workload.not_before_ms > self.snapshot.now_ms:
+            return False
+        reservation = workload.spec.reservation
+        return reservation is None or self.present.is_on(reservation)
 
     def lines(self) -> Iterator[Waiting]:
         """Lines of alike workloads, each in order of arrival: a requeued one keeps the place that it had."""
@@ -97,9 +118,17 @@ class _Pass:
         waits.wait(workload, shape)
         if shape.may_start or waits.may_wait_shortly(shape):
             return next(waiting.members, None)
-        if not waits.may_wait_long(shape):
+        long = waits.may_wait_long(shape)
+        if not long and not self.present.holds:
             return None
-        return next((other for other in waiting.members if waits.starves(other)), None)
+        return next(
+            (
+                other
+                for other in waiting.members
+                if (long and waits.starves(other)) or self.may_fill(other, shape)
+            ),
+            None,
+        )
 
     # -- what there is for it -------------------------------------------------------------------------------------
 
@@ -121,19 +150,26 @@ class _Pass:
             ask = ask_of(spec, need, sharer)
             known = remembered.get(ask)
             if known is None:
-                known = remembered[ask] = Known(ask, suiting(self.columns, ask))
+                known = remembered[ask] = Known(ask, self.suiting(ask))
             places = self.allowed_sites(workload, need.accelerator)
             allowed = {site: paid for site, paid in places.items() if site in known.suit}
             if allowed:
-                counted = self.is_limited(workload) or any(one.kind == "reserved" for one in allowed.values())
+                counted = self.shares.is_limited(workload.tenant, spec.project) or any(
+                    one.kind == "reserved" for one in allowed.values()
+                )
                 yield Option(number, known, max(spec.nodes, spec.nodes_max), allowed, counted)
 
-    def is_limited(self, workload: Workload) -> bool:
-        """Whether its tenant or its project may have only so much."""
-        tenant, project = workload.tenant, workload.spec.project
-        return bool(
-            self.shares.tenant(tenant).quota.limit or self.shares.project(tenant, project).quota.limit
-        )
+    def suiting(self, ask: Ask) -> dict[int, Mask]:
+        """The nodes with the hardware, by site; of a reservation's nodes only."""
+        if ask.reservation is None:
+            return suiting(self.columns, ask)
+        window = next((one for one in self.snapshot.windows if one.id == ask.reservation), None)
+        if window is None:
+            return {}
+        mask = suits(self.columns, ask, window.site)
+        inside = np.zeros_like(mask)
+        inside[np.array(window.nodes, dtype=np.int64) - self.columns.spans[window.site].start] = True
+        return {window.site: mask & inside}
 
     def allowed_sites(self, workload: Workload, model: str) -> dict[int, Contract]:
         """Sites where law and contract let a workload have ``model``, the best first, with what pays for it there."""
@@ -189,22 +225,74 @@ class _Pass:
                 high = more - 1
         return nodes
 
+    def may_fill(self, workload: Workload, shape: Shape) -> bool:
+        """Whether it is gone early enough for some nodes that are held, and nothing like it failed there."""
+        holds = self.present.holds
+        if not holds:
+            return False
+        ends = ends_of(workload.spec, self.snapshot.now_ms)
+        last_ms = _last_ms(ends)
+        return any(
+            option.known.late_ms.get(site, last_ms + 1) > last_ms
+            and any(ends.is_gone_by(hold) for hold in holds.get(site, ()))
+            for option in shape.options
+            for site in option.allowed
+        )
+
+    def fills(self, waiting: Waiting, workload: Workload, shape: Shape) -> bool:
+        """Place it where it is in nobody's way: on nodes that are held until after it is gone."""
+        if not self.present.holds or not self.may_fill(workload, shape):
+            return False
+        ends = ends_of(workload.spec, self.snapshot.now_ms)
+        last_ms = _last_ms(ends)
+        for option in shape.options:
+            if option.ask.reservation is not None:
+                continue
+            for site in option.allowed:
+                if site not in self.present.holds or option.known.late_ms.get(site, last_ms + 1) <= last_ms:
+                    continue
+                state = self.present.beside(site, ends)
+                nodes = None if state is None else self.present.choose_in(option.known, site, state)
+                if nodes is not None and self.is_covered(waiting, option, site, nodes.tolist()):
+                    self.place(waiting, workload, option, site, nodes.tolist(), apart=True)
+                    return True
+                if state is not None and nodes is None:
+                    option.known.late_ms[site] = last_ms
+        return False
+
     def is_left(self, waiting: Waiting, option: Option, site: int, nodes: Sequence[int]) -> bool:
         """Whether its quota and its contract have so much left, and those who wait leave the power."""
-        if option.is_counted:
-            asked_milli = accelerators_milli_of(self.columns, option.ask, nodes)
-            if waiting.is_over(asked_milli) or not self.present.covers(option, site, asked_milli):
-                return False
+        if not self.is_covered(waiting, option, site, nodes):
+            return False
         return self.waits.spares(option.ask, site, nodes)
 
+    def is_covered(self, waiting: Waiting, option: Option, site: int, nodes: Sequence[int]) -> bool:
+        """Whether its quota and its contract have so much left."""
+        if not option.is_counted:
+            return True
+        asked_milli = accelerators_milli_of(self.columns, option.ask, nodes)
+        return not waiting.is_over(asked_milli) and self.present.covers(option, site, asked_milli)
+
     def place(
-        self, waiting: Waiting, workload: Workload, option: Option, site: int, nodes: Sequence[int]
+        self,
+        waiting: Waiting,
+        workload: Workload,
+        option: Option,
+        site: int,
+        nodes: Sequence[int],
+        *,
+        apart: bool = False,
     ) -> None:
-        """Let it start there."""
-        self.waits.placing(option, site, nodes)
-        ranks = self.present.take(option.ask, site, nodes)
-        if option.ask.share_milli != WHOLE_MILLI:
-            self.waits.placed_part(option.ask, site, nodes, ranks)
+        """Let it start there; ``apart``: in a way that takes nothing from those who wait."""
+        ask = option.ask
+        if apart or ask.share_milli != WHOLE_MILLI or ask.reservation is not None:
+            if not apart:
+                self.waits.placing(option, site, nodes)
+            ranks = self.present.take_apart(ask, site, nodes)
+            self.waits.placed_apart(ask, site, nodes, ranks)
+        else:
+            self.waits.placing(option, site, nodes)
+            ranks = self.present.take(ask, site, nodes)
         if option.allowed[site].kind == "reserved":
             self.present.hold(option, site, nodes, self.present.held_milli)
         else:
@@ -223,3 +311,13 @@ class _Pass:
             more = Taken(accelerators_milli, count * ask.cpu_milli, count * ask.memory_mb)
             found = self.known_taken[key] = more, self.shares.parts(more)
         return found
+
+
+def _last_ms(ends: Ends) -> int:
+    """The latest of a workload's ends that are known."""
+    return max((end for end in ends if end is not None), default=0)
+
+
+def _once(evictions: Iterable[Eviction]) -> tuple[Eviction, ...]:
+    """Each placement once: two who need it gone are served by one end."""
+    return tuple({eviction.placement: eviction for eviction in evictions}.values())

@@ -1,18 +1,21 @@
 """The estate as it is in the middle of a pass: the snapshot, less what was placed since."""
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 
 import numpy as np
 
 from headrace.core.contracts import Contract
 from headrace.core.fleet import I64
-from headrace.core.ids import ContractId
+from headrace.core.ids import ContractId, WindowId
 from headrace.core.scheduling.columns import (
     Ask,
     Columns,
+    Mask,
     Scratch,
     Use,
     accelerators_milli_of,
+    lowest_bits,
     part_of,
     scratch_of,
     shift,
@@ -22,9 +25,12 @@ from headrace.core.scheduling.memory import Known, Memory, Option
 from headrace.core.scheduling.pools import SitePools, Undecided
 from headrace.core.scheduling.rank import choose
 from headrace.core.scheduling.snapshot import Snapshot
+from headrace.core.scheduling.windows import Ends, Hold, holds_of, kept_w
 from headrace.core.workload import WHOLE_MILLI, RankPlace
 
 Nodes = I64 | Sequence[int]
+NO_CAP_W = 1 << 60
+"""More than any element carries."""
 
 
 def uses_of(nodes: Sequence[int], ranks: Sequence[RankPlace], sharer: int = 0) -> list[Use]:
@@ -35,7 +41,8 @@ def uses_of(nodes: Sequence[int], ranks: Sequence[RankPlace], sharer: int = 0) -
 class Present:
     """Pools for what they can decide; arrays, made when somebody first asks for them, for the rest.
 
-    ``cap_w``: what those who wait leave of each element to whoever comes after them; None while nobody waits.
+    ``cap_w``: what those who wait, and reservations, leave of each element to whoever comes after them and stays; None while
+    there are none. ``holds``: by site, nodes that only who is gone in time may use.
     """
 
     def __init__(self, snapshot: Snapshot, columns: Columns, memory: Memory) -> None:
@@ -44,12 +51,52 @@ class Present:
         """Sites that are no longer as the snapshot shows them."""
         self.held_milli: dict[ContractId, int] = dict(snapshot.contract_held_milli)
         self.cap_w: I64 | None = None
+        self.holds: dict[int, list[Hold]] = {}
+        self._inside: dict[WindowId, Mask] = {}
         self._pools: dict[int, SitePools] = {}
         self._state: Scratch | None = None
         self.nodes: list[int] = []
         """The nodes of all ranks placed so far that have no fraction, and the ranks."""
         self.ranks: list[RankPlace] = []
         self._caught_up = 0
+        if snapshot.windows:
+            self._hold_windows()
+
+    def _hold_windows(self) -> None:
+        snapshot, columns, now_ms = self.snapshot, self.columns, self.snapshot.now_ms
+        state = self.state
+        for window in snapshot.windows:
+            if window.tenant is not None and window.is_on(now_ms):
+                inside = np.zeros_like(state.open)
+                nodes = np.array(window.nodes, dtype=np.int64)
+                inside[nodes] = snapshot.node_open[nodes]
+                self._inside[window.id] = inside
+        kept = kept_w(columns, snapshot)
+        if kept:
+            self.cap_w = np.full_like(state.head_w, NO_CAP_W)
+            for element, watts in kept.items():
+                self.cap_w[element] = state.head_w[element] - watts
+        for site, hold in holds_of(snapshot.windows, now_ms):
+            self.holds.setdefault(site, []).append(hold)
+            here = [element for element in kept if columns.fleet.power_site[element] == site]
+            self._shut(site, hold.nodes, here)
+
+    def is_on(self, reservation: WindowId) -> bool:
+        """Whether a reservation is going on."""
+        return reservation in self._inside
+
+    def beside(self, site: int, ends: Ends) -> Scratch | None:
+        """The present of a site for one who is gone in time; None when that opens no more nodes to it."""
+        holds = self.holds[site]
+        open_to = [hold for hold in holds if ends.is_gone_by(hold)]
+        if not open_to:
+            return None
+        state = self.state
+        opened = state.open.copy()
+        for hold in open_to:
+            opened[hold.nodes] = self.snapshot.node_open[hold.nodes]
+        state = replace(state, open=opened)
+        return state if len(open_to) == len(holds) else self.capped(state)
 
     @property
     def state(self) -> Scratch:
@@ -74,6 +121,9 @@ class Present:
 
     def choose(self, known: Known, site: int) -> Sequence[int] | None:
         """The nodes that an ask gets at a site now, ascending; None if no choice would do."""
+        if known.ask.reservation is not None:
+            inside = self.choose_in(known, site, self.state)
+            return None if inside is None else inside.tolist()
         pools = self._pools.get(site) or self.pools(site)
         sieves = known.sieves.get(site)
         if sieves is None:
@@ -86,32 +136,53 @@ class Present:
 
     def choose_in(self, known: Known, site: int, state: Scratch) -> I64 | None:
         """The nodes that an ask would get at a site in another state."""
+        reservation = known.ask.reservation
+        if reservation is not None:
+            state = replace(state, open=self._inside[reservation])
         return choose(self.columns, state, known.ask, site, known.suit[site])
 
     def take(self, ask: Ask, site: int, nodes: Sequence[int]) -> tuple[RankPlace, ...]:
-        """Take a rank's part of each node."""
+        """Take a rank's part of each of some nodes that pools have."""
         self.touched.add(site)
-        pools = self._pools[site]
-        if ask.share_milli == WHOLE_MILLI:
-            ranks = pools.take(ask, nodes)
-            self.nodes.extend(nodes)
-            self.ranks.extend(ranks)
-            return ranks
-        state, names = self.state, self.snapshot.fleet.node_ids
-        ranks = tuple(
-            RankPlace(names[node], part_of(self.columns, state, ask, node), *ask.on_any) for node in nodes
-        )
-        shift(self.columns, state, uses_of(nodes, ranks, ask.sharer), -1)
-        pools.refresh(nodes, state, self.capped(state).head_w)
+        ranks = self._pools[site].take(ask, nodes)
+        self.nodes.extend(nodes)
+        self.ranks.extend(ranks)
         return ranks
 
-    def close(self, site: int, nodes: I64, elements: I64) -> None:
-        """Nobody of lower rank starts on these nodes, and ``cap_w`` of the elements over them has become less."""
+    def take_apart(self, ask: Ask, site: int, nodes: Sequence[int]) -> tuple[RankPlace, ...]:
+        """The same where pools can't: a fraction, or nodes that are held."""
+        self.touched.add(site)
+        state, fleet = self.state, self.snapshot.fleet
+        ranks = []
+        for node in nodes:
+            count, cpu_milli, memory_mb = ask.on(fleet.hardware[fleet.node_hardware[node]])
+            if ask.is_fraction:
+                mask = part_of(self.columns, state, ask, node)
+            else:
+                mask = lowest_bits(int(state.bits[node]), count)
+            ranks.append(RankPlace(fleet.node_ids[node], mask, cpu_milli, memory_mb, ask.share_milli))
+        shift(self.columns, state, uses_of(nodes, ranks, ask.sharer), -1)
+        self.pools(site).refresh(nodes, state, self.capped(state).head_w)
+        return tuple(ranks)
+
+    def close(self, site: int, nodes: I64, elements: I64, hold: Hold | None = None) -> None:
+        """Nobody of lower rank starts on these nodes (but who is gone in time), and less is left of the elements over them."""
+        if hold is not None:
+            self.holds.setdefault(site, []).append(hold)
+        for inside in self._inside.values():
+            inside[nodes] = False
+        self._shut(site, nodes, elements.tolist())
+
+    def _shut(self, site: int, nodes: I64, elements: list[int]) -> None:
         self.touched.add(site)
         self.state.open[nodes] = False
         pools = self.pools(site)
-        pools.limit(elements.tolist(), self.capped(self.state).head_w)
+        pools.limit(elements, self.capped(self.state).head_w)
         pools.close(nodes.tolist())
+
+    def open_to(self, ask: Ask, state: Scratch) -> Scratch:
+        """A state with the power that an ask may have of it: what is kept for reservations is there for whoever runs in them."""
+        return state if ask.reservation is not None else self.capped(state)
 
     def covers(self, option: Option, site: int, asked_milli: int) -> bool:
         """Whether what its contract reserves is enough for it, beside what is held of it."""

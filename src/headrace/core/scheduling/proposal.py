@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from headrace.core.ids import PlacementId, SiteId, WorkloadId
+from headrace.core.ids import PlacementId, SiteId, WindowId, WorkloadId
 from headrace.core.workload import RankPlace
 
 
@@ -21,10 +21,11 @@ class ProposedPlacement:
 
 @dataclass(frozen=True, slots=True)
 class Eviction:
-    """A preemptible placement to be ended so that ``waiting`` can be placed later."""
+    """A placement to be ended so that ``waiting`` can be placed later; or, without one, because a window begins or is over."""
 
     placement: PlacementId
-    waiting: WorkloadId
+    waiting: WorkloadId | None
+    window: WindowId | None = None
 
 
 @dataclass(frozen=True, slots=True)

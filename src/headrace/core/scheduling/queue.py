@@ -3,7 +3,7 @@
 from collections.abc import Iterable, Iterator, Mapping, ValuesView
 from typing import NamedTuple
 
-from headrace.core.ids import ContractId, ProjectId, SiteId, TenantId, WorkloadId
+from headrace.core.ids import ContractId, ProjectId, SiteId, TenantId, WindowId, WorkloadId
 from headrace.core.workload import Alternative, Topology, Workload, WorkloadType
 
 
@@ -28,6 +28,7 @@ class Line(NamedTuple):
     countries: tuple[str, ...]
     site: SiteId | None
     contract: ContractId | None
+    reservation: WindowId | None
 
     @property
     def is_filler(self) -> bool:
@@ -65,6 +66,7 @@ def line_of(workload: Workload) -> Line:
         policy.countries,
         spec.site,
         spec.contract,
+        spec.reservation,
     )
 
 

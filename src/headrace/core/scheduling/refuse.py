@@ -16,6 +16,8 @@ class Refusal(IntEnum):
     """The site serves another tenant alone."""
     CONTRACT = 210
     """No contract of the tenant covers it, or what the contract holds is in use."""
+    QUOTA = 215
+    """The quota of its tenant or its project is used up."""
     POWER = 300
     """An element of the power tree can't carry it."""
     HARDWARE = 400
@@ -30,6 +32,8 @@ class Refusal(IntEnum):
     """The site's engine can't do what the workload asks for."""
     TIME = 500
     """Not before a stated moment (it is backing off after a failure)."""
+    WINDOW = 505
+    """What would do is kept for a reservation or a maintenance, at least for as long as it may run."""
     RANK = 600
     """It would fit, but others go first."""
 
@@ -38,6 +42,7 @@ SENTENCES: dict[Refusal, str] = {
     Refusal.JURISDICTION: "its policy does not allow the site",
     Refusal.DEDICATED: "the site is dedicated to another tenant",
     Refusal.CONTRACT: "no contract of the tenant covers it",
+    Refusal.QUOTA: "the quota of its tenant or project is used up",
     Refusal.POWER: "not enough power",
     Refusal.HARDWARE: "no such hardware",
     Refusal.NODE_STATE: "the nodes that would do are not ready",
@@ -45,5 +50,6 @@ SENTENCES: dict[Refusal, str] = {
     Refusal.TOPOLOGY: "free nodes don't stand as it requires",
     Refusal.ENGINE: "the site's engine can't do it",
     Refusal.TIME: "it is backing off",
+    Refusal.WINDOW: "kept for a reservation or maintenance",
     Refusal.RANK: "others go first",
 }

@@ -16,6 +16,7 @@ from headrace.core.workload import Placement, PolicyRef, Workload
 
 if TYPE_CHECKING:
     from headrace.core.scheduling.memory import Memory
+    from headrace.core.scheduling.windows import Window
 
 U64 = npt.NDArray[np.uint64]
 
@@ -45,11 +46,12 @@ class Snapshot:
     - ``node_share_milli[i, a]``: thousandths of accelerator ``a`` that fractions have, all of them of the tenant of number
       ``node_sharer[i, a]``; no rows at all while there is no fraction.
     - ``contract_held_milli[contract]``: thousandths of accelerators in use under a contract.
-    - ``contracts``: all that there are, by id; ``tenant_number(tenant)``: its number.
+    - ``contracts``: all that there are, by id; ``tenant_number(tenant)``: its number, above 0.
     - ``tenants``: what was declared of each, with its quotas.
     - ``usage[tenant, project]``: what a project has outside reserved contracts; ``tenants``: their quotas.
     - ``unsettled``: placements of which something else is wanted than was seen, all that are being stopped among them (None:
       whoever asks has to look at all).
+    - ``windows``: of reservations and maintenance, those that are over too.
     - ``zone``: the operator's time zone: contracts begin and end on its days.
     - ``engine_ports(site number)`` and such are not here: an engine that can't do a thing is refused at submission.
     """
@@ -77,6 +79,7 @@ class Snapshot:
     usage: Mapping[tuple[TenantId, ProjectId], Taken] = field(default_factory=dict)
     tenants: Mapping[TenantId, Tenant] = field(default_factory=dict)
     unsettled: Iterable[PlacementId] | None = None
+    windows: "tuple[Window, ...]" = ()
     zone: str = "UTC"
     waiting: Queue | None = None
     memory: "Memory | None" = None

@@ -11,6 +11,7 @@ import numpy as np
 from headrace.core.fleet import I64
 from headrace.core.scheduling.columns import Ask, Scratch, shift, take_ranks
 from headrace.core.scheduling.leaving import (
+    KNOWN,
     Departures,
     Fit,
     Holder,
@@ -21,13 +22,12 @@ from headrace.core.scheduling.leaving import (
 )
 from headrace.core.scheduling.memory import Option, Shape
 from headrace.core.scheduling.order import waits_since_ms
-from headrace.core.scheduling.present import Nodes, Present, uses_of
+from headrace.core.scheduling.present import NO_CAP_W, Nodes, Present, uses_of
 from headrace.core.scheduling.proposal import Eviction
 from headrace.core.scheduling.rank import increments_w, path_need_w
+from headrace.core.scheduling.windows import LEAD_MS, Hold, may_be_evicted
 from headrace.core.units import MS_PER_MINUTE
 from headrace.core.workload import RankPlace, Workload
-
-_NO_CAP_W = 1 << 60
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,22 +107,22 @@ class Waits:
             return True
         nodes, state = np.array(chosen, dtype=np.int64), self._soon_state()
         elements, need = path_need_w(self.columns, nodes, increments_w(self.columns, state, ask, nodes))
-        return not (self.present.capped(state).head_w[elements] < need).any()
+        return not (self.present.open_to(ask, state).head_w[elements] < need).any()
 
     def placing(self, option: Option, site: int, nodes: Sequence[int]) -> None:
         """Somebody is about to be placed: less is left later, too."""
         if self._soon is None:
             return
         cap_w = self.present.cap_w
-        if cap_w is not None and site in self._kept:
+        if cap_w is not None and site in self._kept and option.ask.reservation is None:
             chosen = np.array(nodes, dtype=np.int64)
             added = increments_w(self.columns, self._soon_state(), option.ask, chosen)
             elements, need = path_need_w(self.columns, chosen, added)
             cap_w[elements] -= need
         self.present.hold(option, site, nodes, self._soon.held_milli)
 
-    def placed_part(self, ask: Ask, site: int, nodes: Sequence[int], ranks: tuple[RankPlace, ...]) -> None:
-        """Somebody with a fraction was placed."""
+    def placed_apart(self, ask: Ask, site: int, nodes: Sequence[int], ranks: tuple[RankPlace, ...]) -> None:
+        """Somebody was placed where pools are not asked."""
         if self._soon is not None:
             uses = uses_of(nodes, ranks, ask.sharer)
             shift(self.columns, self._soon_state(), uses, -1)
@@ -184,7 +184,7 @@ class Waits:
         """Where an option fits at a site, by nodes, power and contract."""
 
         def nodes_in(state: Scratch) -> I64 | None:
-            nodes = self.present.choose_in(option.known, site, self.present.capped(state))
+            nodes = self.present.choose_in(option.known, site, self.present.open_to(option.ask, state))
             if nodes is None or not self.present.covers_in(option, site, nodes, state):
                 return None
             return nodes
@@ -236,7 +236,7 @@ class Waits:
         if best is None:
             best = self._best_cases[site] = soon.copy()
             release(self.columns, best, [one for one in self._staying(site) if one.may_leave])
-        fits = self.present.choose_in(known, site, self.present.capped(best)) is not None
+        fits = self.present.choose_in(known, site, self.present.open_to(known.ask, best)) is not None
         known.ever[site] = self.reserved if fits else -1
         if not fits and site not in self.present.touched:
             known.never[site] = changes
@@ -280,10 +280,11 @@ class Waits:
         departures.leave(horizon.holders)
         added = increments_w(self.columns, state, option.ask, nodes)
         elements, need = path_need_w(self.columns, nodes, added)
-        slack = present.capped(state).head_w[elements] - need
+        slack = present.open_to(option.ask, state).head_w[elements] - need
         departures.reset()
         now_ms = self.snapshot.now_ms
         victims = [holder for holder in horizon.holders if holder.may_be_evicted_for(workload, now_ms)]
+        now, hold = present.state, None
         if len(victims) == len(horizon.holders):
             release(self.columns, state, victims)
             for holder in victims:
@@ -292,21 +293,29 @@ class Waits:
             state.head_w[elements] -= need
             if site in self._best_cases:
                 self._best_cases[site].head_w[elements] -= need
+            # Lower ranks may use what is left beside it both now and once it runs.
+            now.head_w[elements] = np.minimum(now.head_w[elements], slack)
         else:
             # Others must end first: evicted now, a filler would only start again until they have. Meanwhile nobody
-            # of lower rank counts on more than what is left beside it, whoever leaves.
+            # of lower rank counts on more than what is left beside it, whoever leaves, but who is gone before it starts.
             if present.cap_w is None:
-                present.cap_w = np.full_like(state.head_w, _NO_CAP_W)
+                present.cap_w = np.full_like(state.head_w, NO_CAP_W)
             present.cap_w[elements] = np.minimum(present.cap_w[elements], slack)
-        # Lower ranks may use what is left beside it both now and once it runs.
-        now = present.state
-        now.head_w[elements] = np.minimum(now.head_w[elements], slack)
+            hold = Hold(nodes, _known_start(horizon, victims, now_ms), hard=False)
         state.open[nodes] = False
         present.hold(option, site, nodes, now.held_milli)
         present.hold(option, site, nodes, state.held_milli)
-        present.close(site, nodes, elements)
+        present.close(site, nodes, elements, hold)
         if site in self._best_cases:
             self._best_cases[site].open[nodes] = False
+
+
+def _known_start(horizon: Horizon, victims: list[Holder], now_ms: int) -> int:
+    """When the last of those ends who end by themselves; a moment ago if that is not known."""
+    ends = [holder.end for holder in horizon.holders if holder not in victims]
+    if any(end is None or end[0] != KNOWN for end in ends):
+        return now_ms - 1
+    return max((end[1] for end in ends if end is not None), default=now_ms - 1)
 
 
 def _soonest(found: Horizon, waiting: Workload, now_ms: int) -> tuple[object, ...]:
@@ -316,3 +325,22 @@ def _soonest(found: Horizon, waiting: Workload, now_ms: int) -> tuple[object, ..
         holder.end or (0, 0) for holder in found.holders if not holder.may_be_evicted_for(waiting, now_ms)
     ]
     return max(ends, default=(0, 0)), len(evicted)
+
+
+def leave_windows(present: Present) -> Iterator[Eviction]:
+    """Who has to go because a window begins: who may be evicted, everybody for maintenance; and who ran in one that is over."""
+    snapshot = present.snapshot
+    for window in snapshot.windows:
+        if snapshot.now_ms < window.starts_ms - LEAD_MS:
+            continue
+        is_over, nodes = snapshot.now_ms >= window.ends_ms, frozenset(window.nodes)
+        for ident, holder in present.memory.holders(snapshot, window.site).items():
+            spec = holder.workload.spec
+            inside = spec.reservation == window.id
+            goes = inside if is_over else not inside and (window.tenant is None or may_be_evicted(spec))
+            if (
+                goes
+                and holder.placement.stop_reason is None
+                and any(use.node in nodes for use in holder.uses)
+            ):
+                yield Eviction(ident, None, window.id)

@@ -1,0 +1,25 @@
+"""What every decision is given and gives back."""
+
+from collections.abc import Generator
+from dataclasses import dataclass
+
+from headrace.core import commands as c
+from headrace.core import events as ev
+from headrace.core.errors import HeadraceError, Problem
+
+Deciding = Generator[ev.Event, None, c.Reply]
+"""Events, each applied before the next is asked for, and then the reply."""
+
+
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """What every decision is given beside its command."""
+
+    verdict: str
+    now_ms: int
+    request: bytes
+
+
+def fail(problem: Problem) -> HeadraceError:
+    """The exception that carries a problem to whoever asked."""
+    return HeadraceError(problem)
