@@ -404,3 +404,30 @@ def test_a_node_that_the_estate_does_not_have_is_nobodys() -> None:
     one = core()
     assert one.made(c.Observe((), nodes=(NodeReport(NodeId("fjord/b/g-9-9"), up=False),))) == []
     assert one.state.nodes == {}
+
+
+def test_a_node_that_goes_down_again_and_again_gets_no_work_until_somebody_undrains_it() -> None:
+    """Three times within an hour: cordoned with the reason; three times in two hours is bad luck."""
+    node = NodeId("fjord/b/g-0-0")
+    for between_ms, state in ((MS_PER_HOUR // 6, "draining"), (MS_PER_HOUR * 2 // 3, "ready")):
+        one = core()
+        for _ in range(3):
+            one.node(node, up=False, reason="no heartbeat")
+            one.now_ms += between_ms
+            (last,) = one.node(node, up=True)
+        assert isinstance(last, ev.NodeStateChanged)
+        assert last.state == state
+
+
+def test_a_flapping_node_says_why_and_is_forgiven_once_somebody_undrained_it() -> None:
+    """Its falls count from then on."""
+    one, node = core(), NodeId("fjord/b/g-0-0")
+    for _ in range(3):
+        one.node(node, up=False, reason="no heartbeat")
+        (last,) = one.node(node, up=True)
+    reason = "flapping: it went down 3 times within an hour, last after: no heartbeat"
+    assert last == ev.NodeStateChanged(node, "draining", reason)
+    assert one.node(node, up=True) == []
+    one.do(c.SetNodes((node,), "ready"))
+    one.node(node, up=False, reason="a fan")
+    assert one.node(node, up=True) == [ev.NodeStateChanged(node, "ready", "back up after: a fan")]

@@ -29,6 +29,7 @@ BACKOFF_FIRST_MS = 1_000
 BACKOFF_MOST_MS = 5 * MS_PER_MINUTE
 
 _RESTARTED = frozenset({WorkloadType.SERVICE, WorkloadType.FILLER, WorkloadType.CLUSTER})
+_FALLS_KEPT = 10
 _REQUEUED = frozenset({EndReason.PREEMPTED, EndReason.NODE_LOST, EndReason.DRAINED, EndReason.START_FAILED})
 
 
@@ -329,6 +330,11 @@ def _node(world: World, committed: ev.Committed, event: ev.NodeStateChanged) -> 
         world.state.nodes.pop(node, None)
     else:
         world.state.nodes[node] = (event.state, event.reason)
+    if event.state == "down":
+        world.state.falls[node] = (*world.state.falls.get(node, ()), committed.at_ms)[-_FALLS_KEPT:]
+    elif event.verdict:
+        # Somebody looked after it: what was before counts no more.
+        world.state.falls.pop(node, None)
     index = world.fleet.node_index.get(node)
     if index is not None:
         world.node_ready[index] = event.state == "ready"

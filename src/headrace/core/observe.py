@@ -6,6 +6,7 @@ from headrace.core import commands as c
 from headrace.core import events as ev
 from headrace.core.apply import backoff_ms
 from headrace.core.observation import NodeReport, PlacementReport, RankReport, RankState
+from headrace.core.units import MS_PER_HOUR
 from headrace.core.workload import EndReason, Placement, State, Workload
 from headrace.core.world import World
 
@@ -13,12 +14,15 @@ Deciding = Generator[ev.Event, None, None]
 
 _OVER = frozenset({RankState.EXITED, RankState.LOST})
 _UNKNOWN_CODE = -1
+FLAPPING_MS = MS_PER_HOUR
+FLAPPING_FALLS = 3
+"""A node that went down so often within so long is kept from work when it comes up again, until somebody undrains it."""
 
 
 def observe(world: World, command: c.Observe, now_ms: int) -> Generator[ev.Event, None, c.Reply]:
     """Events of everything that changed; reports of unknown placements are the loop's to deal with."""
     for node in command.nodes:
-        yield from _node(world, node)
+        yield from _node(world, node, now_ms)
     for report in command.reports:
         placement = world.state.placements.get(report.placement)
         if placement is not None and len(report.ranks) == len(placement.ranks):
@@ -36,7 +40,7 @@ def observe(world: World, command: c.Observe, now_ms: int) -> Generator[ev.Event
     return None
 
 
-def _node(world: World, report: NodeReport) -> Deciding:
+def _node(world: World, report: NodeReport, now_ms: int) -> Deciding:
     known, reason = world.state.nodes.get(report.node, ("ready", ""))
     if report.node not in world.fleet.node_index:
         return
@@ -44,6 +48,11 @@ def _node(world: World, report: NodeReport) -> Deciding:
     if not report.up and known == "ready":
         yield ev.NodeStateChanged(report.node, "down", report.reason or "its engine reports it down")
     elif report.up and known == "down":
+        falls = [at_ms for at_ms in world.state.falls.get(report.node, ()) if now_ms - at_ms <= FLAPPING_MS]
+        if len(falls) >= FLAPPING_FALLS:
+            reason = f"flapping: it went down {len(falls)} times within an hour, last after: {reason}"
+            yield ev.NodeStateChanged(report.node, "draining", reason)
+            return
         yield ev.NodeStateChanged(report.node, "ready", f"back up after: {reason}")
 
 

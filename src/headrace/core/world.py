@@ -109,6 +109,8 @@ class State:
     tenants: dict[TenantId, TenantRecord] = field(default_factory=dict)
     tokens: dict[str, Token] = field(default_factory=dict)
     nodes: dict[NodeId, tuple[str, str]] = field(default_factory=dict)
+    falls: dict[NodeId, tuple[int, ...]] = field(default_factory=dict)
+    """When each node went down lately."""
     workloads: dict[WorkloadId, Workload] = field(default_factory=dict)
     placements: dict[PlacementId, Placement] = field(default_factory=dict)
     verdicts: dict[str, Verdict] = field(default_factory=dict)

@@ -21,7 +21,7 @@ from headrace.core.scheduling.plan import PlanLimits, plan
 from headrace.core.scheduling.proposal import Plan, ProposedPlacement
 from headrace.core.scheduling.rank import choose
 from headrace.core.scheduling.refuse import Refusal
-from headrace.core.workload import Flex, RankPlace, State, Workload, WorkloadType
+from headrace.core.workload import EndReason, Flex, RankPlace, State, Workload, WorkloadType
 from tests.core.scheduling.small import ACME, World, contract, fleet_of, group, site
 
 ROOT = Path(__file__).parents[3]
@@ -257,6 +257,10 @@ def test_the_fewest_fillers_are_evicted_for_one_job_and_then_it_starts(
     for workload in list(world.workloads.values()):
         if workload.state is State.QUEUED:
             del world.workloads[workload.id]
+    for placement in world.placements.values():
+        if placement.stop_reason is not None:
+            # For good: one that came back with a higher priority would go first.
+            placement.stop_reason = EndReason.STOPPED
     job = world.submit(nodes=data.draw(st.integers(1, 3)), gpus=data.draw(st.integers(1, 4)))
     got = plan(world.snapshot())
     if not got.evictions:

@@ -10,8 +10,10 @@ from collections.abc import Sequence
 import numpy as np
 import numpy.typing as npt
 
+from headrace.core.fleet import I64
 from headrace.core.hardware import HardwareType
-from headrace.core.scheduling.shapes import I64, WHOLE_MILLI, Demand, NodeView, Shape, whole_after
+from headrace.core.scheduling.shapes import Demand, NodeView, Shape, whole_after
+from headrace.core.workload import WHOLE_MILLI
 
 _SCORES = 100
 _BEST_FIT_CPU_MILLI = 128_000
@@ -99,18 +101,19 @@ class Fragmentation:
         usable = left_milli >= self._share_milli
         runs = self._accepted[view.kind] & (view.cpu_milli[:, None] >= self._cpu_milli)
         runs &= usable.sum(axis=1) >= self._accelerators
-        used = (np.where(usable, left_milli, 0).sum(axis=1) * runs) @ self._times
-        return self.pods * view.left_milli.sum(axis=1) - used
+        used: I64 = (np.where(usable, left_milli, 0).sum(axis=1) * runs) @ self._times
+        found: I64 = self.pods * view.left_milli.sum(axis=1) - used
+        return found
 
 
 def _first_accelerator(view: NodeView, shape: Shape) -> I64:
     if not shape.is_fraction:
         return np.full(len(view.kind), -1)
-    return (view.left_milli >= shape.share_milli).argmax(axis=1)
+    return np.asarray((view.left_milli >= shape.share_milli).argmax(axis=1), np.int64)
 
 
 def _fullest_accelerator(view: NodeView, shape: Shape) -> I64:
     if not shape.is_fraction:
         return np.full(len(view.kind), -1)
     left_milli = np.where(view.left_milli >= shape.share_milli, view.left_milli, _IMPOSSIBLE)
-    return left_milli.argmin(axis=1)
+    return np.asarray(left_milli.argmin(axis=1), np.int64)

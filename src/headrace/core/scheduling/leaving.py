@@ -324,7 +324,7 @@ def _least_on(
 
 
 def horizon_of(
-    departures: Departures, waiting: Workload, holders: Sequence[Holder], now_ms: int
+    departures: Departures, holders: Sequence[Holder], may_evict: Callable[[Holder], bool]
 ) -> Horizon | None:
     """Where, and after whose leaving, a starving workload runs soonest; None if it could not after all who ever leave.
 
@@ -333,7 +333,7 @@ def horizon_of(
     """
     keyed: list[tuple[tuple[int, ...], Holder]] = []
     for holder in holders:
-        if holder.may_be_evicted_for(waiting, now_ms):
+        if may_evict(holder):
             keyed.append(((0, *holder.wish), holder))
         elif holder.end is not None:
             keyed.append((holder.end, holder))

@@ -93,6 +93,12 @@ def is_over_limit(snapshot: Snapshot, tenant: TenantId, project: ProjectId, more
     return bool(part) and has.get((tenant, project), 0) + more_milli > part * WHOLE_MILLI
 
 
+def _is_within(tenant: Account, project: Account, more_milli: int) -> bool:
+    if not tenant.quota.guaranteed or not tenant.is_within(more_milli):
+        return False
+    return not project.quota.guaranteed or project.is_within(more_milli)
+
+
 class Shares:
     """What everybody has in this pass: tenants and their projects."""
 
@@ -107,6 +113,14 @@ class Shares:
     def is_limited(self, tenant: TenantId, project: ProjectId) -> bool:
         """Whether somebody may have only so much."""
         return bool(self.tenant(tenant).quota.limit or self.project(tenant, project).quota.limit)
+
+    def is_within(self, tenant: TenantId, project: ProjectId, more_milli: int) -> bool:
+        """Whether it stays within what a tenant is guaranteed, and its project where that has a part of it."""
+        return _is_within(self.tenant(tenant), self.project(tenant, project), more_milli)
+
+    def borrows(self, tenant: TenantId) -> bool:
+        """Whether a tenant has more than it is guaranteed."""
+        return not self.tenant(tenant).is_within(0)
 
     def tenant(self, tenant: TenantId) -> Account:
         """The account of a tenant."""
@@ -202,11 +216,7 @@ class Order:
             contract = self.contracts.get(line.contract)
             if contract is not None and contract.kind == "reserved":
                 return False
-        if not tenant.quota.guaranteed:
-            return True
-        more_milli = line.nodes * line.accelerators * line.share_milli
-        within = tenant.is_within(more_milli)
-        return not (within and (not project.quota.guaranteed or project.is_within(more_milli)))
+        return not _is_within(tenant, project, line.nodes * line.accelerators * line.share_milli)
 
     def next(self) -> Waiting | None:
         """The line whose head goes now; None when there is nobody left."""

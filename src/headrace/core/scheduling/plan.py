@@ -63,8 +63,8 @@ class _Pass:
         self.memory = snapshot.memory or Memory()
         self.stamp = self.memory.begin(snapshot, self.columns)
         self.present = Present(snapshot, self.columns, self.memory)
-        self.waits = Waits(self.present, limits)
         self.shares = Shares(snapshot, self.columns.capacity)
+        self.waits = Waits(self.present, limits, self.shares)
         self.sites = [site.id for site in snapshot.fleet.sites]
         self.known_taken: dict[tuple[Ask, int], tuple[Taken, Taken]] = {}
         self.placements: list[ProposedPlacement] = []

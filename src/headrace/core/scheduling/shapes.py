@@ -3,12 +3,9 @@
 from dataclasses import dataclass
 
 import numpy as np
-import numpy.typing as npt
 
-I64 = npt.NDArray[np.int64]
-
-WHOLE_MILLI = 1_000
-"""A whole accelerator, in thousandths."""
+from headrace.core.fleet import I64
+from headrace.core.workload import WHOLE_MILLI
 
 
 @dataclass(frozen=True, slots=True, order=True)

@@ -3,7 +3,7 @@
 Nothing of lower rank starts on the nodes that they wait for, or uses the power that they will need.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -21,13 +21,13 @@ from headrace.core.scheduling.leaving import (
     release,
 )
 from headrace.core.scheduling.memory import Option, Shape
-from headrace.core.scheduling.order import waits_since_ms
+from headrace.core.scheduling.order import Shares, asked_milli, waits_since_ms
 from headrace.core.scheduling.present import NO_CAP_W, Nodes, Present, uses_of
 from headrace.core.scheduling.proposal import Eviction
 from headrace.core.scheduling.rank import increments_w, path_need_w
 from headrace.core.scheduling.windows import LEAD_MS, Hold, may_be_evicted
 from headrace.core.units import MS_PER_MINUTE
-from headrace.core.workload import RankPlace, Workload
+from headrace.core.workload import Flex, RankPlace, Workload, WorkloadType
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,8 +52,8 @@ Found = tuple[Option, int, Horizon]
 class Waits:
     """Who waits for what in this pass, and what that leaves to others."""
 
-    def __init__(self, present: Present, limits: PlanLimits) -> None:
-        self.present, self.limits = present, limits
+    def __init__(self, present: Present, limits: PlanLimits, shares: Shares) -> None:
+        self.present, self.limits, self.shares = present, limits, shares
         self.snapshot, self.columns = present.snapshot, present.columns
         self.evictions: list[Eviction] = []
         self.evicted: dict[str, Holder] = {}
@@ -178,6 +178,23 @@ class Waits:
             take_ranks(self.columns, best, [nodes[at] for at in there], [ranks[at] for at in there])
         return self._soon
 
+    def _may_evict(self, waiting: Workload) -> Callable[[Holder], bool]:
+        """Whom a workload may evict: lower ranks; and, within what its tenant is guaranteed, those who borrow."""
+        now_ms, shares, spec = self.snapshot.now_ms, self.shares, waiting.spec
+        within = shares.is_within(waiting.tenant, spec.project, asked_milli(spec))
+
+        def may_evict(holder: Holder) -> bool:
+            if holder.may_be_evicted_for(waiting, now_ms):
+                return True
+            if not within or spec.type is WorkloadType.FILLER or holder.contract is not None:
+                return False
+            if holder.workload.spec.flex is not Flex.PREEMPTIBLE or now_ms < holder.protected_until_ms:
+                return False
+            # Not those of its own tenant: between them priority decides.
+            return holder.workload.tenant != waiting.tenant and shares.borrows(holder.workload.tenant)
+
+        return may_evict
+
     # -- where ------------------------------------------------------------------------------------------------------
 
     def _fit(self, option: Option, site: int) -> Fit:
@@ -202,13 +219,10 @@ class Waits:
                     if nodes is not None:
                         return option, site, Horizon((), nodes)
         best: Found | None = None
+        may_evict = self._may_evict(workload)
         for option in shape.options:
             for site in option.allowed:
-                victims = [
-                    holder
-                    for holder in self._staying(site)
-                    if holder.may_be_evicted_for(workload, self.snapshot.now_ms)
-                ]
+                victims = [holder for holder in self._staying(site) if may_evict(holder)]
                 if not victims or not self._may_ever(option, site):
                     continue
                 departures = Departures(self.columns, self._soon_state(), self._fit(option, site))
@@ -246,7 +260,7 @@ class Waits:
         """The option, the site and the nodes where a starving workload can run soonest."""
         best: Found | None = None
         best_key: tuple[object, ...] = ()
-        now_ms = self.snapshot.now_ms
+        may_evict = self._may_evict(workload)
         for option in shape.options:
             for site, contract in option.allowed.items():
                 if not self._may_ever(option, site):
@@ -261,11 +275,11 @@ class Waits:
                         if holder.contract == contract.id
                     ]
                 departures = Departures(self.columns, self._soon_state(), self._fit(option, site))
-                found = horizon_of(departures, workload, holders, now_ms)
+                found = horizon_of(departures, holders, may_evict)
                 departures.reset()
                 if found is None:
                     continue
-                key = _soonest(found, workload, now_ms)
+                key = _soonest(found, may_evict)
                 if best is None or key < best_key:
                     best, best_key = (option, site, found), key
         return best
@@ -282,8 +296,8 @@ class Waits:
         elements, need = path_need_w(self.columns, nodes, added)
         slack = present.open_to(option.ask, state).head_w[elements] - need
         departures.reset()
-        now_ms = self.snapshot.now_ms
-        victims = [holder for holder in horizon.holders if holder.may_be_evicted_for(workload, now_ms)]
+        may_evict = self._may_evict(workload)
+        victims = [holder for holder in horizon.holders if may_evict(holder)]
         now, hold = present.state, None
         if len(victims) == len(horizon.holders):
             release(self.columns, state, victims)
@@ -301,7 +315,7 @@ class Waits:
             if present.cap_w is None:
                 present.cap_w = np.full_like(state.head_w, NO_CAP_W)
             present.cap_w[elements] = np.minimum(present.cap_w[elements], slack)
-            hold = Hold(nodes, _known_start(horizon, victims, now_ms), hard=False)
+            hold = Hold(nodes, _known_start(horizon, victims, self.snapshot.now_ms), hard=False)
         state.open[nodes] = False
         present.hold(option, site, nodes, now.held_milli)
         present.hold(option, site, nodes, state.held_milli)
@@ -318,12 +332,10 @@ def _known_start(horizon: Horizon, victims: list[Holder], now_ms: int) -> int:
     return max((end[1] for end in ends if end is not None), default=now_ms - 1)
 
 
-def _soonest(found: Horizon, waiting: Workload, now_ms: int) -> tuple[object, ...]:
+def _soonest(found: Horizon, may_evict: Callable[[Holder], bool]) -> tuple[object, ...]:
     """When the last of those ends who end by themselves, and how many are evicted."""
-    evicted = [holder for holder in found.holders if holder.may_be_evicted_for(waiting, now_ms)]
-    ends = [
-        holder.end or (0, 0) for holder in found.holders if not holder.may_be_evicted_for(waiting, now_ms)
-    ]
+    evicted = [holder for holder in found.holders if may_evict(holder)]
+    ends = [holder.end or (0, 0) for holder in found.holders if not may_evict(holder)]
     return max(ends, default=(0, 0)), len(evicted)
 
 
