@@ -9,8 +9,9 @@ import pytest
 from headrace.core.hardware import HardwareType
 from headrace.core.scheduling.classic import BestFit, FirstFit
 from headrace.core.scheduling.shapes import Shape
+from headrace.replay.board import board_replay
 from headrace.replay.bound import lower_bound, most_allocated
-from headrace.replay.openb import Cluster, replay
+from headrace.replay.openb import Cluster
 from tests.core.scheduling.test_waste import hardware, share, whole
 
 
@@ -94,4 +95,4 @@ def test_no_policy_does_better() -> None:
     found = lower_bound(nodes, pods)
     assert found.relaxed_percent - found.unallocated_percent <= 0.03
     for policy in (FirstFit(), BestFit()):
-        assert replay(nodes, pods, policy).unallocated_percent >= found.unallocated_percent
+        assert board_replay(nodes, pods, policy).unallocated_percent >= found.unallocated_percent

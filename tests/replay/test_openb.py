@@ -10,12 +10,12 @@ import pytest
 from headrace.core.errors import HeadraceError
 from headrace.core.fleet import I64
 from headrace.core.scheduling.classic import BestFit, Fgd, FirstFit
+from headrace.core.scheduling.rules import NodeRule
 from headrace.core.scheduling.shapes import Demand, NodeView, Shape
 from headrace.core.scheduling.waste import Waste
+from headrace.replay.board import Board, board_replay
 from headrace.replay.openb import (
-    Board,
     Cluster,
-    Policy,
     arrivals,
     read_nodes,
     read_pods,
@@ -112,20 +112,33 @@ def test_what_is_not_refused_is_allocated(cluster: Cluster, pods: tuple[Shape, .
     """For each policy: arrived less refused is all that is taken, and no node gives more than it has."""
     demand = typical(pods)
     counts = np.bincount(cluster.kind).tolist()
-    policies: list[Policy] = [
+    rules: list[NodeRule] = [
         FirstFit(),
         BestFit(),
         Fgd(cluster.hardware, demand),
         Waste(cluster.hardware, counts, demand),
     ]
-    for policy in policies:
+    for rule in rules:
         for seed in range(6):
             come = until_full(arrivals(pods, cluster.milli, seed), cluster.milli)
-            outcome = replay(cluster, come, policy)
+            outcome = replay(cluster, come, demand, rule)
             refused = sum(milli for _, milli in outcome.refused)
             allocated = sum(pod.milli for pod in come) - refused
             assert outcome.unallocated_percent == pytest.approx(100 - 100 * allocated / cluster.milli)
-            assert outcome == replay(cluster, come, policy)
+            assert outcome == replay(cluster, come, demand, rule)
+
+
+def test_the_planner_places_what_a_bare_board_places(cluster: Cluster, pods: tuple[Shape, ...]) -> None:
+    """The same pods are refused, by each rule, and by the planner's own where it decides for every node."""
+    demand = typical(pods)
+    counts = np.bincount(cluster.kind).tolist()
+    waste = Waste(cluster.hardware, counts, demand)
+    for rule in (FirstFit(), BestFit(), Fgd(cluster.hardware, demand), waste):
+        for seed in range(20):
+            come = until_full(arrivals(pods, 2 * cluster.milli, seed), 2 * cluster.milli)
+            assert replay(cluster, come, demand, rule) == board_replay(cluster, come, rule)
+    come = until_full(arrivals(pods, 2 * cluster.milli, 7), 2 * cluster.milli)
+    assert replay(cluster, come, demand) == board_replay(cluster, come, waste)
 
 
 def test_a_board_never_gives_what_it_does_not_have(cluster: Cluster, pods: tuple[Shape, ...]) -> None:

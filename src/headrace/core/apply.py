@@ -161,6 +161,7 @@ def _submitted(world: World, committed: ev.Committed, event: ev.WorkloadSubmitte
     )
     world.state.workloads[ident] = work
     world.queue.add(work)
+    world.popularity.add(event.spec)
     world.state.tenants[event.tenant].next_workload += 1
     _remember(world, committed, ident, event.request_digest)
     return []

@@ -43,6 +43,8 @@ from headrace.core.metering import (
     has_price,
     period_of,
 )
+from headrace.core.scheduling.demand import Popularity
+from headrace.core.scheduling.endings import Endings
 from headrace.core.scheduling.memory import Memory
 from headrace.core.scheduling.queue import Queue
 from headrace.core.scheduling.refuse import Refusal
@@ -173,6 +175,7 @@ class World:
         self.maintenances: dict[WindowId, Maintenance] = {}
         self._windows: tuple[Window, ...] | None = None
         self.queue = Queue()
+        self.popularity = Popularity()
         self.usage: dict[tuple[TenantId, ProjectId], Taken] = {}
         self.unsettled: dict[PlacementId, None] = {}
         self.contract_held_milli: dict[ContractId, int] = {}
@@ -188,6 +191,7 @@ class World:
         self._quarter, self._period = -1, ""
         self._today = ""
         self.memory = Memory()
+        self.endings = Endings()
         self.admissions: dict[tuple[object, ...], tuple[Refusal, str] | None] = {}
         """Of every class of workload submitted since the last document: can it ever be placed."""
         for key, document in self.state.documents.items():
@@ -263,9 +267,11 @@ class World:
             self.hold(placement, 1, power=False)
         self._commission(self.state.last_ms)
         self.memory.clear()
+        self.endings.clear()
         # By arrival: a requeued workload keeps the place that it had.
         waiting = [work for work in self.state.workloads.values() if work.state is WorkloadState.QUEUED]
         self.queue = Queue(sorted(waiting, key=lambda work: work.submitted_seq))
+        self.popularity = Popularity([work.spec for work in self.state.workloads.values()])
         self.unsettled = dict.fromkeys(
             placement.id for placement in self.state.placements.values() if self._is_unsettled(placement)
         )
@@ -337,6 +343,7 @@ class World:
         """Take (1) or give back (-1) what a placement has: accelerators, processors, memory, and power up the tree."""
         columns, fleet = self._fast, self.fleet
         self.memory.moved(placement, fleet.site_index[placement.site], sign)
+        self.endings.moved(placement, sign)
         held_milli = 0
         leaves: dict[int, int] = {}
         for name, mask, cpu_milli, memory_mb, share_milli in placement.ranks:
@@ -495,6 +502,7 @@ class World:
             queue=self.queue.values(),
             waiting=self.queue,
             memory=self.memory,
+            endings=self.endings,
             workloads=self.state.workloads,
             placements=self.state.placements,
             place_verdict=self.place_verdict,
@@ -508,5 +516,6 @@ class World:
             tenants=self.tenants,
             unsettled=self.unsettled,
             windows=self.windows,
+            demand=self.popularity.demand,
             zone=self.zone,
         )

@@ -24,7 +24,8 @@ from headrace.core.fleet import I64
 from headrace.core.scheduling.classic import BestFit
 from headrace.core.scheduling.shapes import Shape
 from headrace.core.workload import WHOLE_MILLI
-from headrace.replay.openb import Board, Cluster
+from headrace.replay.board import Board
+from headrace.replay.openb import Cluster
 
 _MICRO = 1_000
 """Prices are in millionths of an accelerator."""

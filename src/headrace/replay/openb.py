@@ -1,6 +1,6 @@
 """The openb traces: 1,213 nodes with 6,212 GPUs and the pods that asked for them, as the published experiment ran them.
 
-Reading and arrivals stand apart from placing: a policy sees one pod at a time and the popularity of shapes. Source of
+Reading and arrivals stand apart from placing: the planner sees one pod at a time and the popularity of shapes. Source of
 data and method: Weng, Yang et al., Beware of Fragmentation, USENIX ATC 2023. Pods are shuffled by the seed, then
 re-sampled until they ask for more than the cluster has; nobody leaves; a pod that fits nowhere is refused for good.
 """
@@ -8,24 +8,30 @@ re-sampled until they ask for more than the cluster has; nobody leaves; a pod th
 import csv
 import random
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
+from itertools import groupby
 from pathlib import Path
-from typing import Protocol
 
 import numpy as np
 
 from headrace.core.errors import HeadraceError, Problem, ProblemCode
-from headrace.core.fleet import I64
+from headrace.core.fleet import I64, Fleet
 from headrace.core.hardware import HardwareType
-from headrace.core.scheduling.shapes import Demand, NodeView, Shape
-from headrace.core.workload import WHOLE_MILLI
+from headrace.core.scheduling.plan import PlanLimits, plan
+from headrace.core.scheduling.rules import NodeRule
+from headrace.core.scheduling.shapes import Demand, Shape
+from headrace.core.workload import WHOLE_MILLI, Alternative, Resources, WorkloadSpec, WorkloadType
+from headrace.replay.cluster import BEGIN_MS, PROJECT, ReplayCluster, fleet_of
 
 TYPICAL_PERCENT = 95
 """Typical pods are the most frequent specs that together cover so much of all pods, as in the paper."""
 ARRIVED_PERCENT = 130
 """Up to how much of the cluster's GPUs pods are re-sampled."""
-_NEVER = np.iinfo(np.int64).max
+TENANT = "replay"
+AT_ONCE = PlanLimits(max_reservations=0, max_barriers=0)
+"""A pod is placed on its arrival or not at all: nobody waits for anything."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,14 +46,6 @@ class Cluster:
     def milli(self) -> int:
         """Thousandths of accelerators in all."""
         return WHOLE_MILLI * int(np.array([each.accelerators for each in self.hardware])[self.kind].sum())
-
-
-class Policy(Protocol):
-    """Chooses a node: the least cost wins, and of equals the first."""
-
-    def costs(self, view: NodeView, shape: Shape) -> tuple[I64, I64]:
-        """Cost of each row for ``shape``, which fits on all of them; and for a fraction which accelerator (else -1)."""
-        ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,83 +110,56 @@ def until_full(pods: Iterator[Shape], capacity_milli: int) -> tuple[Shape, ...]:
     return tuple(taken)
 
 
-def replay(cluster: Cluster, arrived: Sequence[Shape], policy: Policy) -> Outcome:
-    """Place ``arrived`` one by one, each where ``policy`` says, without knowledge of those that follow."""
-    board = Board(cluster, policy)
+def replay(
+    cluster: Cluster, arrived: Sequence[Shape], demand: Demand, rule: NodeRule | None = None
+) -> Outcome:
+    """What is left once all of ``arrived`` had their turn, as :func:`play` has it."""
     refused: dict[Shape, int] = {}
-    for pod in arrived:
-        if board.place(pod) is None:
-            refused[pod] = refused.get(pod, 0) + pod.milli
-    left_milli = int(board.view.left_milli.sum())
-    return Outcome(100 * left_milli / cluster.milli, tuple(sorted(refused.items())))
-
-
-class Board:
-    """What every node has left, and for each shape the costs that still hold.
-
-    The cost of a node depends on that node alone, so that only those touched since a shape was last asked for are
-    asked for again.
-    """
-
-    def __init__(self, cluster: Cluster, policy: Policy) -> None:
-        self.cluster = cluster
-        self.view = _empty(cluster)
-        self._policy = policy
-        self._touched: list[int] = []
-        self._known: dict[Shape, tuple[I64, I64, int]] = {}
-
-    def place(self, pod: Shape) -> int | None:
-        """Give ``pod`` what it asks for, and say on which node; None if no node has it."""
-        cost, accelerator = self._costs(pod)
-        node = int(cost.argmin())
-        if cost[node] == _NEVER:
-            return None
-        self._take(node, int(accelerator[node]), pod)
-        self._touched.append(node)
-        return node
-
-    def _costs(self, pod: Shape) -> tuple[I64, I64]:
-        count = len(self.cluster.kind)
-        known = self._known.get(pod)
-        if known is None:
-            cost, accelerator = np.full(count, _NEVER), np.full(count, -1)
-            rows = np.arange(count)
+    given_milli = 0
+    for pod, is_placed in play(cluster, arrived, demand, rule):
+        if is_placed:
+            given_milli += pod.milli
         else:
-            cost, accelerator, since = known
-            rows = np.array(sorted(set(self._touched[since:])), np.int64)
-        if len(rows):
-            cost[rows] = _NEVER
-            rows = rows[self._fits(self.view.at(rows), pod)]
-            if len(rows):
-                cost[rows], accelerator[rows] = self._policy.costs(self.view.at(rows), pod)
-        self._known[pod] = (cost, accelerator, len(self._touched))
-        return cost, accelerator
-
-    def _fits(self, view: NodeView, pod: Shape) -> I64:
-        accepted = np.array([pod.accepts(each.accelerator) for each in self.cluster.hardware])
-        fits = (view.cpu_milli >= pod.cpu_milli) & (view.memory_mb >= pod.memory_mb)
-        if pod.accelerators:
-            fits &= accepted[view.kind]
-            fits &= (view.left_milli >= pod.share_milli).sum(axis=1) >= pod.accelerators
-        return np.flatnonzero(fits)
-
-    def _take(self, node: int, accelerator: int, pod: Shape) -> None:
-        left_milli = self.view.left_milli[node]
-        if pod.is_fraction:
-            left_milli[accelerator] -= pod.share_milli
-        elif pod.accelerators:
-            left_milli[np.flatnonzero(left_milli == WHOLE_MILLI)[: pod.accelerators]] = 0
-        self.view.cpu_milli[node] -= pod.cpu_milli
-        self.view.memory_mb[node] -= pod.memory_mb
+            refused[pod] = refused.get(pod, 0) + pod.milli
+    return Outcome(100 * (cluster.milli - given_milli) / cluster.milli, tuple(sorted(refused.items())))
 
 
-def _empty(cluster: Cluster) -> NodeView:
-    most = max(each.accelerators for each in cluster.hardware)
-    have = np.array([[each.accelerators] for each in cluster.hardware])
-    left_milli = np.where(np.arange(most) < have, WHOLE_MILLI, 0)[cluster.kind].astype(np.int64)
-    cpu = np.array([each.cpu_milli for each in cluster.hardware], np.int64)
-    memory = np.array([each.memory_mb for each in cluster.hardware], np.int64)
-    return NodeView(cluster.kind.copy(), left_milli, cpu[cluster.kind], memory[cluster.kind])
+def play(
+    cluster: Cluster, arrived: Iterable[Shape], demand: Demand, rule: NodeRule | None = None
+) -> Iterator[tuple[Shape, bool]]:
+    """Let the production planner place each pod on its arrival and for good; which, and whether it was placed.
+
+    ``demand``: the popularity of shapes, all that is known of those that follow. ``rule``: a classic rule of node choice in
+    place of the planner's own.
+    """
+    nodes = ReplayCluster(_fleet(cluster))
+    nodes.demand = demand
+    for number, pod in enumerate(arrived):
+        now_ms = BEGIN_MS + number
+        work = nodes.submit(f"pod-{number}", TENANT, _spec(pod), now_ms)
+        nodes.adopt(plan(nodes.snapshot(now_ms), AT_ONCE, rule), now_ms)
+        if work.placement is None:
+            nodes.withdraw(work)
+        yield pod, work.placement is not None
+
+
+def _fleet(cluster: Cluster) -> Fleet:
+    """The nodes in order of name, which decides between equals."""
+    runs = [(kind, len(list(same))) for kind, same in groupby(cluster.kind.tolist())]
+    return fleet_of([(cluster.hardware[kind], count) for kind, count in runs])
+
+
+@lru_cache(maxsize=4_096)
+def _spec(pod: Shape) -> WorkloadSpec:
+    models = pod.models or ("",)
+    return WorkloadSpec(
+        name="pod",
+        type=WorkloadType.JOB,
+        project=PROJECT,
+        resources=Resources(models[0], pod.accelerators, pod.cpu_milli, pod.memory_mb, pod.share_milli),
+        commands=(),
+        alternatives=tuple(Alternative(model, pod.accelerators) for model in models[1:]),
+    )
 
 
 def _rows(path: Path, wanted: tuple[str, ...]) -> list[dict[str, str]]:

@@ -13,7 +13,7 @@ from headrace.core.hardware import CATALOGUE, HardwareType
 from headrace.core.ids import ContractId, PlanId, ProjectId, SiteId, TenantId, WorkloadId
 from headrace.core.scheduling.plan import plan
 from headrace.core.scheduling.proposal import Plan, ProposedPlacement
-from headrace.core.workload import LEVELS, Flex, RankPlace, Topology, Workload
+from headrace.core.workload import LEVELS, WHOLE_MILLI, Flex, RankPlace, Topology, Workload, WorkloadType
 from tests.core.scheduling.small import ACME, OPERATOR, World, contract
 
 OTHER = TenantId("other")
@@ -42,7 +42,7 @@ class Case:
 def make(seed: int) -> Case:
     """A world with load on it, more in its queue, and its plan."""
     chance = Random(seed)
-    world = _world(chance)
+    world = make_world(chance)
     for _ in range(chance.randint(0, 2)):
         submit(world, chance, chance.randint(2, 10))
         world.adopt(plan(world.snapshot()))
@@ -57,7 +57,8 @@ def make(seed: int) -> Case:
     return Case(world, plan(world.snapshot()), chance)
 
 
-def _world(chance: Random) -> World:
+def make_world(chance: Random) -> World:
+    """Two or three sites, contracts and quotas; nothing runs yet."""
     sites = tuple(_site(chance, f"s{number}") for number in range(chance.randint(2, 3)))
     contracts = [contract(), contract(OTHER)]
     if chance.random() < 0.4:
@@ -226,3 +227,23 @@ class Good:
         sites = tuple(change(one) for one in self.world.fleet.sites)
         self.world.fleet = compile_fleet(Estate(OPERATOR, sites, HARDWARE))
         return self.world, self.plan
+
+
+def is_gang(one: ProposedPlacement) -> bool:
+    return len(one.ranks) > 1
+
+
+def has_whole(one: ProposedPlacement) -> bool:
+    return one.ranks[0].mask > 0 and one.ranks[0].share_milli == WHOLE_MILLI
+
+
+def has_part(one: ProposedPlacement) -> bool:
+    return one.ranks[0].share_milli < WHOLE_MILLI
+
+
+def is_firm(good: Good) -> Callable[[ProposedPlacement], bool]:
+    return lambda one: not good.work(one).spec.nodes_max
+
+
+def is_cluster(good: Good) -> Callable[[ProposedPlacement], bool]:
+    return lambda one: good.work(one).spec.type is WorkloadType.CLUSTER

@@ -16,6 +16,7 @@ from headrace.core.scheduling.check import check
 from headrace.core.scheduling.proposal import Eviction, Plan, ProposedPlacement
 from headrace.core.workload import (
     LEVELS,
+    WHOLE_MILLI,
     Alternative,
     Flex,
     Level,
@@ -28,13 +29,25 @@ from headrace.core.workload import (
     Workload,
     WorkloadType,
 )
-from tests.core.scheduling.rich import OTHER, PROJECTS, Broken, Case, Good, Inapplicable, make
+from tests.core.scheduling.rich import (
+    OTHER,
+    PROJECTS,
+    Broken,
+    Case,
+    Good,
+    Inapplicable,
+    has_part,
+    has_whole,
+    is_cluster,
+    is_firm,
+    is_gang,
+    make,
+)
 from tests.core.scheduling.small import ACME
 
 SEEDS = range(120)
 LEAST = 3
 """So many of the plans each kind must have broken: else it proves nothing."""
-WHOLE = 1_000
 
 Breaker = Callable[[Good], Broken]
 BREAKERS: dict[str, tuple[str, Breaker]] = {}
@@ -54,26 +67,6 @@ def breaks(rule: str) -> Callable[[Breaker], Breaker]:
         return breaker
 
     return keep
-
-
-def is_gang(one: ProposedPlacement) -> bool:
-    return len(one.ranks) > 1
-
-
-def has_whole(one: ProposedPlacement) -> bool:
-    return one.ranks[0].mask > 0 and one.ranks[0].share_milli == WHOLE
-
-
-def has_part(one: ProposedPlacement) -> bool:
-    return one.ranks[0].share_milli < WHOLE
-
-
-def is_firm(good: Good) -> Callable[[ProposedPlacement], bool]:
-    return lambda one: not good.work(one).spec.nodes_max
-
-
-def is_cluster(good: Good) -> Callable[[ProposedPlacement], bool]:
-    return lambda one: good.work(one).spec.type is WorkloadType.CLUSTER
 
 
 # -- the gang -----------------------------------------------------------------------------------------------
@@ -240,7 +233,7 @@ def the_accelerator_of_another(good: Good) -> Broken:
 @breaks("accelerator-taken")
 def the_accelerator_of_what_runs(good: Good) -> Broken:
     running = [
-        p for p in good.world.placements.values() if p.ranks[0].mask and p.ranks[0].share_milli == WHOLE
+        p for p in good.world.placements.values() if p.ranks[0].mask and p.ranks[0].share_milli == WHOLE_MILLI
     ]
     one, other = good.some(lambda one: has_whole(one) and not is_gang(one)), good.one_of(running)
     rank = one.ranks[0]._replace(node=other.ranks[0].node, mask=other.ranks[0].mask)
@@ -270,7 +263,7 @@ def a_part_of_another_tenants(good: Good) -> Broken:
 
 @breaks("accelerator-mixed")
 def the_whole_over_a_part(good: Good) -> Broken:
-    return _parts(good, WHOLE)
+    return _parts(good, WHOLE_MILLI)
 
 
 @breaks("accelerator-mixed")
@@ -439,7 +432,7 @@ def _limited(good: Good, *, project: bool) -> Broken:
         and (not project or good.world.workloads[some.workload].spec.project == name)
     )
     # A limit of nothing is none.
-    quota = Quota(limit=(milli - 1) // WHOLE)
+    quota = Quota(limit=(milli - 1) // WHOLE_MILLI)
     good.world.tenants[tenant] = Tenant(
         tenant, PROJECTS, quota=Quota() if project else quota, project_quotas={name: quota} if project else {}
     )

@@ -1,13 +1,19 @@
 """Every workload says why in one line, and what would change it."""
 
+from dataclasses import replace
+
 import pytest
 
+from headrace.core.contracts import Quota, Tenant
 from headrace.core.errors import HeadraceError
-from headrace.core.ids import TenantId, WorkloadId
+from headrace.core.ids import ProjectId, TenantId, WindowId, WorkloadId
+from headrace.core.scheduling.endings import Endings
 from headrace.core.scheduling.explain import Explanation, explain
+from headrace.core.scheduling.plan import plan
 from headrace.core.scheduling.refuse import Refusal
-from headrace.core.workload import EndReason, State, Workload
-from tests.core.scheduling.small import START_MS, World, contract, fleet_of, group, site
+from headrace.core.scheduling.windows import Window
+from headrace.core.workload import EndReason, State, Topology, Workload
+from tests.core.scheduling.small import ACME, START_MS, World, contract, fleet_of, group, placed, site
 
 
 def told(world: World, workload: Workload) -> Explanation:
@@ -36,7 +42,7 @@ def test_adds_up_what_a_gang_needs_of_a_shared_element() -> None:
     got = told(world, world.submit(nodes=2, gpus=4))
     assert got.line == (
         "waits: POWER: site glom: needs 1.6 kW, feed glom/feed-a has 1 kW of 1.8 kW left; "
-        "would start if 600 W are freed there"
+        "would start with 1 node, or if 600 W are freed there"
     )
 
 
@@ -57,13 +63,13 @@ def test_tells_capacity_state_and_hardware_apart() -> None:
             world.submit(gpus=2),
             Refusal.CAPACITY,
             "needs 1 node with 2 lab accelerators free, 0 of 1 such nodes have that; "
-            "would start if 1 more node had it free",
+            "would start if 1 more node had it free; when is not known: 1 of 1 such nodes is held by work without an end",
         ),
         (
             world.submit(nodes=2),
             Refusal.NODE_STATE,
             "needs 2 nodes with 1 lab accelerator, 1 of the 2 that would do are draining, down or not commissioned; "
-            "would need 1 more of them to be ready",
+            "would have room with 1 node, or if 1 more of them was ready",
         ),
         (
             world.submit(gpus=8),
@@ -138,11 +144,151 @@ def test_says_who_goes_first_when_it_would_fit_alone() -> None:
     last = told(world, world.submit(gpus=4))
     assert last.refusal is Refusal.RANK
     assert last.line.startswith(
-        f"waits: RANK: it fits at site glom, but 2 workloads go first, {urgent.id} (priority 3) the next of them"
+        "waits: RANK: it fits at site glom, but 2 workloads go first (1 by priority and age, 1 by arrival), "
+        f"{urgent.id} (priority 3) the next of its own tenant; starts with the next plan that leaves it room, "
+        "or at once with priority 4"
     )
     assert told(world, urgent).line == (
         "waits: NEXT: it fits at site glom and is first in the queue; starts with the next plan"
     )
+
+
+def test_another_tenants_work_is_counted_and_not_named() -> None:
+    """How many go first, or end first, and why; never whose they are."""
+    other = TenantId("other")
+    world = World(fleet_of(site("glom", group(per_rack=1))), contracts=[contract(), contract(other)])
+    secret = world.submit(gpus=4, priority=3, tenant=other)
+    line = told(world, world.submit(gpus=4)).line
+    assert "1 workload goes first (1 by priority and age);" in line
+    assert secret.id not in line
+    secret.spec = replace(secret.spec, max_duration_ms=3_600_000)
+    world.run(secret, ("glom/b/g-0-0", 0b1111))
+    got = told(world, world.submit(gpus=4))
+    assert got.line.endswith("(in 1h), when 1 workload ends")
+    assert secret.id not in got.line
+
+
+@pytest.mark.parametrize(
+    ("guaranteed", "usage", "why"),
+    [(4, 0, "1 within a guarantee"), (0, 2, "1 by arrival"), (0, 0, "1 by a smaller share")],
+)
+def test_who_goes_first_is_told_by_the_planners_own_order(guaranteed: int, usage: int, why: str) -> None:
+    """Guaranteed before borrowed, then priority, then the smaller share, then arrival."""
+    other = TenantId("other")
+    world = World(fleet_of(site("glom", group())), contracts=[contract(), contract(other)])
+    world.tenants = {ACME: Tenant(ACME, (ProjectId("main"),)), other: Tenant(other, (ProjectId("main"),))}
+    world.tenants[other] = replace(world.tenants[other], quota=Quota(guaranteed=guaranteed))
+    world.run(world.submit(gpus=2), ("glom/b/g-0-0", 0b0011))
+    if usage:
+        world.run(world.submit(gpus=2, tenant=other), ("glom/b/g-0-1", 0b0011))
+    first = world.submit(gpus=1, tenant=other)
+    got = told(world, world.submit(gpus=1))
+    assert f"({why})" in got.line
+    assert placed(plan(world.snapshot()))[0] == first.id
+
+
+def test_the_quota_that_is_used_up_is_named_with_what_it_lacks() -> None:
+    """Of the tenant, or of the project."""
+    world = World(fleet_of(site("glom", group())))
+    world.tenants[ACME] = Tenant(ACME, (ProjectId("main"),), quota=Quota(limit=4))
+    world.run(world.submit(gpus=3), ("glom/b/g-0-0", 0b0111))
+    got = told(world, world.submit(gpus=2))
+    assert got.refusal is Refusal.QUOTA
+    assert got.line.startswith(
+        "waits: QUOTA: site glom: tenant acme has 3 of the 4 accelerators that its quota allows in use; needs 2; "
+        "would start if 1 of them were freed, or the quota were larger by as many"
+    )
+    world.tenants[ACME] = replace(
+        world.tenants[ACME], quota=Quota(), project_quotas={ProjectId("main"): Quota(limit=3)}
+    )
+    assert "project main has 3 of the 3 accelerators" in told(world, world.submit(gpus=1)).line
+
+
+def test_nodes_that_do_not_stand_as_required_are_told_from_nodes_that_are_in_use() -> None:
+    """Enough are free, in two racks: it need not, or one more in a rack."""
+    world = World(fleet_of(site("glom", group(racks=2, per_rack=2))))
+    for node in ("glom/b/g-0-0", "glom/b/g-1-0"):
+        world.run(world.submit(gpus=4), (node, 0b1111))
+    got = told(world, world.submit(nodes=2, gpus=4, topology=Topology(pack="rack", required=True)))
+    assert got.refusal is Refusal.TOPOLOGY
+    assert got.line.startswith(
+        "waits: TOPOLOGY: site glom: needs 2 nodes with 4 lab accelerators free within one rack; "
+        "of the 2 that are free no such choice does; would start if it need not stand within one rack, or with 1 node, "
+        "or if 1 more node in one rack had it free"
+    )
+
+
+def test_an_alternative_that_would_do_is_offered() -> None:
+    """Other accelerators that stand idle, and the site that it did not ask for."""
+    world = World(fleet_of(site("a", group(per_rack=1)), site("b", group("h", "h100-8", per_rack=1))))
+    world.run(world.submit(gpus=4), ("a/b/g-0-0", 0b1111))
+    assert "; would start with H100:2, or if " in told(world, world.submit(gpus=2)).line
+    world = World(fleet_of(site("a", group(per_rack=1)), site("b", group(per_rack=1))))
+    world.run(world.submit(gpus=4), ("a/b/g-0-0", 0b1111))
+    assert "; would start at site b, or if " in told(world, world.submit(gpus=2, at="a")).line
+
+
+def test_the_earliest_start_is_when_enough_have_ended() -> None:
+    """By their limits, else as expected; the node that is free already is not waited for."""
+    world = World(fleet_of(site("glom", group(per_rack=3))))
+    hour_ms = 3_600_000
+    runs = [world.submit(gpus=4, max_duration_ms=hours * hour_ms) for hours in (1, 5)]
+    expected = world.submit(gpus=4)
+    expected.spec = replace(expected.spec, expected_ms=2 * hour_ms)
+    for number, work in enumerate([*runs, expected]):
+        world.run(work, (f"glom/b/g-0-{number}", 0b1111))
+    got = told(world, world.submit(nodes=2, gpus=4))
+    assert got.earliest_ms == START_MS + 2 * hour_ms
+    assert got.line.endswith(
+        f"; at the earliest at 17:06 UTC (in 2h), when {runs[0].id} and {expected.id} end"
+    )
+    world.now_ms += 3 * hour_ms
+    late = told(world, world.submit(nodes=2, gpus=4))
+    assert late.earliest_ms == START_MS + 5 * hour_ms, "what is over its time may stay for ever"
+
+
+def test_what_windows_keep_is_told_and_for_how_long_it_may_run_before() -> None:
+    """Nodes of a maintenance that begins in two hours take what is gone by then."""
+    world = World(fleet_of(site("glom", group(per_rack=2))))
+    world.run(world.submit(gpus=4), ("glom/b/g-0-0", 0b1111))
+    hour_ms = 3_600_000
+    window = Window(WindowId("m"), None, 0, (1,), START_MS + 2 * hour_ms, START_MS + 4 * hour_ms)
+    workload = world.submit(gpus=4)
+    snapshot = replace(world.snapshot(), windows=(window,))
+    got = explain(snapshot, workload.id)
+    assert got.refusal is Refusal.WINDOW
+    assert got.line == (
+        "waits: WINDOW: site glom: needs 1 node with 4 lab accelerators, 1 node that would do is kept for a reservation or "
+        "a maintenance; would start with a max_duration of 1h 59m; at the earliest at 19:06 UTC (in 4h)"
+    )
+    assert not placed(plan(snapshot))
+    workload.spec = got.remedies[0].spec or workload.spec
+    assert placed(plan(replace(world.snapshot(), windows=(window,)))) == [workload.id]
+
+
+def test_what_ended_since_the_last_question_is_known() -> None:
+    """Ends that are kept from one question to the next are those that a fresh look finds."""
+    kept, world = Endings(), World(fleet_of(site("glom", group(per_rack=2))))
+    placements = []
+    for number in range(2):
+        work = world.submit(gpus=4, max_duration_ms=(number + 1) * 3_600_000)
+        placements.append(world.run(work, (f"glom/b/g-0-{number}", 0b1111)))
+    waiting = world.submit(gpus=4)
+
+    def asked() -> tuple[Explanation, Explanation]:
+        snapshot = world.snapshot()
+        return explain(snapshot, waiting.id), explain(replace(snapshot, endings=kept), waiting.id)
+
+    first, same = asked()
+    assert first == same
+    world.end(placements[0])
+    kept.moved(placements[0], -1)
+    again = world.submit(gpus=4, max_duration_ms=9 * 3_600_000)
+    kept.moved(world.run(again, ("glom/b/g-0-0", 0b1111)), 1)
+    world.stop(placements[1])
+    second, same = asked()
+    assert second == same
+    assert second.earliest_ms == START_MS
 
 
 def test_says_where_it_runs_and_whether_it_moved() -> None:

@@ -15,7 +15,7 @@ from headrace.core.contracts import Contract, Quota
 from headrace.core.estate import Site
 from headrace.core.hardware import HardwareType
 from headrace.core.ids import ContractId, PlacementId, ProjectId, TenantId, WorkloadId
-from headrace.core.scheduling.ground import Ground, Group, read
+from headrace.core.scheduling.ground import Ground, Group, Spot, read
 from headrace.core.scheduling.proposal import Eviction, Plan, ProposedPlacement
 from headrace.core.scheduling.snapshot import Snapshot
 from headrace.core.sovereignty.plain import PROFILES
@@ -70,6 +70,7 @@ PROMISES: dict[str, int] = {
     "contract-absent": 5,
     "contract-over-held": 5,
     "quota": 5,
+    "window": 5,
     "cluster-not-whole": 5,
     "eviction-forbidden": 5,
     "accelerator-taken": 6,
@@ -396,6 +397,7 @@ class _Check:
             self.add("not-commissioned", workload.id, f"node {rank.node} is commissioned on {day}")
         elif not self.snapshot.node_open[spot.index]:
             self.add("node-closed", workload.id, f"node {rank.node} is draining or down")
+        self.window(workload, spot, rank.node)
         use = self.uses.setdefault(rank.node, _Use())
         self.asked(workload, spot.group.hardware, asked, rank)
         if workload.spec.type is WorkloadType.CLUSTER:
@@ -521,15 +523,49 @@ class _Check:
             return
         if twice:
             self.add("eviction-twice", ident, "the plan evicts it more than once")
-        if not _may_be_evicted(victim.spec):
-            self.add(
-                "eviction-forbidden",
-                ident,
-                f"{victim.id} is {victim.spec.type}, {victim.spec.flex}: not preemptible",
-            )
+        if not (_may_be_evicted(victim.spec) or self.must_go(placement, victim, eviction)):
+            what = f"{victim.id} is {victim.spec.type}, {victim.spec.flex}: not preemptible"
+            self.add("eviction-forbidden", ident, what)
+        if eviction.waiting is None:
+            if all(window.id != eviction.window for window in self.snapshot.windows):
+                self.add("eviction-for-nobody", ident, f"{eviction.window!r} is no window")
+            return
         waiting = self.snapshot.workloads.get(eviction.waiting)
         if waiting is None or waiting.state is not State.QUEUED:
             self.add("eviction-for-nobody", ident, f"{eviction.waiting!r} does not wait")
+
+    def must_go(self, placement: Placement, victim: Workload, eviction: Eviction) -> bool:
+        """Whether even one that is not preemptible has to go: its reservation is over, or others' time on its nodes is come."""
+        now_ms = self.snapshot.now_ms
+        for window in self.snapshot.windows:
+            if window.id != eviction.window or eviction.waiting is not None:
+                continue
+            if victim.spec.reservation == window.id:
+                return now_ms >= window.ends_ms
+            spots = [self.ground.find(rank.node) for rank in placement.ranks]
+            is_there = any(spot is not None and spot.index in window.nodes for spot in spots)
+            return is_there and window.starts_ms <= now_ms < window.ends_ms
+        return False
+
+    def window(self, workload: Workload, spot: Spot, node: str) -> None:
+        """A node in a window is for who names it; before it begins, for who is gone by then or can be made to go."""
+        now_ms, spec, named = self.snapshot.now_ms, workload.spec, False
+        for window in self.snapshot.windows:
+            if now_ms >= window.ends_ms or spot.index not in window.nodes:
+                continue
+            is_on = window.starts_ms <= now_ms
+            if (
+                window.tenant is not None
+                and spec.reservation == window.id
+                and window.tenant == workload.tenant
+            ):
+                named = is_on
+            elif is_on:
+                self.add("window", workload.id, f"node {node} is in window {window.id} now")
+            elif not _may_be_evicted(spec) and not 0 < spec.max_duration_ms <= window.starts_ms - now_ms:
+                self.add("window", workload.id, f"it may still be on node {node} when {window.id} begins")
+        if spec.reservation is not None and not named:
+            self.add("window", workload.id, f"node {node} is not of its reservation {spec.reservation} now")
 
 
 def _whole(milli: int) -> str:

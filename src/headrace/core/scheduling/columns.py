@@ -222,12 +222,14 @@ class Scratch:
         return replace(self, head_w=head_w)
 
     def left_milli(self, columns: Columns, ask: Ask, nodes: I64) -> I64:
-        """What ``ask`` could have of each accelerator of ``nodes``, in thousandths: one row a node."""
+        """What each accelerator of ``nodes`` has left, in thousandths, a row each; for a fraction, what it could have of it."""
         width = columns.width
         free = (self.bits[nodes, None] >> np.arange(width, dtype=np.uint64)) & np.uint64(1)
         left = free.astype(np.int64) * WHOLE_MILLI
         if len(self.share_milli):
-            mine = (self.share_milli[nodes] > 0) & (self.sharer[nodes] == ask.sharer)
+            mine = self.share_milli[nodes] > 0
+            if ask.is_fraction:
+                mine &= self.sharer[nodes] == ask.sharer
             left += np.where(mine, WHOLE_MILLI - self.share_milli[nodes].astype(np.int64), 0)
         return left
 

@@ -10,7 +10,10 @@ from headrace.core.ids import NodeId, PlacementId
 from headrace.core.scheduling.columns import Ask, Columns, Mask
 from headrace.core.scheduling.leaving import Holder, holder_of
 from headrace.core.scheduling.pools import Sieve, SitePools
+from headrace.core.scheduling.rules import NodeRule, Rule, default_rule, everywhere
+from headrace.core.scheduling.shapes import Demand
 from headrace.core.scheduling.snapshot import Snapshot
+from headrace.core.scheduling.windows import may_be_evicted
 from headrace.core.workload import Placement, WorkloadType
 
 _MOST_REMEMBERED = 20_000
@@ -21,14 +24,16 @@ _MOST_REMEMBERED = 20_000
 class Known:
     """What is known of all that ask for the same; sites are numbers.
 
-    ``suit``: nodes of a site with the hardware; a site with too few of them is not there. ``full`` and ``never``: how often
-    something had come free at a site when it did not fit there, or would not have if all left that may leave.
-    Of one pass: ``sieves``, who failed at a site; ``out``, where it did not fit; ``ever``, reservations that there were when it
-    would still have fitted if all left (-1: it would not have); ``late_ms``, the earliest end that failed beside holds.
+    ``suit``: nodes of a site with the hardware; a site with too few of them is not there. ``by_rule``: a rule of costs decides.
+    ``full`` and ``never``: how often something had come free at a site when it did not fit there, or would not have if all
+    left that may leave. Of one pass: ``sieves``, who failed at a site; ``out``, where it did not fit; ``ever``, reservations that
+    there were when it would still have fitted if all left (-1: it would not have); ``late_ms``, the earliest end that failed
+    beside holds.
     """
 
     ask: Ask
     suit: dict[int, Mask]
+    by_rule: bool = False
     full: dict[int, int] = field(default_factory=dict)
     never: dict[int, int] = field(default_factory=dict)
     stamp: int = -1
@@ -115,7 +120,13 @@ class Memory:
         self.pools: dict[int, SitePools] = {}
         self._log: list[tuple[Placement, int]] | None = None
         self._holders: dict[int, dict[PlacementId, Holder]] | None = None
+        self._evictable: dict[int, dict[PlacementId, Holder]] = {}
         self._columns: Columns | None = None
+        self._demand: Demand | None = None
+        self._default: Rule | None = None
+        self._given: NodeRule | None = None
+        self.rule: Rule | None = None
+        """What decides between nodes where the fewest free accelerators do not; None: nowhere."""
 
     # -- what the world says --------------------------------------------------------------------------------------
 
@@ -148,15 +159,16 @@ class Memory:
         self.shapes.clear()
         self.allowed.clear()
         self.pools.clear()
-        self._log = self._holders = self._columns = None
+        self._log = self._holders = self._columns = self._default = None
 
     # -- what a plan asks -----------------------------------------------------------------------------------------
 
-    def begin(self, snapshot: Snapshot, columns: Columns) -> int:
-        """Catch up with the world of a snapshot; the number of the pass that begins."""
+    def begin(self, snapshot: Snapshot, columns: Columns, given: NodeRule | None) -> int:
+        """Catch up with the world of a snapshot; the number of the pass that begins. ``given``: a rule instead of the default."""
         if self._columns is not columns or len(self.shapes) > _MOST_REMEMBERED:
             self.clear()
         self._columns = columns
+        self._take_rule(snapshot, columns, given)
         if len(self.known) > _MOST_REMEMBERED:
             self.known.clear()
             self.shapes.clear()
@@ -166,6 +178,18 @@ class Memory:
         self.stamp += 1
         return self.stamp
 
+    def _take_rule(self, snapshot: Snapshot, columns: Columns, given: NodeRule | None) -> None:
+        if self._default is not None and self._demand is snapshot.demand and self._given is given:
+            return
+        self._demand, self._given = snapshot.demand, given
+        self._default = default_rule(columns, snapshot.demand)
+        rule = self._default if given is None else everywhere(columns, given)
+        self.rule = rule if any(rule.decides) else None
+        self.known.clear()
+        self.shapes.clear()
+        for pools in self.pools.values():
+            pools.costs.clear()
+
     def _follow(self, snapshot: Snapshot, placement: Placement, sign: int) -> None:
         site = snapshot.fleet.site_index[placement.site]
         pools = self.pools.get(site)
@@ -174,21 +198,31 @@ class Memory:
             pools.stale.update((index[NodeId(rank.node)], None) for rank in placement.ranks)
         if self._holders is None:
             return
-        there = self._holders.setdefault(site, {})
-        there.pop(placement.id, None)
-        holder = holder_of(snapshot, placement) if sign > 0 else None
-        if holder is not None:
-            there[placement.id] = holder
+        self._holders.setdefault(site, {}).pop(placement.id, None)
+        self._evictable.setdefault(site, {}).pop(placement.id, None)
+        if sign > 0:
+            self._note(holder_of(snapshot, placement))
+
+    def _note(self, holder: Holder | None) -> None:
+        if holder is None or self._holders is None:
+            return
+        ident = holder.placement.id
+        self._holders.setdefault(holder.site, {})[ident] = holder
+        if may_be_evicted(holder.workload.spec):
+            self._evictable.setdefault(holder.site, {})[ident] = holder
 
     def holders(self, snapshot: Snapshot, site: int) -> dict[PlacementId, Holder]:
         """Placements that hold nodes of a site, in the order in which they were made."""
         if self._holders is None:
-            self._holders = {}
+            self._holders, self._evictable = {}, {}
             for placement in snapshot.placements.values():
-                holder = holder_of(snapshot, placement)
-                if holder is not None:
-                    self._holders.setdefault(holder.site, {})[placement.id] = holder
+                self._note(holder_of(snapshot, placement))
         return self._holders.get(site, {})
+
+    def evictable(self, snapshot: Snapshot, site: int) -> dict[PlacementId, Holder]:
+        """Those of them that may be told to go."""
+        self.holders(snapshot, site)
+        return self._evictable.get(site, {})
 
     def pools_at(self, snapshot: Snapshot, columns: Columns, site: int) -> SitePools:
         """The pools of a site as the snapshot has it."""

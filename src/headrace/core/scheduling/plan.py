@@ -20,6 +20,7 @@ from headrace.core.scheduling.present import Present
 from headrace.core.scheduling.proposal import Eviction, Plan, ProposedPlacement
 from headrace.core.scheduling.queue import Line, Queue
 from headrace.core.scheduling.rank import choose, site_order, site_refusal, suiting, suits
+from headrace.core.scheduling.rules import NodeRule
 from headrace.core.scheduling.snapshot import Snapshot, Taken
 from headrace.core.scheduling.waits import PlanLimits, Waits, leave_windows
 from headrace.core.scheduling.windows import LEAD_MS, Ends, ends_of
@@ -51,17 +52,20 @@ def again_ms(snapshot: Snapshot, limits: PlanLimits = DEFAULT_LIMITS) -> int | N
     return min(times, default=None)
 
 
-def plan(snapshot: Snapshot, limits: PlanLimits = DEFAULT_LIMITS) -> Plan:
-    """What to place and what to evict now, given ``snapshot``, which is not changed."""
-    return _Pass(snapshot, limits).run()
+def plan(snapshot: Snapshot, limits: PlanLimits = DEFAULT_LIMITS, rule: NodeRule | None = None) -> Plan:
+    """What to place and what to evict now, given ``snapshot``, which is not changed.
+
+    ``rule``: chooses between nodes for all that asks for one of them, in place of the default.
+    """
+    return _Pass(snapshot, limits, rule).run()
 
 
 class _Pass:
-    def __init__(self, snapshot: Snapshot, limits: PlanLimits) -> None:
+    def __init__(self, snapshot: Snapshot, limits: PlanLimits, rule: NodeRule | None) -> None:
         self.snapshot, self.limits = snapshot, limits
         self.columns: Columns = columns_of(snapshot.fleet)
         self.memory = snapshot.memory or Memory()
-        self.stamp = self.memory.begin(snapshot, self.columns)
+        self.stamp = self.memory.begin(snapshot, self.columns, rule)
         self.present = Present(snapshot, self.columns, self.memory)
         self.shares = Shares(snapshot, self.columns.capacity)
         self.waits = Waits(self.present, limits, self.shares)
@@ -133,7 +137,7 @@ class _Pass:
     # -- what there is for it -------------------------------------------------------------------------------------
 
     def shape(self, line: Line, workload: Workload) -> Shape:
-        key = line[2:]
+        key = line[1:]
         shape = self.memory.shapes.get(key)
         if shape is None:
             shape = self.memory.shapes[key] = Shape(workload.spec.type, list(self.options(workload)))
@@ -150,7 +154,8 @@ class _Pass:
             ask = ask_of(spec, need, sharer)
             known = remembered.get(ask)
             if known is None:
-                known = remembered[ask] = Known(ask, self.suiting(ask))
+                suit = self.suiting(ask)
+                known = remembered[ask] = Known(ask, suit, self.goes_by_rule(ask, suit))
             places = self.allowed_sites(workload, need.accelerator)
             allowed = {site: paid for site, paid in places.items() if site in known.suit}
             if allowed:
@@ -158,6 +163,18 @@ class _Pass:
                     one.kind == "reserved" for one in allowed.values()
                 )
                 yield Option(number, known, max(spec.nodes, spec.nodes_max), allowed, counted)
+
+    def goes_by_rule(self, ask: Ask, suit: dict[int, Mask]) -> bool:
+        """Whether a rule of costs decides between some of the nodes that suit."""
+        rule = self.memory.rule
+        if rule is None or ask.nodes != 1 or ask.whole or ask.reservation is not None:
+            return False
+        kinds = self.columns.fleet.node_hardware
+        return any(
+            rule.decides[kind]
+            for site, mask in suit.items()
+            for kind in np.unique(kinds[self.columns.spans[site]][mask]).tolist()
+        )
 
     def suiting(self, ask: Ask) -> dict[int, Mask]:
         """The nodes with the hardware, by site; of a reservation's nodes only."""
@@ -189,6 +206,8 @@ class _Pass:
 
     def start(self, waiting: Waiting, workload: Workload, shape: Shape) -> bool:
         """Place it with the first option, at the first site, where it fits; what failed is not asked again in this pass."""
+        if len(shape.options) > 1 and all(option.known.by_rule for option in shape.options):
+            return self.start_at_least_cost(waiting, workload, shape)
         for option in shape.options:
             sites = option.sites
             while sites:
@@ -198,6 +217,25 @@ class _Pass:
                     self.place(waiting, workload, option, site, nodes)
                     return True
                 sites.pop(0)
+        return False
+
+    def start_at_least_cost(self, waiting: Waiting, workload: Workload, shape: Shape) -> bool:
+        """Where a rule decides, the costs do before the order of what would do, site by site."""
+        sites = dict.fromkeys(site for option in shape.options for site in option.sites)
+        for site in sites:
+            found = []
+            for option in shape.options:
+                if site not in option.sites:
+                    continue
+                nodes = self.nodes_at(waiting, option, site)
+                if nodes is None:
+                    option.sites.remove(site)
+                else:
+                    found.append((self.present.cost(option.known, site, nodes[0]), nodes[0], option, nodes))
+            if found:
+                _, _, option, nodes = min(found, key=lambda one: one[:2])
+                self.place(waiting, workload, option, site, nodes)
+                return True
         return False
 
     def nodes_at(self, waiting: Waiting, option: Option, site: int) -> Sequence[int] | None:
@@ -288,7 +326,7 @@ class _Pass:
         if apart or ask.share_milli != WHOLE_MILLI or ask.reservation is not None:
             if not apart:
                 self.waits.placing(option, site, nodes)
-            ranks = self.present.take_apart(ask, site, nodes)
+            ranks = self.present.take_apart(option.known, site, nodes)
             self.waits.placed_apart(ask, site, nodes, ranks)
         else:
             self.waits.placing(option, site, nodes)

@@ -19,6 +19,7 @@ from headrace.core.fleet import I64
 from headrace.core.hardware import HardwareType
 from headrace.core.ids import NodeId
 from headrace.core.scheduling.columns import Ask, Columns, Scratch, lowest_bits
+from headrace.core.scheduling.rules import Costs
 from headrace.core.scheduling.snapshot import Snapshot
 from headrace.core.workload import WHOLE_MILLI, RankPlace
 
@@ -109,13 +110,16 @@ class Pool:
 class SitePools:
     """The pools of a site: as a snapshot has them when a pass enters, then kept in step by :meth:`take` and :meth:`close`.
 
-    ``stale`` are the nodes that are no longer as the last snapshot had them.
+    ``stale`` are the nodes that are no longer as the last snapshot had them; ``history`` all that were touched, in order, and
+    ``costs`` what a rule found before some of it.
     """
 
     def __init__(self, columns: Columns, snapshot: Snapshot, site: int) -> None:
         self.columns = columns
         self.stamp = -1
         self.stale: dict[int, None] = {}
+        self.history: list[int] = []
+        self.costs: dict[Ask, Costs] = {}
         span = columns.spans[site]
         kinds = columns.fleet.node_hardware[span]
         self.head: dict[int, int] = {}
@@ -135,6 +139,10 @@ class SitePools:
             return
         self.stamp = stamp
         full = self.columns.full
+        if len(self.history) > len(self.where):
+            self.history.clear()
+            self.costs.clear()
+        self.history.extend(self.stale)
         for node in self.stale:
             pool, at = self.where[node]
             _put(
@@ -207,6 +215,7 @@ class SitePools:
     def take(self, ask: Ask, nodes: Sequence[int]) -> tuple[RankPlace, ...]:
         """Take a rank from each of ``nodes``: the lowest free accelerators of each."""
         where, head, stale = self.where, self.head, self.stale
+        self.history.extend(nodes)
         ranks = []
         for node in nodes:
             stale[node] = None
@@ -245,6 +254,7 @@ class SitePools:
 
     def refresh(self, nodes: Sequence[int], state: Scratch, head_w: I64) -> None:
         """Something was taken from ``nodes`` otherwise: they are as ``state`` has them, what stands over them as ``head_w``."""
+        self.history.extend(nodes)
         for node in nodes:
             self.stale[node] = None
             pool, at = self.where[node]
@@ -262,6 +272,7 @@ class SitePools:
 
     def close(self, nodes: Sequence[int]) -> None:
         """Nothing starts on these any more in this pass."""
+        self.history.extend(nodes)
         for node in nodes:
             self.stale[node] = None
             pool, at = self.where[node]

@@ -24,6 +24,7 @@ from headrace.core.scheduling.columns import (
 from headrace.core.scheduling.memory import Known, Memory, Option
 from headrace.core.scheduling.pools import SitePools, Undecided
 from headrace.core.scheduling.rank import choose
+from headrace.core.scheduling.rules import choose_by
 from headrace.core.scheduling.snapshot import Snapshot
 from headrace.core.scheduling.windows import Ends, Hold, holds_of, kept_w
 from headrace.core.workload import WHOLE_MILLI, RankPlace
@@ -125,6 +126,8 @@ class Present:
             inside = self.choose_in(known, site, self.state)
             return None if inside is None else inside.tolist()
         pools = self._pools.get(site) or self.pools(site)
+        if known.by_rule:
+            return self._choose_by_rule(known, site, pools)
         sieves = known.sieves.get(site)
         if sieves is None:
             sieves = known.sieves[site] = pools.sieves(known.ask)
@@ -133,6 +136,26 @@ class Present:
             return found
         nodes = self.choose_in(known, site, self.capped(self.state))
         return None if nodes is None else nodes.tolist()
+
+    def _choose_by_rule(self, known: Known, site: int, pools: SitePools) -> Sequence[int] | None:
+        rule, ask = self.memory.rule, known.ask
+        if rule is None:
+            raise AssertionError("an ask goes by a rule that is not there")
+        pools.costs[ask], found = choose_by(
+            self.columns,
+            self.capped(self.state),
+            ask,
+            known.suit[site],
+            self.columns.spans[site],
+            rule,
+            pools.costs.get(ask),
+            pools.history,
+        )
+        return None if found is None else [found[1]]
+
+    def cost(self, known: Known, site: int, node: int) -> int:
+        """What a rule found that a node costs."""
+        return int(self._pools[site].costs[known.ask].cost[node - self.columns.spans[site].start])
 
     def choose_in(self, known: Known, site: int, state: Scratch) -> I64 | None:
         """The nodes that an ask would get at a site in another state."""
@@ -149,14 +172,17 @@ class Present:
         self.ranks.extend(ranks)
         return ranks
 
-    def take_apart(self, ask: Ask, site: int, nodes: Sequence[int]) -> tuple[RankPlace, ...]:
+    def take_apart(self, known: Known, site: int, nodes: Sequence[int]) -> tuple[RankPlace, ...]:
         """The same where pools can't: a fraction, or nodes that are held."""
         self.touched.add(site)
+        ask, costs = known.ask, self.pools(site).costs.get(known.ask)
         state, fleet = self.state, self.snapshot.fleet
         ranks = []
         for node in nodes:
             count, cpu_milli, memory_mb = ask.on(fleet.hardware[fleet.node_hardware[node]])
-            if ask.is_fraction:
+            if ask.is_fraction and known.by_rule and costs is not None:
+                mask = 1 << int(costs.accelerator[node - self.columns.spans[site].start])
+            elif ask.is_fraction:
                 mask = part_of(self.columns, state, ask, node)
             else:
                 mask = lowest_bits(int(state.bits[node]), count)

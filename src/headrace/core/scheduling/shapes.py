@@ -44,6 +44,10 @@ class Demand:
     shapes: tuple[tuple[Shape, int], ...]
 
 
+NO_DEMAND = Demand(())
+"""Nothing is known of what is asked for."""
+
+
 @dataclass(frozen=True, slots=True)
 class NodeView:
     """What each candidate node has left, a row each.

@@ -12,9 +12,11 @@ from headrace.core.contracts import Contract, Tenant
 from headrace.core.fleet import I16, I32, I64, Fleet
 from headrace.core.ids import ContractId, PlacementId, ProjectId, TenantId, WorkloadId
 from headrace.core.scheduling.queue import Queue
+from headrace.core.scheduling.shapes import NO_DEMAND, Demand
 from headrace.core.workload import Placement, PolicyRef, Workload
 
 if TYPE_CHECKING:
+    from headrace.core.scheduling.endings import Endings
     from headrace.core.scheduling.memory import Memory
     from headrace.core.scheduling.windows import Window
 
@@ -41,6 +43,7 @@ class Snapshot:
       stopped count in full until their end is recorded. ``power_limit_w[p]``: the least of rating, contract, instruction.
     - ``queue``: queued workloads in order of arrival; ``waiting``: the same with its lines, if somebody keeps them.
     - ``memory``: what earlier plans found that still holds; the one thing here that a planner writes to.
+    - ``endings``: when placements end, as far as it was found before: what explaining writes to.
     - ``place_verdict(tenant, policy, site number)``: may it be placed there.
     - ``contract_for(tenant, site number, accelerator model, named contract)``: what pays for it, or None.
     - ``node_share_milli[i, a]``: thousandths of accelerator ``a`` that fractions have, all of them of the tenant of number
@@ -51,6 +54,7 @@ class Snapshot:
     - ``usage[tenant, project]``: what a project has outside reserved contracts; ``tenants``: their quotas.
     - ``unsettled``: placements of which something else is wanted than was seen, all that are being stopped among them (None:
       whoever asks has to look at all).
+    - ``demand``: how often each shape is asked for.
     - ``windows``: of reservations and maintenance, those that are over too.
     - ``zone``: the operator's time zone: contracts begin and end on its days.
     - ``engine_ports(site number)`` and such are not here: an engine that can't do a thing is refused at submission.
@@ -80,6 +84,8 @@ class Snapshot:
     tenants: Mapping[TenantId, Tenant] = field(default_factory=dict)
     unsettled: Iterable[PlacementId] | None = None
     windows: "tuple[Window, ...]" = ()
+    demand: Demand = NO_DEMAND
     zone: str = "UTC"
     waiting: Queue | None = None
     memory: "Memory | None" = None
+    endings: "Endings | None" = None

@@ -222,7 +222,13 @@ class Waits:
         may_evict = self._may_evict(workload)
         for option in shape.options:
             for site in option.allowed:
-                victims = [holder for holder in self._staying(site) if may_evict(holder)]
+                victims = [
+                    holder
+                    for ident, holder in self.present.memory.evictable(self.snapshot, site).items()
+                    if holder.placement.stop_reason is None
+                    and ident not in self.evicted
+                    and may_evict(holder)
+                ]
                 if not victims or not self._may_ever(option, site):
                     continue
                 departures = Departures(self.columns, self._soon_state(), self._fit(option, site))

@@ -1,0 +1,190 @@
+"""Whose turn comes before a waiting workload's, by the order that the planner follows, and why.
+
+Shares are those of this moment: they grow while a pass places, which this leaves out.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from headrace.core.ids import ProjectId, TenantId
+from headrace.core.scheduling.columns import columns_of
+from headrace.core.scheduling.order import AGING_MS, Shares, Turn, aged_priority, asked_milli
+from headrace.core.scheduling.snapshot import Snapshot
+from headrace.core.workload import Workload, WorkloadSpec, WorkloadType
+
+_FILLER = WorkloadType.FILLER
+_Own = tuple[int, bool, int]
+"""Priority with age (negative), is it a filler, arrival: what decides within a project."""
+_NEVER: _Own = (1 << 60, True, 0)
+_GUARANTEED, _PRIORITY, _SHARE, _ARRIVAL = range(4)
+
+
+@dataclass(slots=True)
+class Ahead:
+    """Workloads whose turn comes first, by why: within what is guaranteed, priority (with age), share, arrival.
+
+    ``own``: the first of them that is of the same tenant; ``highest``: the highest priority with age among them.
+    """
+
+    guaranteed: int = 0
+    priority: int = 0
+    share: int = 0
+    arrival: int = 0
+    own: Workload | None = None
+    highest: int = 0
+
+    @property
+    def count(self) -> int:
+        """How many they are."""
+        return self.guaranteed + self.priority + self.share + self.arrival
+
+
+class Turns:
+    """The turns of all who wait in a snapshot."""
+
+    def __init__(self, snapshot: Snapshot) -> None:
+        self.snapshot, self.now_ms = snapshot, snapshot.now_ms
+        self.shares = Shares(snapshot, columns_of(snapshot.fleet).capacity)
+        self._on = {window.id for window in snapshot.windows if window.is_on(self.now_ms)}
+        self._parts: dict[tuple[TenantId, ProjectId], tuple[int, int]] = {}
+        self._borrowers: dict[tuple[TenantId, ProjectId], _Own] | None = None
+        self._favoured = self._perhaps_guaranteed()
+
+    def is_due(self, workload: Workload) -> bool:
+        """Whether it may be placed at this time."""
+        if workload.not_before_ms > self.now_ms:
+            return False
+        reservation = workload.spec.reservation
+        return reservation is None or reservation in self._on
+
+    def of(self, workload: Workload) -> Turn:
+        """The turn of a workload: less comes first."""
+        level, filler, arrival = own = self._own(workload)
+        key = workload.tenant, workload.spec.project
+        borrows = workload.tenant not in self._favoured or own >= self._first_borrower(key)
+        return borrows, level, filler, *self._share(key), arrival
+
+    def first(self) -> Workload | None:
+        """The workload that the planner looks at first."""
+        if self._favoured:
+            return min(self._due(), key=self.of, default=None)
+        highest, found = -1 << 60, list[Workload]()
+        for work in self._due():
+            level = aged_priority(work, self.now_ms)
+            if level > highest:
+                highest = level
+                found.clear()
+            if level == highest:
+                found.append(work)
+        return min(found, key=self.of, default=None)
+
+    def before(self, workload: Workload) -> Ahead:
+        """Who goes before a workload."""
+        found = Ahead(highest=-1 << 60)
+        first: Turn | None = None
+        counts = [0, 0, 0, 0]
+        for other, why in self._before(workload):
+            counts[why] += 1
+            level = other.spec.priority
+            if other.submitted_ms <= self.now_ms - AGING_MS:
+                level = aged_priority(other, self.now_ms)
+            found.highest = max(found.highest, level)
+            if other.tenant == workload.tenant:
+                turn = self.of(other)
+                if first is None or turn < first:
+                    found.own, first = other, turn
+        found.guaranteed, found.priority, found.share, found.arrival = counts
+        return found
+
+    def anybody_before(self, workload: Workload) -> bool:
+        """Whether anybody goes before a workload."""
+        return next(self._before(workload), None) is not None
+
+    def priority_to_be_first(self, workload: Workload, ahead: Ahead) -> int | None:
+        """The least priority with which it would go first; None when no priority that its tenant may use is enough."""
+        if ahead.guaranteed or not ahead.count:
+            return None
+        tenant = self.snapshot.tenants.get(workload.tenant)
+        aged = aged_priority(workload, self.now_ms) - workload.spec.priority
+        wanted = ahead.highest + 1 - aged
+        return wanted if tenant is None or wanted <= tenant.max_priority else None
+
+    # -- within ---------------------------------------------------------------------------------------------------
+
+    def _due(self) -> Iterator[Workload]:
+        return (work for work in self.snapshot.queue if self.is_due(work))
+
+    def _before(self, workload: Workload) -> Iterator[tuple[Workload, int]]:
+        """Who goes before a workload, each with the place in :class:`Ahead` of why: :meth:`of`, part by part.
+
+        A hundred thousand may be queued, so that it stops at the first part that decides.
+        """
+        borrows, level, filler, tenant_share, project_share, arrival = self.of(workload)
+        mine, equals = -level, (tenant_share, project_share, arrival)
+        favoured, young_ms, now_ms = self._favoured, self.now_ms - AGING_MS, self.now_ms
+        for other in self.snapshot.queue:
+            spec = other.spec
+            theirs = spec.priority if other.submitted_ms > young_ms else aged_priority(other, now_ms)
+            owes = True
+            if other.tenant in favoured:
+                owes = self._own(other) >= self._first_borrower((other.tenant, spec.project))
+            if owes != borrows:
+                if owes:
+                    continue
+                why = _GUARANTEED
+            elif theirs != mine or (spec.type is _FILLER) != filler:
+                if theirs < mine or (theirs == mine and not filler):
+                    continue
+                why = _PRIORITY
+            else:
+                parts = self._share((other.tenant, spec.project))
+                if (*parts, other.submitted_seq) >= equals:
+                    continue
+                why = _ARRIVAL if parts == equals[:2] else _SHARE
+            if other.not_before_ms <= now_ms and (spec.reservation is None or self.is_due(other)):
+                yield other, why
+
+    def _own(self, workload: Workload) -> _Own:
+        return -aged_priority(workload, self.now_ms), workload.spec.type is _FILLER, workload.submitted_seq
+
+    def _share(self, key: tuple[TenantId, ProjectId]) -> tuple[int, int]:
+        parts = self._parts.get(key)
+        if parts is None:
+            parts = self._parts[key] = self.shares.tenant(key[0]).share, self.shares.project(*key).share
+        return parts
+
+    def _perhaps_guaranteed(self) -> frozenset[TenantId]:
+        """Tenants of whom something may go first because it is guaranteed."""
+        snapshot = self.snapshot
+        guaranteed = [name for name, one in snapshot.tenants.items() if one.quota.guaranteed]
+        reserved = [one.tenant for one in snapshot.contracts.values() if one.kind == "reserved"]
+        windows = [one.tenant for one in snapshot.windows if one.tenant is not None]
+        return frozenset((*guaranteed, *reserved, *windows))
+
+    def _first_borrower(self, key: tuple[TenantId, ProjectId]) -> _Own:
+        """The first of a project who borrows: whoever comes later in it comes after that one, within a guarantee or not."""
+        if self._borrowers is None:
+            self._borrowers = {}
+            for work in self.snapshot.queue:
+                if work.tenant not in self._favoured:
+                    continue
+                project = work.tenant, work.spec.project
+                own = self._own(work)
+                known = self._borrowers.get(project)
+                if (known is None or own < known) and self._borrows(work.tenant, work.spec):
+                    self._borrowers[project] = own
+        return self._borrowers.get(key, _NEVER)
+
+    def _borrows(self, tenant: TenantId, spec: WorkloadSpec) -> bool:
+        if spec.reservation is not None:
+            return False
+        contract = self.snapshot.contracts.get(spec.contract) if spec.contract is not None else None
+        if contract is not None and contract.kind == "reserved":
+            return False
+        account = self.shares.tenant(tenant)
+        if not account.quota.guaranteed:
+            return True
+        more_milli = asked_milli(spec)
+        project = self.shares.project(tenant, spec.project)
+        within = account.is_within(more_milli)
+        return not (within and (not project.quota.guaranteed or project.is_within(more_milli)))

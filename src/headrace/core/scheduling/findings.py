@@ -1,0 +1,212 @@
+"""What keeps a waiting workload from a spot, in words: one reason, the strongest filter that leaves too little."""
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from headrace.core.fleet import I64
+from headrace.core.scheduling.columns import Ask
+from headrace.core.scheduling.rank import Candidates, choose, increments_w, path_need_w
+from headrace.core.scheduling.refuse import SENTENCES, Refusal
+from headrace.core.scheduling.sight import Short, Sight, Spot
+from headrace.core.units import ceil_div, format_watts
+from headrace.core.workload import WHOLE_MILLI, Topology
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """What keeps a workload with one of its options from one site: the reason, a sentence about it, and what it is about.
+
+    ``removed`` counts the site's nodes by the reason that removed them first. ``contract_short`` and ``quota_short`` say what is
+    lacking there; ``found`` the nodes that each filter left, ``short_w`` the watts that elements of the power tree lack.
+    """
+
+    option: int
+    ask: Ask
+    site: int
+    refusal: Refusal
+    text: str
+    removed: dict[Refusal, int]
+    spot: Spot | None = None
+    found: Candidates | None = None
+    short: Short | None = None
+    short_w: dict[int, int] = field(default_factory=dict)
+
+
+def count(number: int, what: str) -> str:
+    """``1 node``, ``2 nodes``."""
+    return f"{number} {what}" if number == 1 else f"{number} {what}s"
+
+
+def each(ask: Ask) -> str:
+    """What is asked for, in words: ``2 nodes with 4 H100 accelerators, 1000m cpu``."""
+    if ask.whole:
+        kind = f" with {ask.accelerators} {ask.model} accelerators" if ask.accelerators else ""
+        return f"{count(ask.nodes, 'whole empty node')}{kind}"
+    parts = []
+    if ask.is_fraction:
+        parts.append(f"{ask.share_milli / WHOLE_MILLI:g} of a {ask.model} accelerator")
+    elif ask.accelerators:
+        parts.append(count(ask.accelerators, f"{ask.model} accelerator"))
+    parts += [f"of {ask.accelerator_memory_mb} MB each"] if ask.accelerator_memory_mb else []
+    parts += [f"{ask.cpu_milli}m cpu"] if ask.cpu_milli else []
+    parts += [f"{ask.memory_mb} MB"] if ask.memory_mb else []
+    return f"{count(ask.nodes, 'node')} with {', '.join(parts) or 'a place'}"
+
+
+def standing(topology: Topology) -> str:
+    """How nodes should stand, in words."""
+    pack = f"within one {topology.pack}" if topology.pack else ""
+    spread = f"each in another {topology.spread}" if topology.spread else ""
+    return " and ".join(part for part in (pack, spread) if part)
+
+
+class Looking:
+    """Looks for what keeps a sight from each of its sites."""
+
+    def __init__(self, sight: Sight) -> None:
+        self.sight, self.columns, self.snapshot = sight, sight.columns, sight.snapshot
+        self.free = sight.ground.free
+
+    def at(self, option: int, site: int) -> Finding | None:
+        """What keeps it from a site with an option, law first; None when it fits there now."""
+        sight, ask = self.sight, self.sight.asks[option]
+        refusal, contract = sight.refusal(ask, site)
+        if contract is None:
+            why = refusal or Refusal.CONTRACT
+            return Finding(option, ask, site, why, self._law(ask, site, why), {why: self.size(site)})
+        spot = Spot(option, ask, site, contract)
+        found = sight.candidates(ask, site)
+        removed = self._removed(found, site)
+        refusal = found.refusal(ask.nodes)
+        nodes = choose(self.columns, self.free, ask, site) if refusal is None else None
+        counted = self._counted(spot, nodes)
+        if counted is not None:
+            why, text, short = counted
+            return Finding(option, ask, site, why, text, removed, spot, found, short)
+        if nodes is not None:
+            return self._kept(spot, found, removed)
+        if refusal is None and sight.stands_badly(ask, site):
+            refusal = Refusal.TOPOLOGY
+        say: dict[Refusal, Callable[[Spot, Candidates], str]] = {
+            Refusal.HARDWARE: self._no_hardware,
+            Refusal.NODE_STATE: self._not_ready,
+            Refusal.CAPACITY: self._in_use,
+            Refusal.TOPOLOGY: self._stands_badly,
+        }
+        if refusal in say:
+            return Finding(option, ask, site, refusal, say[refusal](spot, found), removed, spot, found)
+        short_w, text = self._no_power(spot, found)
+        return Finding(option, ask, site, Refusal.POWER, text, removed, spot, found, short_w=short_w)
+
+    def size(self, site: int) -> int:
+        """How many nodes a site has."""
+        span = self.columns.spans[site]
+        return int(span.stop - span.start)
+
+    def _removed(self, found: Candidates, site: int) -> dict[Refusal, int]:
+        kept = 0 if self.sight.held is None else int(np.count_nonzero(self.sight.held[found.powered]))
+        counts = {
+            Refusal.HARDWARE: self.size(site) - len(found.suit),
+            Refusal.NODE_STATE: len(found.suit) - len(found.ready),
+            Refusal.CAPACITY: len(found.ready) - len(found.roomy),
+            Refusal.POWER: len(found.roomy) - len(found.powered),
+            Refusal.WINDOW: kept,
+        }
+        return {reason: number for reason, number in counts.items() if number}
+
+    # -- law and contract -----------------------------------------------------------------------------------------
+
+    def _law(self, ask: Ask, site: int, refusal: Refusal) -> str:
+        spec, tenant = self.sight.spec, self.sight.tenant
+        if refusal is Refusal.JURISDICTION:
+            reasons = self.snapshot.place_verdict(tenant, spec.policy, site).reasons
+            return "; ".join(reasons) or SENTENCES[refusal]
+        if refusal is Refusal.DEDICATED:
+            return SENTENCES[refusal]
+        named = (
+            f"contract {spec.contract} does not cover" if spec.contract else f"no contract of {tenant} covers"
+        )
+        what = f"{ask.model} accelerators" if ask.model else "processors"
+        return f"{named} {what} there"
+
+    def _counted(self, spot: Spot, nodes: I64 | None) -> tuple[Refusal, str, Short] | None:
+        """What contract or quota lack."""
+        short = self.sight.contract_short(spot, nodes)
+        if short is not None:
+            held, asked = _whole(short.held_milli), _whole(short.asked_milli)
+            has = f"{held} of its {_whole(short.limit_milli)} accelerators in use"
+            return Refusal.CONTRACT, f"contract {spot.contract.id} has {has}; needs {asked}", short
+        found = self.sight.quota_short(spot, nodes)
+        if found is None:
+            return None
+        project, short = found
+        whose = f"tenant {self.sight.tenant}" if project is None else f"project {project}"
+        has = f"{_whole(short.held_milli)} of the {_whole(short.limit_milli)} accelerators that its quota allows in use"
+        return Refusal.QUOTA, f"{whose} has {has}; needs {_whole(short.asked_milli)}", short
+
+    def _kept(self, spot: Spot, found: Candidates, removed: dict[Refusal, int]) -> Finding | None:
+        """It would fit, if it were not for windows."""
+        if self.sight.nodes_at(spot) is not None:
+            return None
+        held = removed.get(Refusal.WINDOW, 0)
+        what = f"{count(held, 'node')} that would do {'is' if held == 1 else 'are'}"
+        what = what if held else "the power that it would need is"
+        text = f"needs {each(spot.ask)}, {what} kept for a reservation or a maintenance"
+        return Finding(spot.option, spot.ask, spot.site, Refusal.WINDOW, text, removed, spot, found)
+
+    # -- nodes and power ------------------------------------------------------------------------------------------
+
+    def _no_hardware(self, spot: Spot, found: Candidates) -> str:
+        ask, span = spot.ask, self.columns.spans[spot.site]
+        total = self.columns.total[span]
+        if ask.model:
+            total = total[self.columns.model[span] == self.columns.models.get(ask.model, -1)]
+        most = f"; the largest node has {int(total.max())}" if len(total) else "; it has none of them"
+        size = self.size(spot.site)
+        return f"needs {each(ask)}, {len(found.suit)} of {size} nodes could ever do{most}"
+
+    def _not_ready(self, spot: Spot, found: Candidates) -> str:
+        closed = len(found.suit) - len(found.ready)
+        text = f"needs {each(spot.ask)}, {closed} of the {len(found.suit)} that would do are draining, down "
+        return text + "or not commissioned"
+
+    def _in_use(self, spot: Spot, found: Candidates) -> str:
+        return f"needs {each(spot.ask)} free, {len(found.roomy)} of {len(found.ready)} such nodes have that"
+
+    def _stands_badly(self, spot: Spot, found: Candidates) -> str:
+        topology = spot.ask.topology or Topology()
+        free = len(found.roomy)
+        return f"needs {each(spot.ask)} free {standing(topology)}; of the {free} that are free no such choice does"
+
+    def _no_power(self, spot: Spot, found: Candidates) -> tuple[dict[int, int], str]:
+        """The tightest element over those nodes that lack the least, and what every element lacks."""
+        nodes, snapshot, free = found.roomy, self.snapshot, self.free
+        if spot.ask.topology is not None and spot.ask.topology.required:
+            standing_well = self.sight.choose_with_any_power(spot.ask, spot.site)
+            nodes = nodes if standing_well is None else standing_well
+        added = increments_w(self.columns, free, spot.ask, nodes)
+        lacking = (added - free.head_w[self.columns.paths[:, nodes]]).max(axis=0)
+        best = np.argsort(np.maximum(lacking, 0), kind="stable")[: spot.ask.nodes]
+        elements, need = path_need_w(self.columns, nodes[best], added[best])
+        inside = elements < len(snapshot.power_limit_w)
+        elements, need = elements[inside], need[inside]
+        short = need - free.head_w[elements]
+        at = int(short.argmax())
+        element, more_w = int(elements[at]), int(need[at])
+        limit_w, left_w = int(snapshot.power_limit_w[element]), int(free.head_w[element])
+        left = f"{format_watts(max(left_w, 0))} of {format_watts(limit_w)} left"
+        text = f"needs {format_watts(more_w)}, {self.element(element)} has {left}"
+        if left_w < 0:
+            text += f" (it is {format_watts(-left_w)} over)"
+        order = np.argsort(-short, kind="stable")
+        return {int(elements[one]): int(short[one]) for one in order if short[one] > 0}, text
+
+    def element(self, element: int) -> str:
+        """An element of the power tree, as it is called."""
+        return f"{self.snapshot.fleet.power_kind[element]} {self.snapshot.fleet.power_ids[element]}"
+
+
+def _whole(milli: int) -> int:
+    return ceil_div(milli, WHOLE_MILLI)

@@ -1,0 +1,205 @@
+"""The estate as one waiting workload meets it: where it would fit, and what keeps it from where it would not.
+
+Nothing here depends on who else waits; :mod:`~headrace.core.scheduling.ahead` has that.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from headrace.core.contracts import Contract
+from headrace.core.fleet import I64
+from headrace.core.ids import ProjectId, TenantId
+from headrace.core.scheduling.columns import (
+    Ask,
+    Columns,
+    Mask,
+    Scratch,
+    accelerators_milli_of,
+    ask_of,
+    columns_of,
+    scratch_of,
+)
+from headrace.core.scheduling.order import Account, Shares
+from headrace.core.scheduling.rank import Candidates, candidates, choose, site_order, site_refusal
+from headrace.core.scheduling.refuse import Refusal
+from headrace.core.scheduling.snapshot import Snapshot
+from headrace.core.scheduling.windows import ends_of, holds_of, kept_w
+from headrace.core.workload import WHOLE_MILLI, WorkloadSpec, options
+
+_NO_LIMIT_W = 1 << 60
+
+
+@dataclass(frozen=True, slots=True)
+class Ground:
+    """The estate of a snapshot as arrays, and what everybody has: made once, for all questions about a workload."""
+
+    snapshot: Snapshot
+    columns: Columns
+    free: Scratch
+    shares: Shares
+
+    @classmethod
+    def of(cls, snapshot: Snapshot) -> "Ground":
+        """The ground of a snapshot."""
+        columns = columns_of(snapshot.fleet)
+        return cls(snapshot, columns, scratch_of(snapshot, columns), Shares(snapshot, columns.capacity))
+
+
+@dataclass(frozen=True, slots=True)
+class Spot:
+    """One of the things that would do at one of the sites: ``option`` indexes what would do, ``contract`` pays for it there."""
+
+    option: int
+    ask: Ask
+    site: int
+    contract: Contract
+
+
+@dataclass(frozen=True, slots=True)
+class Short:
+    """What is lacking of an amount of accelerators, in thousandths: it may have ``limit``, has ``held``, asks for ``asked``."""
+
+    limit_milli: int
+    held_milli: int
+    asked_milli: int
+
+    @property
+    def over_milli(self) -> int:
+        """By how much it would be too much."""
+        return self.held_milli + self.asked_milli - self.limit_milli
+
+
+class Sight:
+    """What a tenant's workload with a spec sees: sites in its order, what would do, and where that fits."""
+
+    def __init__(self, ground: Ground, tenant: TenantId, spec: WorkloadSpec) -> None:
+        self.ground, self.tenant, self.spec = ground, tenant, spec
+        self.snapshot, self.columns = ground.snapshot, ground.columns
+        sharer = self.snapshot.tenant_number(tenant)
+        self.asks = [ask_of(spec, need, sharer) for need in options(spec)]
+        self.held: Mask | None = None
+        """Nodes that windows keep from it; None: there are no windows."""
+        self.state = self._with_windows(ground.free)
+        order = site_order(self.snapshot, tenant)
+        self.sites = [site for site in order if spec.site is None or self.id_of(site) == spec.site]
+
+    def id_of(self, site: int) -> str:
+        """The name of a site."""
+        return self.snapshot.fleet.sites[site].id
+
+    def other(self, spec: WorkloadSpec) -> "Sight":
+        """What the same tenant's workload would see if it asked for something else."""
+        return Sight(self.ground, self.tenant, spec)
+
+    def spots(self) -> Iterator[Spot]:
+        """Everything that law and contract allow, in order of preference."""
+        for option, ask in enumerate(self.asks):
+            for site in self.sites:
+                _, contract = self.refusal(ask, site)
+                if contract is not None:
+                    yield Spot(option, ask, site, contract)
+
+    def refusal(self, ask: Ask, site: int) -> tuple[Refusal | None, Contract | None]:
+        """Why law or contract keep it from a site as such; else the contract that pays there."""
+        return site_refusal(self.snapshot, self.tenant, self.spec, ask.model, site)
+
+    def place(self) -> tuple[Spot, I64] | None:
+        """The first spot where it would start now if nobody else waited, and the nodes there."""
+        for spot in self.spots():
+            nodes = self.nodes_at(spot)
+            if nodes is not None:
+                return spot, nodes
+        return None
+
+    def nodes_at(self, spot: Spot) -> I64 | None:
+        """The nodes that it would get at a spot, with all that quota and contract leave."""
+        nodes = choose(self.columns, self.state, spot.ask, spot.site)
+        if nodes is None or self.contract_short(spot, nodes) or self.quota_short(spot, nodes):
+            return None
+        return nodes
+
+    # -- what is counted ------------------------------------------------------------------------------------------
+
+    def asked_milli(self, spot: Spot, nodes: I64 | None) -> int:
+        """Thousandths of accelerators that it takes on ``nodes``, or at least if they are not known."""
+        ask = spot.ask
+        if nodes is None:
+            return ask.nodes * ask.accelerators * ask.share_milli
+        return accelerators_milli_of(self.columns, ask, nodes)
+
+    def contract_short(self, spot: Spot, nodes: I64 | None) -> Short | None:
+        """What its contract lacks for it."""
+        contract = spot.contract
+        if contract.kind != "reserved":
+            return None
+        held_milli = self.ground.free.held_milli.get(contract.id, 0)
+        short = Short(contract.accelerators * WHOLE_MILLI, held_milli, self.asked_milli(spot, nodes))
+        return short if short.over_milli > 0 else None
+
+    def quota_short(self, spot: Spot, nodes: I64 | None) -> tuple[ProjectId | None, Short] | None:
+        """What its project's quota lacks for it, or (None) its tenant's."""
+        accounts: tuple[tuple[ProjectId | None, Account], ...] = (
+            (None, self.ground.shares.tenant(self.tenant)),
+            (self.spec.project, self.ground.shares.project(self.tenant, self.spec.project)),
+        )
+        for whose, account in accounts:
+            asked_milli = self.asked_milli(spot, nodes)
+            if account.is_over(asked_milli):
+                limit_milli = account.quota.limit * WHOLE_MILLI
+                return whose, Short(limit_milli, account.accelerators_milli, asked_milli)
+        return None
+
+    # -- nodes ----------------------------------------------------------------------------------------------------
+
+    def candidates(self, ask: Ask, site: int) -> Candidates:
+        """The nodes of a site that each filter leaves, whatever windows keep."""
+        return candidates(self.columns, self.ground.free, ask, site)
+
+    def stands_badly(self, ask: Ask, site: int) -> bool:
+        """Whether the free nodes of a site don't stand as it requires, however much power there were."""
+        if ask.topology is None or self.choose_with_any_power(ask, site) is not None:
+            return False
+        return self.choose_with_any_power(ask._replace(topology=None), site) is not None
+
+    def choose_with_any_power(self, ask: Ask, site: int) -> I64 | None:
+        """The nodes that it would get at a site if power were no object."""
+        free = self.ground.free
+        return choose(self.columns, free.with_head(np.full_like(free.head_w, _NO_LIMIT_W)), ask, site)
+
+    def _with_windows(self, free: Scratch) -> Scratch:
+        """What is free for it: windows leave it the nodes that it is gone from in time, and the power that they don't need."""
+        if not self.snapshot.windows:
+            return free
+        if self.spec.reservation is not None:
+            return self._inside(free)
+        head_w, self.held = self.kept(free, 0)
+        return replace(free, open=free.open & ~self.held, head_w=head_w)
+
+    def kept(self, free: Scratch, from_ms: int) -> tuple[I64, Mask]:
+        """The power that windows which end after ``from_ms`` leave it of a state, and the nodes that they keep from it."""
+        windows = tuple(one for one in self.snapshot.windows if one.ends_ms > from_ms)
+        now_ms = self.snapshot.now_ms
+        ends = ends_of(self.spec, now_ms)
+        held = np.zeros_like(free.open)
+        capped = np.zeros(len(self.columns.spans), dtype=np.bool_)
+        for site, hold in holds_of(windows, now_ms):
+            if not ends.is_gone_by(hold):
+                held[hold.nodes] = True
+                capped[site] = True
+        head_w: I64 = free.head_w.copy()
+        for element, watts in kept_w(self.columns, replace(self.snapshot, windows=windows)).items():
+            if capped[self.snapshot.fleet.power_site[element]]:
+                head_w[element] -= watts
+        return head_w, held
+
+    def _inside(self, free: Scratch) -> Scratch:
+        """A reservation's own nodes while it is on."""
+        inside = np.zeros_like(free.open)
+        for window in self.snapshot.windows:
+            if window.id == self.spec.reservation and window.is_on(self.snapshot.now_ms):
+                nodes = np.array(window.nodes, dtype=np.int64)
+                inside[nodes] = free.open[nodes]
+        self.held = ~inside
+        return replace(free, open=inside)
