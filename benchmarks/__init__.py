@@ -1,6 +1,6 @@
 """Benchmarks: each figure of the product, with its goal, printed as one line of JSON."""
 
-from benchmarks import kill, scheduling, serving, simulation, slurm, storage
+from benchmarks import kill, replay_muri, replay_philly, scheduling, serving, simulation, slurm, storage
 from benchmarks.registry import Benchmark
 
 _ALL = (
@@ -92,6 +92,38 @@ _ALL = (
         "times",
         12,
         scheduling.queue_growth,
+        at_least=False,
+    ),
+    Benchmark(
+        "explain",
+        "why one of 100,000 waits, in full, beside 90,000 that run, 99th percentile",
+        "ms",
+        100,
+        scheduling.explaining,
+        at_least=False,
+    ),
+    Benchmark(
+        "replay_philly",
+        "80,000 jobs in the likeness of Philly replayed on 2,048 GPUs",
+        "s",
+        20,
+        replay_philly.default,
+        at_least=False,
+    ),
+    Benchmark(
+        "muri_known",
+        "Muri's traces, durations known: mean completion time over SRSF's as published, the worst trace",
+        "ratio",
+        1,
+        replay_muri.known,
+        at_least=False,
+    ),
+    Benchmark(
+        "muri_unknown",
+        "durations unknown: over the least of Tiresias-L, Themis and AntMan as published, the worst trace",
+        "ratio",
+        0.999,
+        replay_muri.unknown,
         at_least=False,
     ),
     Benchmark(

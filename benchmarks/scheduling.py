@@ -5,7 +5,7 @@ import statistics
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from random import Random
 
 from benchmarks.registry import Figure
@@ -25,6 +25,7 @@ from headrace.core.ids import (
     TenantId,
     WorkloadId,
 )
+from headrace.core.scheduling.explain import explain
 from headrace.core.scheduling.plan import PlanLimits, plan
 from headrace.core.scheduling.proposal import Plan
 from headrace.core.units import MS_PER_HOUR
@@ -244,3 +245,44 @@ def queue_growth(quick: bool) -> Figure:
         "queued": [queued, 10 * queued],
     }
     return Figure(times[1][0] / times[0][0], notes)
+
+
+def run_all(made: Estates, running: list[PlacementId]) -> None:
+    """Let placements run: most with a limit or an expected duration, some with neither."""
+    for ident in running:
+        work = made.world.state.workloads[made.world.state.placements[ident].workload]
+        sort, lasts_ms = made.chance.random(), made.chance.randint(1, 72) * MS_PER_HOUR
+        if sort < 0.6:
+            work.spec = replace(work.spec, max_duration_ms=lasts_ms)
+        elif sort < 0.8:
+            work.spec = replace(work.spec, expected_ms=lasts_ms)
+        made.commit(ev.PlacementStarted(ident))
+
+
+def explaining(quick: bool) -> Figure:
+    """Milliseconds (99th percentile) to say in full why one of 100,000 waits: fifty of different classes, on a full estate."""
+    made = make(75_000, 50_000) if quick else make(300_000, 205_000)
+    running = made.adopt(whole_plan(made)[1])
+    run_all(made, running)
+    lines = [next(iter(members.values())) for members in made.world.queue.lines.values()]
+    picked = lines[:: max(1, len(lines) // 50)][:50]
+    took, reasons = [], dict[str, int]()
+    with as_in_the_planner():
+        for number, work in enumerate([picked[0], *picked]):
+            # Between two questions something ends everywhere, so that what was found before has to be caught up.
+            for _ in range(4 if number else 0):
+                made.end(running.pop(made.chance.randrange(len(running))))
+            start = time.perf_counter()
+            found = explain(made.world.snapshot(NOW_MS), work.id)
+            took.append(1000 * (time.perf_counter() - start))
+            reason = found.refusal.name if found.refusal is not None else "NEXT"
+            reasons[reason] = reasons.get(reason, 0) + 1
+    notes: dict[str, object] = {
+        "median": round(statistics.median(took[1:]), 1),
+        "first_of_all": round(took[0], 1),
+        "reasons": reasons,
+        "queued": len(made.world.queue),
+        "running": len(running),
+        "runs": len(picked),
+    }
+    return Figure(statistics.quantiles(took[1:], n=100, method="inclusive")[98], notes)

@@ -15,8 +15,11 @@ from headrace.core.errors import ProblemCode
 from tests.cli.conftest import Headrace
 from tests.cli.plane import LAB, ROOT
 
-OFFLINE = frozenset({"up", "demo", "check", "sim", "journal verify"})
-"""Commands that ask no control plane: they are one, start one, or read what one left."""
+OFFLINE = frozenset(
+    {"up", "demo", "check", "sim", "journal verify"}
+    | {f"replay {trace}" for trace in ("openb", "muri", "philly", "swf")}
+)
+"""Commands that ask no control plane: they are one, start one, read what one left, or have a world of their own."""
 MINE = str(ROOT / "examples" / "workloads" / "mine.yaml")
 ARGUMENTS: dict[str, list[str]] = {
     "status": [],

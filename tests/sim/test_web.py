@@ -119,9 +119,9 @@ def test_a_crash_leaves_clients_without_an_answer(tmp_path: Path) -> None:
 
 
 def test_every_kind_of_request_is_made_again_and_again() -> None:
-    """Twenty short worlds make nearly all; two that are long, all that is common."""
+    """Forty short worlds make nearly all; two that are long, all that is common."""
     asked: Counter[str] = Counter()
-    for seed in range(20):
+    for seed in range(40):
         asked.update(run_seed(seed, "short").requests)
     assert set(ROUTES) - set(asked) <= {"IssueCreditNote", "RevokeToken"}
     worlds: Counter[str] = Counter()

@@ -1,5 +1,6 @@
 """The application: every route behind its guard, one shape of error, OpenAPI 3.1."""
 
+import asyncio
 import secrets
 from collections.abc import Callable
 from typing import Any
@@ -16,6 +17,7 @@ from headrace.api.routes.documents import documents
 from headrace.api.routes.estate import estate
 from headrace.api.routes.journal import journal
 from headrace.api.routes.money import money
+from headrace.api.routes.planning import planning
 from headrace.api.routes.system import health, system
 from headrace.api.routes.tokens import tokens
 from headrace.api.routes.workloads import workloads
@@ -23,7 +25,7 @@ from headrace.api.views import ErrorView, Health
 from headrace.service import InlineService
 
 # The busiest first: routes are tried in this order.
-GROUPS = (workloads, system, estate, documents, money, tokens, journal)
+GROUPS = (workloads, system, estate, documents, money, tokens, journal, planning)
 PUBLIC = ("/healthz", "/openapi.json")
 """What is answered without a token."""
 
@@ -45,6 +47,7 @@ def create_app(service: InlineService, *, random: Callable[[int], bytes] = secre
     app.state.random = random
     app.state.audited = {}
     app.state.leaves = Leaves()
+    app.state.planning = asyncio.Lock()
     for group in GROUPS:
         for endpoint in group.endpoints:
             _add(app, endpoint)

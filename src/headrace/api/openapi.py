@@ -18,6 +18,7 @@ from headrace.documents.schema import (
     TenantModel,
     WorkloadModel,
 )
+from headrace.documents.whatif import WhatIfModel
 
 _OWN = "HTTPValidationError"
 
@@ -36,9 +37,25 @@ class DocumentsBody(Model):
     ] = Field(min_length=1)
 
 
+class PlanBody(Model):
+    """Documents that are tried, as JSON."""
+
+    documents: list[
+        EstateModel
+        | TenantModel
+        | PricePlanModel
+        | ContractModel
+        | ReservationModel
+        | MaintenanceModel
+        | WorkloadModel
+        | WhatIfModel
+    ]
+
+
 BODIES: tuple[type[BaseModel], ...] = (
     BatchModel,
     DocumentsBody,
+    PlanBody,
     bodies.DrainBody,
     bodies.UndrainBody,
     bodies.TokenBody,

@@ -314,7 +314,10 @@ class Workloads:
 
 @dataclass(frozen=True, slots=True)
 class ExplanationView:
-    """Why a workload is as it is: one ``line``; ``change`` is what would change it. ``removed`` counts nodes by reason."""
+    """Why a workload is as it is: one ``line``; ``change`` is what would change it. ``removed`` counts nodes by reason.
+
+    ``earliest`` is when it could start at the earliest, as far as it is known who ends when.
+    """
 
     workload: str
     state: str
@@ -322,6 +325,70 @@ class ExplanationView:
     line: str
     change: str
     removed: dict[str, int]
+    earliest: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class StartView:
+    """A workload that would start: where, with which accelerators, on which nodes. ``is_new``: it is only tried."""
+
+    workload: str
+    name: str
+    tenant: str
+    site: str
+    gpu: str
+    nodes: tuple[str, ...]
+    is_new: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class EvictionView:
+    """A workload that would be ended, and the one that it is ended for (None: for a window that begins)."""
+
+    workload: str
+    name: str
+    tenant: str
+    waiting: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class WaitingView:
+    """So many alike that would wait on, and why; ``workload`` is the first of them. ``refusal`` is "" where nobody looked."""
+
+    count: int
+    workload: str
+    name: str
+    tenant: str
+    refusal: str
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class OutcomeView:
+    """What a plan would do; ``waiting`` counts all who wait on."""
+
+    starts: tuple[StartView, ...]
+    evictions: tuple[EvictionView, ...]
+    waits: tuple[WaitingView, ...]
+    waiting: int
+
+
+@dataclass(frozen=True, slots=True)
+class PlanView:
+    """The plan of now, and (``then``, planned at ``at``) that of what was tried.
+
+    ``conflicts``: why the documents could not be applied as things are; ``moved``: workloads that could not stay where they are;
+    ``refused``: those that the law keeps out; ``gained`` and ``lost``: what starts in one of the two plans alone.
+    """
+
+    now: OutcomeView
+    at: str
+    then: OutcomeView | None = None
+    conflicts: tuple[str, ...] = ()
+    moved: tuple[str, ...] = ()
+    refused: tuple[RefusedView, ...] = ()
+    gained: tuple[str, ...] = ()
+    lost: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,13 +5,13 @@ and once for all of its workloads that ask for the same.
 """
 
 from collections.abc import Iterable
-from dataclasses import replace
 
 from headrace.core.ids import WorkloadId
-from headrace.core.scheduling.explain import Explanation, explain
+from headrace.core.scheduling.ahead import Turns
+from headrace.core.scheduling.explain import explain
 from headrace.core.scheduling.refuse import Refusal
 from headrace.core.scheduling.snapshot import Snapshot
-from headrace.core.workload import State, Workload, WorkloadType
+from headrace.core.workload import State, Workload
 
 MOST_EXPLAINED = 20
 """Different asks that one page explains: each looks at every node of the estate, and everybody else waits meanwhile."""
@@ -24,38 +24,26 @@ def reasons_of(snapshot: Snapshot, page: Iterable[Workload]) -> dict[WorkloadId,
     """
     found: dict[WorkloadId, str] = {}
     known: dict[object, str] = {}
-    # Who goes first is another question for each of them, and a look at the whole queue: it is asked once, below.
-    alone = replace(snapshot, queue=())
     for work in page:
         if work.state is not State.QUEUED:
             continue
         ask = _ask(work, snapshot.now_ms)
         if ask not in known and len(known) < MOST_EXPLAINED:
-            known[ask] = _short(explain(alone, work.id))
+            # Who goes first is another question for each of them, and a look at the whole queue: it is asked once, below.
+            known[ask] = explain(snapshot, work.id, in_full=False).reason.removeprefix("waits: ")
         if ask in known:
             found[work.id] = known[ask]
     fitting = [ident for ident, reason in found.items() if reason.startswith(_NEXT)]
-    first = _first(snapshot) if fitting else None
+    first = Turns(snapshot).first() if fitting else None
     for ident in fitting:
-        if ident != first:
-            place = found[ident].removeprefix(_NEXT).removesuffix(_IS_FIRST)
-            found[ident] = f"{Refusal.RANK.name}:{place}, but others go first"
+        if first is not None and ident == first.id:
+            found[ident] += " and is first in the queue"
+        else:
+            found[ident] = f"{Refusal.RANK.name}:{found[ident].removeprefix(_NEXT)}, but others go first"
     return found
 
 
 _NEXT = "NEXT:"
-_IS_FIRST = " and is first in the queue"
-
-
-def _first(snapshot: Snapshot) -> WorkloadId | None:
-    """The workload that the planner looks at first."""
-    waiting = (work for work in snapshot.queue if work.not_before_ms <= snapshot.now_ms)
-    first = min(waiting, key=_rank, default=None)
-    return first.id if first is not None else None
-
-
-def _rank(work: Workload) -> tuple[int, bool, int]:
-    return -work.spec.priority, work.spec.type is WorkloadType.FILLER, work.submitted_seq
 
 
 def _ask(work: Workload, now_ms: int) -> object:
@@ -74,8 +62,3 @@ def _ask(work: Workload, now_ms: int) -> object:
         spec.contract,
         spec.reservation,
     )
-
-
-def _short(told: Explanation) -> str:
-    change = f"; {told.change}" if told.change else ""
-    return told.line.removesuffix(change).removeprefix("waits: ")

@@ -24,6 +24,7 @@ COMMANDS: dict[str, str] = {
     "documents": "documents",
     "remove": "documents",
     "estate": "estate",
+    "plan": "planning",
     "submit": "submit",
     "ps": "workloads",
     "explain": "workloads",
@@ -46,6 +47,7 @@ COMMANDS: dict[str, str] = {
     "journal": "journal",
     "check": "check",
     "sim": "simulate",
+    "replay": "replay",
 }
 """Every command, in the order of the help, and the module of this package that has it.
 

@@ -51,7 +51,7 @@ def load(origin: Path | bytes, name: str = "") -> list[Document]:
         raise HeadraceError(
             bad_input("no document in it.", f"Begin with kind: {', '.join(MODELS)}.", Source(file))
         )
-    return _documents(raws)
+    return documents_of(raws)
 
 
 def load_all(paths: Sequence[Path]) -> list[Document]:
@@ -71,14 +71,14 @@ def load_all(paths: Sequence[Path]) -> list[Document]:
 
 def parse_document(data: Any, place: Place = ()) -> Document:
     """One document from a JSON body; ``place`` is where it stands in the body, for the pointers in problems."""
-    return _documents([Raw(data, Source(base=place))])[0]
+    return documents_of([Raw(data, Source(base=place))])[0]
 
 
 def parse_documents(data: Any, place: Place = ()) -> list[Document]:
     """A list of documents from a JSON body."""
     if not isinstance(data, list) or not data:
         raise HeadraceError(bad_input("not a list of documents.", "Send at least one.", Source(base=place)))
-    return _documents([Raw(item, Source(base=(*place, number))) for number, item in enumerate(data)])
+    return documents_of([Raw(item, Source(base=(*place, number))) for number, item in enumerate(data)])
 
 
 def checked(model: type[M], data: Any, source: Source) -> M:
@@ -90,7 +90,8 @@ def checked(model: type[M], data: Any, source: Source) -> M:
     return valid
 
 
-def _documents(raws: Sequence[Raw]) -> list[Document]:
+def documents_of(raws: Sequence[Raw]) -> list[Document]:
+    """Parsed texts as documents; HeadraceError with all that is wrong with them."""
     documents: list[Document] = []
     problems: list[Problem] = []
     for raw in raws:

@@ -114,6 +114,17 @@ class Client:
             raw, media = _encode({"documents": documents}), "application/json"
         return self._api.send("POST", "/v1/apply", v.Applied, raw, key=key, media=media, query=query)
 
+    def plan(
+        self, documents: str | bytes | Sequence[Mapping[str, Any]] = b"", *, tenant: str = ""
+    ) -> v.PlanView:
+        """The plan that would be made now, beside that with ``documents`` (YAML, or dicts), which are only tried (operator)."""
+        query = {"tenant": tenant} if tenant else {}
+        if isinstance(documents, str | bytes):
+            raw, media = documents.encode() if isinstance(documents, str) else documents, "application/yaml"
+        else:
+            raw, media = _encode({"documents": documents}), "application/json"
+        return self._api.send("POST", "/v1/plan", v.PlanView, raw, media=media, query=query)
+
     def documents(self) -> tuple[v.DocumentName, ...]:
         """The documents that are applied."""
         return self._api.get("/v1/documents", v.Documents).documents

@@ -4,7 +4,7 @@ from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from random import Random
 
-from headrace.core.contracts import Contract, PricePlan, Tenant
+from headrace.core.contracts import MOST_PRIORITY, Contract, PricePlan, Quota, Tenant
 from headrace.core.estate import Block, Connection, Estate, NodeGroup, Operator, PowerElement, PowerKind, Site
 from headrace.core.hardware import CATALOGUE, HardwareType
 from headrace.core.ids import ContractId, OperatorId, PlanId, ProjectId, SiteId, TenantId
@@ -52,6 +52,13 @@ class Ground:
         ]
 
 
+def aside(chance: Random) -> Random:
+    """Chance of its own that follows from another, whose next draw stays what it was."""
+    twin = Random()
+    twin.setstate(chance.getstate())
+    return Random(twin.getrandbits(64))
+
+
 def iso_day(at_ms: int, days: int = 0) -> str:
     """The ISO day of a moment, ``days`` later."""
     return (datetime.fromtimestamp(at_ms / 1000, UTC) + timedelta(days=days)).date().isoformat()
@@ -74,7 +81,27 @@ def make_ground(chance: Random, start_ms: int, *, is_long: bool) -> Ground:
 
 
 def _tenants(chance: Random, count: int) -> list[Tenant]:
-    return [Tenant(TenantId(name), PROJECTS, "NO", "", chance.choice(PROFILES)) for name in TENANTS[:count]]
+    more = aside(chance)
+    plain = [Tenant(TenantId(name), PROJECTS, "NO", "", chance.choice(PROFILES)) for name in TENANTS[:count]]
+    return [with_quotas(more, tenant) for tenant in plain]
+
+
+def with_quotas(chance: Random, tenant: Tenant) -> Tenant:
+    """The same tenant, with other quotas than before: often none."""
+    drawn = {project: _quota(chance) for project in PROJECTS if chance.random() < 0.3}
+    projects = {project: quota for project, quota in drawn.items() if quota != Quota()}
+    # What its projects are guaranteed is a part of what the tenant is.
+    least = sum(quota.guaranteed for quota in projects.values())
+    quota = _quota(chance, least) if least or chance.random() < 0.4 else Quota()
+    # Work has a priority of 10 at most.
+    most = chance.choice((5, 9)) if chance.random() < 0.1 else MOST_PRIORITY
+    return replace(tenant, quota=quota, project_quotas=projects, max_priority=most)
+
+
+def _quota(chance: Random, least: int = 0) -> Quota:
+    limit = chance.choice((0, 0, 3, 8, 20, 60))
+    guaranteed = max(least, min(chance.choice((0, 0, 2, 8)), limit or 8))
+    return Quota(guaranteed, max(limit, guaranteed) if limit else 0, chance.choice((1, 1, 2, 5)))
 
 
 def _plan(chance: Random, name: str, tax_permille: int | None) -> PricePlan:
@@ -183,6 +210,7 @@ def _tree(chance: Random) -> tuple[list[PowerElement], list[str]]:
 
 
 def _blocks(chance: Random, feeders: list[str], nodes: int, start_ms: int) -> list[Block]:
+    more = aside(chance)
     count = min(chance.randint(1, 3), nodes)
     out = []
     for index in range(count):
@@ -190,7 +218,12 @@ def _blocks(chance: Random, feeders: list[str], nodes: int, start_ms: int) -> li
         per_rack = chance.randint(1, min(4, share))
         hardware = chance.choice(HARDWARE)
         group = NodeGroup(
-            "g", hardware, -(-share // per_rack), per_rack, nodes=share if share % per_rack else 0
+            "g",
+            hardware,
+            -(-share // per_rack),
+            per_rack,
+            nodes=share if share % per_rack else 0,
+            rail_racks=more.choice((0, 0, 1, 2)),
         )
         if chance.random() < 0.3:
             full_w = CATALOGUE[hardware].nameplate_w * per_rack

@@ -188,8 +188,8 @@ class Mischief:
         return proposal
 
     def _careless(self, snapshot: Snapshot) -> Plan:
-        """The plan of a planner that forgets power, or who may use what, or which nodes are open."""
-        match self.chance.randrange(3):
+        """The plan of a planner that forgets power, what is in use, which nodes are open, quotas, or whose parts are whose."""
+        match self.chance.randrange(5):
             case 0:
                 return plan(replace(snapshot, memory=None, node_open=np.ones_like(snapshot.node_open)))
             case 1:
@@ -199,6 +199,11 @@ class Mischief:
                         snapshot, memory=None, node_mask=bits, node_ranks=np.zeros_like(snapshot.node_ranks)
                     )
                 )
+            case 2:
+                return plan(replace(snapshot, memory=None, tenants={}))
+            case 3:
+                nobody = np.zeros_like(snapshot.node_share_milli)
+                return plan(replace(snapshot, memory=None, node_share_milli=nobody))
             case _:
                 return plan(replace(snapshot, memory=None, power_limit_w=snapshot.power_limit_w * 1_000))
 
@@ -213,17 +218,23 @@ class Mischief:
             replace(first, ranks=tuple(_at(one, chance.choice(nodes)) for one in first.ranks)),
             replace(
                 first,
-                ranks=tuple(
-                    RankPlace(one.node, one.mask << 1 | 1, one.cpu_milli, one.memory_mb)
-                    for one in first.ranks
-                ),
+                ranks=tuple(one._replace(mask=one.mask << 1 | 1) for one in first.ranks),
             ),
             replace(first, ranks=first.ranks * 2),
+            replace(first, ranks=first.ranks[1:] or first.ranks * 2),
+            replace(first, option=chance.choice((-1, first.option + 1, 9))),
             replace(
                 first,
-                ranks=(RankPlace("nowhere", rank.mask, rank.cpu_milli, rank.memory_mb), *first.ranks[1:]),
+                ranks=tuple(
+                    one._replace(share_milli=chance.choice((0, 1, 500, 1_000, 2_000))) for one in first.ranks
+                ),
             ),
-            replace(first, ranks=tuple(RankPlace(one.node, one.mask, 0, 0) for one in first.ranks)),
+            replace(first, ranks=(*first.ranks, _at(rank, chance.choice(nodes)))),
+            replace(
+                first,
+                ranks=(_at(rank, "nowhere"), *first.ranks[1:]),
+            ),
+            replace(first, ranks=tuple(one._replace(cpu_milli=0, memory_mb=0) for one in first.ranks)),
             first,
         ]
         # Somewhere else in the right shape: only law, dedication, power and use stand in its way.
@@ -235,14 +246,14 @@ class Mischief:
             wrong = [ProposedPlacement(first.workload, site, ranks), *wrong]
         live = [ident for ident, _ in self.sim.live_placements()]
         evictions = [Eviction(ident, first.workload) for ident in chance.sample(live, min(2, len(live)))]
-        chosen = chance.sample(wrong, 4)
+        chosen = chance.sample(wrong, 6)
         return Plan(
             proposal.base_version, (*chosen, *proposal.placements, *chosen), (*proposal.evictions, *evictions)
         )
 
 
 def _at(rank: RankPlace, node: str) -> RankPlace:
-    return RankPlace(node, rank.mask, rank.cpu_milli, rank.memory_mb)
+    return rank._replace(node=node)
 
 
 _FAULTS: dict[str, Callable[[Mischief], None]] = {

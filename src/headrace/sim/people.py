@@ -25,7 +25,7 @@ from headrace.sim.clients import (
     submission,
     token,
 )
-from headrace.sim.estates import Ground, iso_day
+from headrace.sim.estates import Ground, aside, iso_day, with_quotas
 from headrace.sim.work import SpecMaker
 
 
@@ -190,9 +190,12 @@ class People:
         return replace(site, dedicated_to=None if site.dedicated_to else tenant)
 
     def some_documents(self, now_ms: int) -> Request | None:
-        """Apply a new contract, or the same one again, or remove one."""
+        """Apply a new contract, or the same one again, or remove one; or give a tenant other quotas."""
         chance, tenant = self.chance, TenantId(self.chance.choice(list(self.members)))
         ident = ContractId(f"{tenant}-extra")
+        more = aside(chance)
+        if more.random() < 0.3:
+            return self.apply(with_quotas(more, next(one for one in self.ground.tenants if one.id == tenant)))
         if chance.random() < 0.3:
             return command(self.operator, c.RemoveDocument("contract", ident), self.key())
         plan = chance.choice(self.ground.plans).id

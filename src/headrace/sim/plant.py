@@ -51,6 +51,7 @@ from headrace.sim.clock import WallClock
 from headrace.sim.faults import FaultyStore, RemoteEngine, Switches
 from headrace.sim.heads import HeadKeeper
 from headrace.sim.web import SharedCommits, Web
+from headrace.sim.work import shapes_of
 
 CREATES = frozenset({"Submit", "ApplyWorkload", "IssueToken", "IssueInvoices", "IssueCreditNote"})
 """Commands whose answers name what they made."""
@@ -97,6 +98,7 @@ class Witness:
     notebook: Notebook = field(default_factory=Notebook)
     events: Counter[str] = field(default_factory=Counter)
     states: Counter[str] = field(default_factory=Counter)
+    shapes: Counter[str] = field(default_factory=Counter)
     last: list[Committed] = field(default_factory=list)
     own: list[Violation] = field(default_factory=list)
     seen: int = 0
@@ -114,6 +116,8 @@ class Witness:
             self.events[type(committed.event).__name__] += 1
             if isinstance(committed.event, EvictionRequested):
                 self._evicted(committed.event, committed.at_ms)
+            elif isinstance(committed.event, PlacementMade):
+                self.shapes.update(shapes_of(self.checkers.capacity.specs[committed.event.workload]))
         self.seen = group.first + group.count
         self.last = [*self.last, *events][-40:]
 

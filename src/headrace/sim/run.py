@@ -38,6 +38,7 @@ class Result:
     states: Counter[str] = field(default_factory=Counter)
     denied: Counter[str] = field(default_factory=Counter)
     requests: Counter[str] = field(default_factory=Counter)
+    shapes: Counter[str] = field(default_factory=Counter)
     last: list[str] = field(default_factory=list)
     digest: str = ""
     wall_s: float = 0.0
@@ -79,6 +80,7 @@ def _play(seed: int, kind: Kind, scale: Scale, folder: Path) -> Result:
         Counter({str(state): count for state, count in witness.states.items()}),
         witness.notebook.denied,
         witness.notebook.asked,
+        witness.shapes,
         [_line(committed) for committed in witness.last[-SHOWN_EVENTS:]],
         witness.heads.bytes.hexdigest(),
     )
@@ -126,6 +128,7 @@ class Total:
     states: Counter[str] = field(default_factory=Counter)
     denied: Counter[str] = field(default_factory=Counter)
     requests: Counter[str] = field(default_factory=Counter)
+    shapes: Counter[str] = field(default_factory=Counter)
     seed_s: float = 0.0
 
     def add(self, result: Result) -> None:
@@ -140,6 +143,7 @@ class Total:
             (self.states, result.states),
             (self.denied, result.denied),
             (self.requests, result.requests),
+            (self.shapes, result.shapes),
         ):
             mine.update(its)
 
@@ -150,6 +154,7 @@ def _print_coverage(total: Total) -> None:
         ("faults", total.faults),
         ("states", total.states),
         ("requests", total.requests),
+        ("shapes placed", total.shapes),
         ("denied", total.denied),
     ):
         listed = ", ".join(f"{what} {count}" for what, count in sorted(counts.items()))

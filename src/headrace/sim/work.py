@@ -1,17 +1,31 @@
 """What tenants ask for: workload specifications from chance alone."""
 
 import math
+from collections.abc import Iterator
 from dataclasses import replace
 from random import Random
 
 from headrace.core.hardware import HardwareType
 from headrace.core.ids import SiteId
 from headrace.core.units import MS_PER_HOUR, MS_PER_MINUTE
-from headrace.core.workload import Flex, PolicyRef, Resources, WorkloadSpec, WorkloadType
-from headrace.sim.estates import COUNTRIES, PROJECTS, Ground
+from headrace.core.workload import (
+    LEVELS,
+    WHOLE_MILLI,
+    Alternative,
+    Flex,
+    PolicyRef,
+    Resources,
+    Topology,
+    WorkloadSpec,
+    WorkloadType,
+)
+from headrace.sim.estates import COUNTRIES, PROJECTS, Ground, aside
 
 WRONG = 0.02
 """How many ask for what can never be."""
+SHAPED = 1 / 6
+"""How many ask for something uncommon."""
+SHAPES = ("part", "part", "alternatives", "elastic", "pack", "spread", "memory")
 FOREVER = "sleep 999999999"
 TYPES = (
     *(WorkloadType.JOB,) * 32,
@@ -29,7 +43,7 @@ class SpecMaker:
     """Makes specifications for one ground; ``middle_ms`` and ``most_ms`` are the usual and longest job."""
 
     def __init__(self, chance: Random, ground: Ground, middle_ms: int, most_ms: int) -> None:
-        self.chance, self.ground = chance, ground
+        self.chance, self.ground, self.shaping = chance, ground, aside(chance)
         self.middle_ms, self.most_ms = middle_ms, most_ms
         self.made = 0
 
@@ -59,6 +73,8 @@ class SpecMaker:
         if chance.random() > WRONG:
             spec = replace(spec, nodes=max(1, min(spec.nodes, count // 2)))
         spec = self._place(tenant, spec, site)
+        if self.shaping.random() < SHAPED:
+            spec = self._shaped(spec)
         if kind is WorkloadType.SERVICE and chance.random() < 0.6:
             spec = replace(spec, counters="llamacpp", ports={"http": 0})
         secrets = {"SECRET": f"secret of {name}"} if chance.random() < 0.2 else {}
@@ -67,9 +83,55 @@ class SpecMaker:
     def smaller(self, spec: WorkloadSpec) -> WorkloadSpec:
         """The same on one node, anywhere, under no contract in particular, with at most one accelerator."""
         need = replace(
-            spec.resources, accelerators=min(1, spec.resources.accelerators), cpu_milli=100, memory_mb=1
+            spec.resources,
+            accelerators=min(1, spec.resources.accelerators),
+            cpu_milli=100,
+            memory_mb=1,
+            accelerator_memory_mb=0,
         )
-        return replace(spec, nodes=1, resources=need, site=None, contract=None)
+        one = replace(spec, nodes=1, nodes_max=0, topology=None, alternatives=())
+        return replace(one, resources=need, site=None, contract=None)
+
+    def _shaped(self, spec: WorkloadSpec) -> WorkloadSpec:
+        """The same with one or two of what few ask for."""
+        for shape in self.shaping.sample(SHAPES, self.shaping.choice((1, 1, 2))):
+            spec = self._with(shape, spec)
+        return spec
+
+    def _with(self, shape: str, spec: WorkloadSpec) -> WorkloadSpec:
+        chance, need = self.shaping, spec.resources
+        match shape:
+            case "part" if (
+                need.accelerator and spec.type is not WorkloadType.CLUSTER and not spec.alternatives
+            ):
+                share = chance.choice((1, 125, 250, 333, 500, 500, 810, 999))
+                return replace(spec, resources=replace(need, accelerators=1, share_milli=share))
+            case "alternatives" if need.accelerator:
+                return replace(spec, alternatives=self._others(need))
+            case "elastic" if spec.type in (WorkloadType.JOB, WorkloadType.SERVICE):
+                return replace(spec, nodes_max=spec.nodes + chance.randint(1, 4))
+            case "pack":
+                wish = Topology(pack=chance.choice(LEVELS), required=chance.random() < 0.7)
+                return replace(spec, nodes=max(2, spec.nodes), nodes_max=0, topology=wish)
+            case "spread":
+                wish = Topology(spread=chance.choice(LEVELS[:-1]), required=chance.random() < 0.7)
+                return replace(spec, nodes=max(2, spec.nodes), nodes_max=0, topology=wish)
+            case "memory" if need.accelerator:
+                least_mb = chance.choice((1, 80_000, 80_001, 180_000))
+                return replace(spec, resources=replace(need, accelerator_memory_mb=least_mb))
+            case _:
+                return spec
+
+    def _others(self, need: Resources) -> tuple[Alternative, ...]:
+        """Other models that would do, each once."""
+        chance = self.shaping
+        models = {kind.accelerator: kind.accelerators for _, kind, _ in self.ground.groups([])} | {"H200": 8}
+        others = sorted(model for model in models if model != need.accelerator)
+        some = chance.sample(others, min(len(others), chance.choice((1, 1, 2))))
+        whole = need.share_milli == WHOLE_MILLI
+        return tuple(
+            Alternative(model, chance.choice((1, 2, models[model])) if whole else 1) for model in some
+        )
 
     def _place(self, tenant: str, spec: WorkloadSpec, site: SiteId) -> WorkloadSpec:
         chance = self.chance
@@ -124,6 +186,22 @@ class SpecMaker:
             )
             return PolicyRef(countries=tuple(sorted(named)))
         return PolicyRef(profile=chance.choice(("public", "nordic-only", "uk-only", "eea-only")))
+
+
+def shapes_of(spec: WorkloadSpec) -> Iterator[str]:
+    """What of the uncommon it asks for, in words."""
+    if spec.resources.share_milli < WHOLE_MILLI:
+        yield "part"
+    if spec.alternatives:
+        yield "alternatives"
+    if spec.nodes_max:
+        yield "elastic"
+    if spec.resources.accelerator_memory_mb:
+        yield "memory"
+    wish = spec.topology
+    if wish is not None:
+        how = "required" if wish.required else "preferred"
+        yield f"{how} {'pack' if wish.pack else 'spread'} {wish.pack or wish.spread}"
 
 
 def is_endless(spec: WorkloadSpec) -> bool:

@@ -166,6 +166,50 @@ def test_the_order_in_which_they_are_given_does_not_matter(
     assert layout_of(first, contenders) == layout_of(second, mixed)
 
 
+@st.composite
+def even_groups(draw: st.DrawFn) -> tuple[list[Contender], list[NodeRoom]]:
+    """Nodes of eight and jobs in powers of two, which pack whenever they are few enough."""
+    free = [8] * draw(st.integers(1, 4))
+    contenders = []
+    for number in range(draw(st.integers(0, 14))):
+        nodes = draw(st.sampled_from([1, 1, 1, 2]))
+        accelerators = 8 if nodes > 1 else draw(st.sampled_from([1, 2, 4, 8]))
+        room = [node for node, left in enumerate(free) if left >= accelerators]
+        runs = len(room) >= nodes and draw(st.booleans())
+        on = tuple(room[:nodes]) if runs else ()
+        for node in on:
+            free[node] -= accelerators
+        index = draw(st.sampled_from([1, 5, 64, 70, 1_000, 9_999])) * 1_000 * accelerators * nodes
+        contenders.append(
+            Contender(
+                WorkloadId(f"w-{number}"), accelerators, nodes, index, number, draw(st.integers(0, 3)), on=on
+            )
+        )
+    return contenders, [NodeRoom(left) for left in free]
+
+
+@MANY
+@given(even_groups())
+def test_while_those_evicted_are_leaving_nobody_else_is_and_nobody_slips_in(
+    group: tuple[list[Contender], list[NodeRoom]],
+) -> None:
+    """The room that is being freed stays with those for whom it is freed."""
+    contenders, rooms = group
+    found = decide(contenders, rooms, 0)
+    free, leaving = [room.free for room in rooms], [0] * len(rooms)
+    now = []
+    for one in contenders:
+        on = found.start.get(one.id, () if one.id in found.evict else one.on)
+        for node in one.on if one.id in found.evict else ():
+            leaving[node] += one.accelerators
+        for node in found.start.get(one.id, ()):
+            free[node] -= one.accelerators
+        now.append(replace(one, on=on))
+    again = decide(now, [NodeRoom(*each) for each in zip(free, leaving, strict=True)], 0)
+    assert again.evict == ()
+    assert sorted((*again.start, *again.later)) == sorted(found.later)
+
+
 def test_classes_are_powers_of_two_of_accelerator_seconds() -> None:
     """An estimate counts by the class that it is in, a stated duration exactly."""
     assert [class_of(index) for index in (999, 1_000, 1_999, 2_000, 7_999)] == [0, 1_000, 1_000, 2_000, 4_000]

@@ -58,7 +58,7 @@ BROKEN: dict[str, tuple[str, Edit]] = {
         "not-commissioned",
         put("estate", document("estate", replace(ESTATE, sites=(TOMORROW, *ESTATE.sites[1:])))),
     ),
-    "on another model": ("model", more(spec(resources=Resources("H100", 2)), rank(NODE))),
+    "on another model": ("model", more(spec(resources=Resources("H100", 2, 1_000, 1_000)), rank(NODE))),
     "with too few accelerators": ("accelerators", more(spec(3), rank(NODE))),
     "with one past the last": ("accelerators", more(spec(), rank(NODE, 0b10001))),
     "a cluster on half a node": ("accelerators", more(CLUSTER, rank(NODE, 0b0011))),

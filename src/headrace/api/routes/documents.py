@@ -45,7 +45,7 @@ _CONTACT = "contact"
 
 
 @dataclass(frozen=True, slots=True)
-class _Work:
+class Work:
     """A workload document and the tenant that it is submitted for."""
 
     document: Document
@@ -71,7 +71,7 @@ async def apply(
     key = idempotency_key(call.request)
     found = sorted(await _documents(call), key=lambda one: ORDER.index(one.kind))
     declared = [one for one in found if one.kind != "workload"]
-    works = _works(call, [one for one in found if one.kind == "workload"], tenant, declared)
+    works = works_of(call, [one for one in found if one.kind == "workload"], tenant, declared)
     if dry_run:
         wanted = [_without_persons(call, one, keep=False) for one in declared]
         _check(call, wanted)
@@ -84,7 +84,7 @@ async def apply(
     return reply(Applied(tuple(shown), False, head_view(head or await call.service.settled())))
 
 
-def _text(call: Call, declared: list[Document], works: list[_Work]) -> str:
+def _text(call: Call, declared: list[Document], works: list[Work]) -> str:
     """All that is asked with documents; of what is private a digest, whose key is destroyed with the tenant's own."""
     digest = call.service.control.private_digest
     asked: list[tuple[object, ...]] = [
@@ -163,7 +163,7 @@ def _check(call: Call, wanted: list[c.NormalisedDocument]) -> None:
 # -- workloads among them ----------------------------------------------------------------------------------------------
 
 
-def _works(call: Call, found: list[Document], tenant: str, declared: list[Document]) -> list[_Work]:
+def works_of(call: Call, found: list[Document], tenant: str, declared: list[Document]) -> list[Work]:
     """Whose each workload is: the named tenant's, or of the only one with its project."""
     projects = {ident: one.projects for ident, one in call.world.tenants.items()}
     projects |= {one.value.id: one.value.projects for one in declared if isinstance(one.value, Tenant)}
@@ -179,18 +179,18 @@ def _works(call: Call, found: list[Document], tenant: str, declared: list[Docume
             step = "say whose it is with ?tenant=."
             where = document.where(("project",))
             raise HeadraceError(Problem(ProblemCode.BAD_INPUT, message, step, where, tuple(sorted(having))))
-        out.append(_Work(document, spec, TenantId(tenant) if tenant else having[0]))
+        out.append(Work(document, spec, TenantId(tenant) if tenant else having[0]))
     return out
 
 
-def _work_change(call: Call, one: _Work) -> ChangeView:
+def _work_change(call: Call, one: Work) -> ChangeView:
     live = _live(call, one)
     what = "unchanged" if live else "created"
     shown = () if live else (Difference("", None, one.document.normalised),)
     return ChangeView("workload", one.document.name, what, shown, live)
 
 
-def _live(call: Call, one: _Work) -> str:
+def _live(call: Call, one: Work) -> str:
     """A workload of the same tenant, name and spec that has not ended: applying it again would be a second one."""
     for work in call.world.state.workloads.values():
         if work.tenant == one.tenant and work.state not in TERMINAL and work.spec.name == one.spec.name:
@@ -201,7 +201,7 @@ def _live(call: Call, one: _Work) -> str:
     return ""
 
 
-async def _submit(call: Call, one: _Work, key: str) -> tuple[ChangeView, Head | None]:
+async def _submit(call: Call, one: Work, key: str) -> tuple[ChangeView, Head | None]:
     change = _work_change(call, one)
     if not key and change.workload:
         return change, None

@@ -221,7 +221,15 @@ async def explain_workload(call: CallDep, workload: IdPath) -> Response:
     found = explain(call.world.snapshot(call.service.control.now_ms()), WorkloadId(workload))
     refusal = found.refusal.name if found.refusal is not None else None
     return reply(
-        ExplanationView(found.workload, found.state, refusal, found.line, found.change, found.removed)
+        ExplanationView(
+            found.workload,
+            found.state,
+            refusal,
+            found.line,
+            found.change,
+            found.removed,
+            when(found.earliest_ms or 0),
+        )
     )
 
 

@@ -18,7 +18,7 @@ from headrace.core.authority import Role, Subject
 from headrace.core.changes import check_changes
 from headrace.core.decide import decide
 from headrace.core.errors import HeadraceError, Problem, ProblemCode, unknown
-from headrace.core.ids import NodeId, PlacementId, TenantId, WorkloadId
+from headrace.core.ids import ContractId, NodeId, PlacementId, TenantId, WorkloadId
 from headrace.core.placing import reserve
 from headrace.core.scheduling.endings import ending_of
 from headrace.core.scheduling.explain import explain
@@ -26,7 +26,7 @@ from headrace.core.scheduling.plan import plan
 from headrace.core.scheduling.proposal import Plan, ProposedPlacement
 from headrace.core.scheduling.snapshot import Snapshot
 from headrace.core.scheduling.windows import parts_of
-from headrace.core.workload import TERMINAL, Placement, Workload, WorkloadSpec
+from headrace.core.workload import TERMINAL, Placement, Workload, WorkloadSpec, options
 from headrace.core.workload import State as WorkloadState
 from headrace.core.world import State, World
 
@@ -54,10 +54,10 @@ class Changes:
 
 @dataclass(frozen=True, slots=True)
 class Evicted:
-    """What would be ended so that another can start later."""
+    """What would be ended so that another can start later; ``waiting`` None: for a window that begins."""
 
     workload: Workload
-    waiting: WorkloadId
+    waiting: WorkloadId | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,8 +88,9 @@ class Outcome:
 class WhatIf:
     """The plan of now, and that of the changed world.
 
-    ``conflicts``: why the documents could not be applied as things are. ``moved``: what could not stay where it is, and waits with
-    the others in the changed plan. ``refused``: new workloads that the law keeps out, and why. ``new``: the names of all new ones.
+    ``conflicts``: why the documents could not be applied as things are. ``moved``: what could not stay where it is, and waits
+    with the others in the changed plan. ``refused``: new workloads that the law keeps out, and why. ``new``: the names of all
+    new ones.
     """
 
     at_ms: int
@@ -154,7 +155,7 @@ def outcome(trial: World, now_ms: int) -> Outcome:
     return Outcome(tuple(starts), tuple(evictions), tuple(_waits(trial, trial.snapshot(now_ms))))
 
 
-def _evicted(trial: World, placement: PlacementId, waiting: WorkloadId) -> Evicted:
+def _evicted(trial: World, placement: PlacementId, waiting: WorkloadId | None) -> Evicted:
     return Evicted(trial.state.workloads[trial.state.placements[placement].workload], waiting)
 
 
@@ -171,16 +172,11 @@ def _adopt(trial: World, proposed: Plan, now_ms: int) -> None:
         )
 
 
-def _contract(snapshot: Snapshot, work: Workload, one: ProposedPlacement) -> Any:
+def _contract(snapshot: Snapshot, work: Workload, one: ProposedPlacement) -> ContractId:
     site = snapshot.fleet.site_index[one.site]
-    model = options_of(work.spec)[one.option]
+    model = options(work.spec)[one.option].accelerator
     contract = snapshot.contract_for(work.tenant, site, model, work.spec.contract)
-    return contract.id if contract is not None else ""
-
-
-def options_of(spec: WorkloadSpec) -> tuple[str, ...]:
-    """The accelerator model of each of the things that would do for a workload."""
-    return spec.resources.accelerator, *(other.accelerator for other in spec.alternatives)
+    return contract.id if contract is not None else ContractId("")
 
 
 def _commit(trial: World, event: ev.Event, now_ms: int) -> None:
@@ -300,7 +296,8 @@ class _Trial:
         kept = {name: nodes for name, nodes in self.world.state.reserved.items() if name not in gone}
         self.renew(documents=documents | dict(wanted), reserved=kept)
         for one in command.documents:
-            if one.kind in ("tenant", "estate"):
+            if one.kind == "tenant":
+                # A new tenant has a number from when it is applied.
                 _commit(self.world, ev.DocumentApplied(one.kind, one.name, one.document, ""), self.at_ms)
         for event in reserved:
             _commit(self.world, event, self.at_ms)
@@ -346,7 +343,7 @@ class _Trial:
                 problem = unknown("site, block, rack or node", name, known)
                 raise HeadraceError(replace(problem, where=f"drain[{number}]"))
             names.update(found)
-        drained = {name: ("draining", "what if") for name in sorted(names)}
+        drained = dict.fromkeys(sorted(names), ("draining", "what if"))
         self.renew(nodes=self.world.state.nodes | drained)
         if self.changes.evict:
             there = [

@@ -72,8 +72,9 @@ class Account:
 
     def is_over(self, more_milli: int) -> bool:
         """Whether it would be more than it may ever have."""
+        # Who asks for none is no more over it than before: a limit may have been lowered under what is held.
         limit = self.quota.limit
-        return limit > 0 and self.accelerators_milli + more_milli > limit * WHOLE_MILLI
+        return limit > 0 and more_milli > 0 and self.accelerators_milli + more_milli > limit * WHOLE_MILLI
 
     def is_within(self, more_milli: int) -> bool:
         """Whether it stays within what it is guaranteed."""
@@ -85,7 +86,7 @@ def is_over_limit(snapshot: Snapshot, tenant: TenantId, project: ProjectId, more
     known = snapshot.tenants.get(tenant)
     whole = known.quota.limit if known is not None else 0
     part = known.project_quotas.get(project, _NO_QUOTA).limit if known is not None else 0
-    if not whole and not part:
+    if not more_milli or not (whole or part):
         return False
     has = {key: taken.accelerators_milli for key, taken in snapshot.usage.items() if key[0] == tenant}
     if whole and sum(has.values()) + more_milli > whole * WHOLE_MILLI:
@@ -210,6 +211,9 @@ class Order:
         return borrows, priority, filler, tenant.share, project.share, arrival
 
     def _borrows(self, line: Line, tenant: Account, project: Account) -> bool:
+        if line.is_filler:
+            # They may be evicted by whoever comes: first in turn again, they would be started for that alone.
+            return True
         if line.reservation is not None:
             return False
         if line.contract is not None:

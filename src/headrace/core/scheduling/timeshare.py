@@ -40,7 +40,7 @@ class NodeRoom(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Contender:
-    """A workload that waits or runs: so many ``accelerators`` on each of ``nodes`` different nodes, all or none.
+    """A workload that waits or runs: so many ``accelerators``, at least one, on each of ``nodes`` different nodes, all or none.
 
     - ``index``: the least goes first: see :class:`~headrace.core.scheduling.service.Expectation`, also for ``exact`` and
       ``outlook``. Of equals the one that has attained most goes first, then that of lower ``seq``.

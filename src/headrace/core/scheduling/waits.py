@@ -179,19 +179,29 @@ class Waits:
         return self._soon
 
     def _may_evict(self, waiting: Workload) -> Callable[[Holder], bool]:
-        """Whom a workload may evict: lower ranks; and, within what its tenant is guaranteed, those who borrow."""
+        """Whom a workload may evict: lower ranks; and, within what its tenant is guaranteed, those who borrow.
+
+        Nobody who would go before it once evicted: what is guaranteed goes before what is borrowed, whatever its priority.
+        """
         now_ms, shares, spec = self.snapshot.now_ms, self.shares, waiting.spec
         within = shares.is_within(waiting.tenant, spec.project, asked_milli(spec))
+        contract = self.snapshot.contracts.get(spec.contract) if spec.contract is not None else None
+        first = (
+            within or spec.reservation is not None or (contract is not None and contract.kind == "reserved")
+        )
 
         def may_evict(holder: Holder) -> bool:
+            other = holder.workload
+            is_filler = other.spec.type is WorkloadType.FILLER
+            borrows = is_filler or (holder.contract is None and shares.borrows(other.tenant))
+            if not borrows and not first:
+                return False
             if holder.may_be_evicted_for(waiting, now_ms):
                 return True
-            if not within or spec.type is WorkloadType.FILLER or holder.contract is not None:
-                return False
-            if holder.workload.spec.flex is not Flex.PREEMPTIBLE or now_ms < holder.protected_until_ms:
+            if not within or is_filler or not borrows or other.spec.flex is not Flex.PREEMPTIBLE:
                 return False
             # Not those of its own tenant: between them priority decides.
-            return holder.workload.tenant != waiting.tenant and shares.borrows(holder.workload.tenant)
+            return other.tenant != waiting.tenant and now_ms >= holder.protected_until_ms
 
         return may_evict
 

@@ -54,6 +54,7 @@ ACTIONS: dict[str, str] = {
     "tenant.erase": OPERATOR_ONLY,
     "journal.read": OPERATOR_ONLY,
     "status.read": TENANT_READ,
+    "plan.read": OPERATOR_ONLY,
     "plan.adopt": "system",
     "engine.observe": "system",
     "control.start": "system",

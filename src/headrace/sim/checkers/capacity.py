@@ -1,6 +1,6 @@
 """Promise 5, what was asked for is what is given: ready nodes of the right model, with room for all that is on them."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 
 from headrace.core.events import (
     Committed,
@@ -13,6 +13,7 @@ from headrace.core.events import (
 from headrace.core.workload import RankPlace, WorkloadSpec, WorkloadType
 from headrace.sim.checkers.base import Checker, Handler
 from headrace.sim.checkers.papers import Papers, Spot, iso_day
+from headrace.sim.checkers.wishes import WHOLE, stand_wrongly, would_do
 
 
 class CapacityChecker(Checker):
@@ -65,12 +66,12 @@ class CapacityChecker(Checker):
             self.found("node-twice", event.placement, "two of its ranks share a node")
         today = iso_day(committed.at_ms)
         self.live[event.placement] = (event.workload, event.ranks)
+        self._wished(event, spec)
         for rank in event.ranks:
             others = self.on_node.setdefault(rank.node, {})
             spot = self.papers.ground.spots.get(rank.node)
             if spot is not None:
                 self._open(event.placement, spot, today)
-                self._asked(event.placement, spec, spot, rank)
                 self._room(event.placement, spec, spot, rank, others)
             others[event.placement] = rank
 
@@ -85,18 +86,19 @@ class CapacityChecker(Checker):
             day = spot.from_day or "no known day"
             self.found("not-commissioned", placement, f"placed on {spot.node}, commissioned on {day}")
 
-    def _asked(self, placement: str, spec: WorkloadSpec, spot: Spot, rank: RankPlace) -> None:
-        asked, hardware = spec.resources, spot.hardware
-        if asked.accelerator not in ("", hardware.accelerator):
-            what = f"{spot.node} has {hardware.accelerator}, it asked for {asked.accelerator}"
-            self.found("model", placement, what)
-        whole = spec.type is WorkloadType.CLUSTER
-        wanted = hardware.accelerators if whole else asked.accelerators
-        if rank.mask.bit_count() != wanted or rank.mask >> hardware.accelerators:
-            what = f"bits {rank.mask:#x} of {hardware.accelerators} on {spot.node}, {wanted} are due"
-            self.found("accelerators", placement, what)
-        if rank.cpu_milli < asked.cpu_milli or rank.memory_mb < asked.memory_mb:
-            self.found("short", placement, f"less processor or memory on {spot.node} than it asked for")
+    def _wished(self, event: PlacementMade, spec: WorkloadSpec) -> None:
+        """Every rank has what one and the same of the things that would do says; all stand as they must."""
+        spots = self.papers.ground.spots
+        ranks = {rank.node: (spots[rank.node], rank) for rank in event.ranks if rank.node in spots}
+        lists = [
+            [wrong for spot, rank in ranks.values() for wrong in _wrong(spec, model, count, spot, rank)]
+            for model, count in would_do(spec)
+        ]
+        for rule, what in min(lists, key=len):
+            self.found(rule, event.placement, what)
+        what = stand_wrongly(spec, [spot for spot, _ in ranks.values()])
+        if what:
+            self.found("topology", event.placement, what)
 
     def _room(
         self, placement: str, spec: WorkloadSpec, spot: Spot, rank: RankPlace, others: dict[str, RankPlace]
@@ -117,3 +119,28 @@ class CapacityChecker(Checker):
     def _is_cluster(self, placement: str) -> bool:
         spec = self.specs.get(self.live.get(placement, ("", ()))[0])
         return spec is not None and spec.type is WorkloadType.CLUSTER
+
+
+def _wrong(
+    spec: WorkloadSpec, model: str, count: int, spot: Spot, rank: RankPlace
+) -> Iterator[tuple[str, str]]:
+    """What a rank has otherwise than one of the things that would do says: the rule, and how."""
+    asked, hardware, whole = spec.resources, spot.hardware, spec.type is WorkloadType.CLUSTER
+    if model not in ("", hardware.accelerator):
+        yield "model", f"{spot.node} has {hardware.accelerator}, it asked for {model}"
+    wanted = hardware.accelerators if whole else count
+    if rank.mask.bit_count() != wanted or rank.mask >> hardware.accelerators or count > hardware.accelerators:
+        what = f"bits {rank.mask:#x} of {hardware.accelerators} on {spot.node}, {max(wanted, count)} are due"
+        yield "accelerators", what
+    if rank.share_milli != (WHOLE if whole else asked.share_milli):
+        what = f"{rank.share_milli} thousandths on {spot.node}, {asked.share_milli} were asked for"
+        yield "part", what
+    elif rank.share_milli < WHOLE and rank.mask.bit_count() != 1:
+        yield "part", f"parts of bits {rank.mask:#x} on {spot.node}, not of one"
+    if rank.mask and hardware.accelerator_memory_mb < asked.accelerator_memory_mb:
+        yield "small", f"accelerators of {spot.node} have {hardware.accelerator_memory_mb} MB"
+    got, due = (rank.cpu_milli, rank.memory_mb), (asked.cpu_milli, asked.memory_mb)
+    if got[0] < due[0] or got[1] < due[1]:
+        yield "short", f"less processor or memory on {spot.node} than it asked for"
+    elif got != due and not whole:
+        yield "more", f"more processor or memory on {spot.node} than it asked for"

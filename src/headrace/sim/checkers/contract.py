@@ -1,4 +1,4 @@
-"""Promise 5, contract, as far as it is enforced: dedicated sites alone, and no more than a reservation holds."""
+"""Promise 5, contract, as far as it is enforced: dedicated sites alone, no more than a reservation holds or a quota allows."""
 
 from collections.abc import Iterable
 
@@ -7,6 +7,7 @@ from headrace.core.events import Committed, PlacementEnded, PlacementMade, Workl
 from headrace.core.workload import WorkloadSpec
 from headrace.sim.checkers.base import Checker, Handler
 from headrace.sim.checkers.papers import Papers
+from headrace.sim.checkers.wishes import WHOLE, held_milli, limits_milli
 
 
 def in_force(contract: Contract, today: str) -> bool:
@@ -21,8 +22,10 @@ class ContractChecker(Checker):
 
     def __init__(self, papers: Papers | None = None) -> None:
         self.specs: dict[str, WorkloadSpec] = {}
-        self.held: dict[str, int] = {}
+        self.held_milli: dict[str, int] = {}
         self.live: dict[str, tuple[str, int]] = {}
+        self.had_milli: dict[tuple[str, str], int] = {}
+        self.counted: dict[str, tuple[tuple[str, str], int]] = {}
         super().__init__(papers)
 
     def handlers(self) -> Iterable[tuple[type, Handler]]:
@@ -46,6 +49,8 @@ class ContractChecker(Checker):
             return
         today = self.papers.contract_day(committed.at_ms)
         self._others(event, today)
+        if spec is not None:
+            self._quota(event, spec)
         if spec is not None and spec.contract is not None:
             self._named(event, spec, spec.contract, today)
 
@@ -62,7 +67,7 @@ class ContractChecker(Checker):
 
     def _named(self, event: PlacementMade, spec: WorkloadSpec, name: str, today: str) -> None:
         contract = self.papers.contracts.get(name)
-        model = spec.resources.accelerator
+        model = self._model(event)
         if contract is None or contract.tenant != event.tenant:
             self.found("contract", event.placement, f"it is under {name!r}, no contract of {event.tenant}")
             return
@@ -72,14 +77,43 @@ class ContractChecker(Checker):
             self.found(
                 "contract", event.placement, f"contract {name} does not cover {model!r} at {event.site}"
             )
-        taken = sum(rank.mask.bit_count() for rank in event.ranks)
+        taken = held_milli(event.ranks)
         self.live[event.placement] = (name, taken)
-        held = self.held[name] = self.held.get(name, 0) + taken
-        if contract.kind == "reserved" and held > contract.accelerators:
-            what = f"contract {name} holds {contract.accelerators} accelerators, {held} are taken"
+        held = self.held_milli[name] = self.held_milli.get(name, 0) + taken
+        if contract.kind == "reserved" and held > contract.accelerators * WHOLE:
+            what = f"contract {name} holds {contract.accelerators} accelerators, {held} thousandths are taken"
             self.found("over-held", event.placement, what)
+
+    def _model(self, event: PlacementMade) -> str:
+        """The model of the accelerators that it got; "" for none."""
+        spots = self.papers.ground.spots
+        for rank in event.ranks:
+            if rank.mask and rank.node in spots:
+                return spots[rank.node].hardware.accelerator
+        return ""
+
+    def _quota(self, event: PlacementMade, spec: WorkloadSpec) -> None:
+        """Outside reserved contracts neither a tenant nor a project takes more than its limit."""
+        contract = self.papers.contracts.get(event.contract)
+        taken = held_milli(event.ranks)
+        if contract is not None and contract.kind == "reserved":
+            return
+        key = (event.tenant, str(spec.project))
+        self.counted[event.placement] = (key, taken)
+        self.had_milli[key] = self.had_milli.get(key, 0) + taken
+        if not taken:
+            return
+        whole = sum(milli for (tenant, _), milli in self.had_milli.items() if tenant == event.tenant)
+        had = (whole, self.had_milli[key])
+        for who, has, most in zip(key, had, limits_milli(self.papers, *key), strict=True):
+            if most is not None and has > most:
+                what = f"{who} has {has} thousandths of accelerators, its limit is {most}"
+                self.found("quota", event.placement, what)
 
     def _ended(self, _committed: Committed, event: PlacementEnded) -> None:
         name, taken = self.live.pop(event.placement, ("", 0))
         if name:
-            self.held[name] -= taken
+            self.held_milli[name] -= taken
+        key, taken = self.counted.pop(event.placement, (("", ""), 0))
+        if taken:
+            self.had_milli[key] -= taken

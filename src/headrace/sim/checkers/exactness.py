@@ -102,6 +102,7 @@ class ExactnessChecker(Checker):
             event.site,
             model,
             tuple(rank.mask.bit_count() for rank in event.ranks),
+            tuple(rank.share_milli for rank in event.ranks),
             tuple(watts),
             [(0, 0)] * len(event.ranks),
         )
@@ -125,14 +126,12 @@ class ExactnessChecker(Checker):
             what = f"event {committed.seq} has usage of {len(times)} ranks, it has {len(meter.times)}"
             self.found("usage-ranks", placement, what)
             return
-        more = []
         for rank, (before, now) in enumerate(zip(meter.times, times, strict=True)):
             if now[0] < before[0] or now[1] < before[1]:
                 self.found("usage-back", placement, f"rank {rank} went from {before} to {now} ms")
-            more.append((now[0] - before[0], now[1] - before[1]))
-        meter.times = list(times)
         site = self.papers.sites.get(meter.site)
-        self._month(meter.tenant, committed.at_ms).add_times(meter, tuple(more), site, source)
+        self._month(meter.tenant, committed.at_ms).add_times(meter, times, site, source)
+        meter.times = list(times)
 
     def _tokens(self, committed: Committed, event: TokensMetered) -> None:
         meter = self.meters.get(event.placement)

@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Iterable, Mapping
+from dataclasses import replace
 
 from headrace.core.estate import Site
 from headrace.core.events import Committed, WorkloadRefused
@@ -9,6 +10,7 @@ from headrace.core.scheduling.refuse import SENTENCES, Refusal
 from headrace.sim.checkers.base import Checker, Handler
 from headrace.sim.checkers.occupancy import Occupancy, Regard, Waiting
 from headrace.sim.checkers.papers import Papers
+from headrace.sim.checkers.wishes import each_option, would_do
 
 
 def claims(line: str) -> tuple[Refusal, ...]:
@@ -47,7 +49,7 @@ class ExplanationChecker(Checker):
         if not event.detail.strip() or "\n" in event.detail:
             self.found("not-a-line", event.workload, f"refused with {event.detail!r}: one line is promised")
         waiting = self.occupancy.known.get(event.workload)
-        if waiting is None or reason in (Refusal.CONTRACT, Refusal.ENGINE, None):
+        if waiting is None or reason in (Refusal.CONTRACT, Refusal.QUOTA, Refusal.ENGINE, None):
             return
         for site in self.occupancy.permitted(waiting):
             if self._ever(waiting, site):
@@ -58,7 +60,7 @@ class ExplanationChecker(Checker):
     def _ever(self, waiting: Waiting, site: Site) -> bool:
         """Whether an estate with nothing on it, all of it commissioned, has the power."""
         empty = Occupancy(self.occupancy.papers)
-        return empty.fits(waiting.spec, site, _FAR_MS, Regard(taken=False, state=False))
+        return empty.fits(waiting, site, _FAR_MS, Regard(taken=False, state=False))
 
     def explained(self, workload: str, line: str, now_ms: int = 0) -> None:
         """``explain`` said ``line`` of a workload that waits or was refused, at ``now_ms`` (0: at the last event)."""
@@ -83,7 +85,7 @@ class ExplanationChecker(Checker):
                 self.found("claim-false", name, f"it says {said}, which is not what keeps it waiting")
 
     def is_true(self, reason: Refusal, waiting: Waiting, now_ms: int) -> bool:
-        """Whether some site is out of question for just that reason."""
+        """Whether some site, with something that would do, is out of question for just that reason."""
         model = self.occupancy
         match reason:
             case Refusal.JURISDICTION:
@@ -103,35 +105,43 @@ class ExplanationChecker(Checker):
                 )
             case Refusal.CONTRACT:
                 return any(not model.covered(waiting, site, now_ms) for site in model.permitted(waiting))
+            case Refusal.QUOTA:
+                return any(
+                    not model.is_within_quotas(waiting, option, site)
+                    for site in model.permitted(waiting)
+                    for option in would_do(waiting.spec)
+                )
             case _:
-                return any(self._at(reason, waiting, site, now_ms) for site in model.permitted(waiting))
+                return any(
+                    self._at(reason, replace(waiting, spec=spec), site, now_ms)
+                    for site in model.permitted(waiting)
+                    for spec in each_option(waiting.spec)
+                )
 
     def _at(self, reason: Refusal, waiting: Waiting, site: Site, now_ms: int) -> bool:
-        def fits(*, taken: bool, power: bool, state: bool) -> bool:
+        """Of a workload that only one thing would do for: whether it is out of question at a site for just that reason."""
+
+        def fits(*, taken: bool, power: bool, state: bool, topology: bool = False) -> bool:
             # That a block has no day yet is a state of its nodes as good as any.
             plans = reason is Refusal.NODE_STATE
-            return self.occupancy.fits(waiting.spec, site, now_ms, Regard(taken, power, state, plans))
+            regard = Regard(taken, power, state, topology, plans)
+            return self.occupancy.fits(waiting, site, now_ms, regard)
 
         empty = fits(taken=False, power=False, state=False)
+        ready = fits(taken=False, power=False, state=True)
+        free = fits(taken=True, power=False, state=True)
         match reason:
             case Refusal.HARDWARE:
                 return not empty
             case Refusal.NODE_STATE:
-                whole = empty and not fits(taken=False, power=False, state=True)
-                now = fits(taken=True, power=False, state=False) and not fits(
-                    taken=True, power=False, state=True
-                )
-                return whole or now
+                return (empty and not ready) or (fits(taken=True, power=False, state=False) and not free)
             case Refusal.CAPACITY:
-                return fits(taken=False, power=False, state=True) and not fits(
-                    taken=True, power=False, state=True
-                )
+                return ready and not free
+            case Refusal.TOPOLOGY:
+                return free and not fits(taken=True, power=False, state=True, topology=True)
             case _:
-                free = fits(taken=True, power=False, state=True) and not fits(
-                    taken=True, power=True, state=True
-                )
-                ready = fits(taken=False, power=False, state=True)
-                return free or (ready and not fits(taken=False, power=True, state=True))
+                now = free and not fits(taken=True, power=True, state=True, topology=True)
+                return now or (ready and not fits(taken=False, power=True, state=True, topology=True))
 
 
 _FAR_MS = 253_000_000_000_000

@@ -15,6 +15,7 @@ from headrace.core.events import (
 from headrace.core.workload import RankPlace
 from headrace.sim.checkers.base import Checker, Handler
 from headrace.sim.checkers.papers import Papers
+from headrace.sim.checkers.wishes import WHOLE
 
 _WORD = re.compile(rb"[A-Za-z0-9](?:[A-Za-z0-9._-]*[A-Za-z0-9])?")
 
@@ -32,7 +33,7 @@ class IsolationChecker(Checker):
         self.tenants: dict[bytes, str] = {}
         self.uids: dict[int, str] = {}
         self.uid_of: dict[str, int] = {}
-        self.masks: dict[str, int] = {}
+        self.on_node: dict[str, dict[str, tuple[str, RankPlace]]] = {}
         self.live: dict[str, tuple[str, str, tuple[RankPlace, ...]]] = {}
         super().__init__(papers)
 
@@ -80,11 +81,26 @@ class IsolationChecker(Checker):
             return
         self.live[event.placement] = (event.tenant, event.site, event.ranks)
         for rank in event.ranks:
-            taken = self.masks.get(rank.node, 0)
-            if taken & rank.mask:
-                what = f"accelerators {taken & rank.mask:#x} of {rank.node} have another holder"
-                self.found("accelerator-taken", event.placement, what)
-            self.masks[rank.node] = taken | rank.mask
+            others = self.on_node.setdefault(rank.node, {})
+            self._holders(event, rank, [one for one in others.values() if one[1].mask & rank.mask])
+            others[event.placement] = (event.tenant, rank)
+
+    def _holders(self, event: PlacementMade, rank: RankPlace, others: list[tuple[str, RankPlace]]) -> None:
+        """An accelerator has one holder, or parts of it are one tenant's."""
+        if not others:
+            return
+        if rank.share_milli >= WHOLE or any(other.share_milli >= WHOLE for _, other in others):
+            what = f"accelerators of {rank.mask:#x} of {rank.node} have another holder"
+            self.found("accelerator-taken", event.placement, what)
+            return
+        sharers = [tenant for tenant, _ in others if tenant != event.tenant]
+        if sharers:
+            what = f"accelerator {rank.mask:#x} of {rank.node} is shared with {sharers[0]}"
+            self.found("accelerator-shared", event.placement, what)
+        milli = rank.share_milli + sum(other.share_milli for _, other in others)
+        if milli > WHOLE:
+            what = f"{milli} thousandths of accelerator {rank.mask:#x} of {rank.node} are taken"
+            self.found("accelerator-over", event.placement, what)
 
     def _dedicated(self, placement: str, tenant: str, site: str) -> None:
         declared = self.papers.sites.get(site)
@@ -95,7 +111,7 @@ class IsolationChecker(Checker):
     def _ended(self, _committed: Committed, event: PlacementEnded) -> None:
         _, _, ranks = self.live.pop(event.placement, ("", "", ()))
         for rank in ranks:
-            self.masks[rank.node] &= ~rank.mask
+            self.on_node[rank.node].pop(event.placement, None)
 
     def uid_seen(self, tenant: str, uid: int) -> None:
         """An engine was told to run a tenant's work as a user."""

@@ -4,7 +4,7 @@ Everything is looked at again at every question: it is slow, short, and shares n
 """
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from headrace.core.contracts import Contract
 from headrace.core.estate import Site
@@ -20,11 +20,13 @@ from headrace.core.events import (
     WorkloadRequeued,
     WorkloadSubmitted,
 )
+from headrace.core.hardware import HardwareType
 from headrace.core.workload import RankPlace, WorkloadSpec, WorkloadType
 from headrace.sim.checkers.base import Checker, Handler
 from headrace.sim.checkers.contract import in_force
 from headrace.sim.checkers.law import allowed_countries
 from headrace.sim.checkers.papers import Papers, Spot, draw_w, iso_day
+from headrace.sim.checkers.wishes import WHOLE, due_milli, each_bit, held_milli, limits_milli, would_do
 
 
 @dataclass(slots=True)
@@ -43,20 +45,29 @@ class Live:
     workload: str
     tenant: str
     ranks: tuple[RankPlace, ...]
+    contract: str = ""
     started: bool = False
     stopping: bool = False
 
 
 @dataclass(slots=True)
 class Use:
-    """What is taken on a node."""
+    """What is taken on a node; of each accelerator that is shared, whose parts and how many thousandths."""
 
-    taken: int = 0
     mask: int = 0
+    parts: dict[int, tuple[str, int]] = field(default_factory=dict)
     cpu_milli: int = 0
     memory_mb: int = 0
     ranks: int = 0
     leased: bool = False
+
+    def free(self, hardware: HardwareType) -> int:
+        """Accelerators that nobody has any part of."""
+        return hardware.accelerators - self.mask.bit_count()
+
+    def has_part(self, tenant: str, milli: int) -> bool:
+        """Whether a tenant's own accelerator has so many thousandths left."""
+        return any(whose == tenant and taken + milli <= WHOLE for whose, taken in self.parts.values())
 
 
 FREE = Use()
@@ -64,7 +75,7 @@ FREE = Use()
 
 @dataclass(frozen=True, slots=True)
 class Regard:
-    """What a question regards: what is taken on nodes, what draws power, and the state and date of nodes.
+    """What a question regards: what is taken on nodes, what draws power, the state and date of nodes, where they stand.
 
     ``plans``: nodes without a day count too, where dates are not regarded.
     """
@@ -72,6 +83,7 @@ class Regard:
     taken: bool = True
     power: bool = True
     state: bool = True
+    topology: bool = True
     plans: bool = False
 
 
@@ -113,7 +125,7 @@ class Occupancy(Checker):
     def _made(self, committed: Committed, event: PlacementMade) -> None:
         self.now_ms = committed.at_ms
         self.queued.pop(event.workload, None)
-        self.live[event.placement] = Live(event.workload, event.tenant, event.ranks)
+        self.live[event.placement] = Live(event.workload, event.tenant, event.ranks, event.contract)
 
     def _started(self, _committed: Committed, event: PlacementStarted) -> None:
         if event.placement in self.live:
@@ -158,9 +170,12 @@ class Occupancy(Checker):
         return [site for site in sites if self.lawful(waiting, site) and self.welcome(waiting, site)]
 
     def covered(self, waiting: Waiting, site: Site, now_ms: int) -> bool:
-        """Whether a contract surely covers it there now: one on demand, or one that holds enough beyond all in use."""
-        spec, today = waiting.spec, self.papers.contract_day(now_ms)
-        model = spec.resources.accelerator
+        """Whether a contract surely pays there now for something that would do."""
+        return any(self._paid(waiting, option, site, now_ms) for option in would_do(waiting.spec))
+
+    def _paid(self, waiting: Waiting, option: tuple[str, int], site: Site, now_ms: int) -> bool:
+        """By a contract on demand; or by one that is named, and holds enough beyond all in use."""
+        spec, today, (model, count) = waiting.spec, self.papers.contract_day(now_ms), option
         for contract in self.papers.contracts.values():
             fits = (
                 contract.tenant == waiting.tenant
@@ -173,8 +188,12 @@ class Occupancy(Checker):
             if fits and contract.kind != "reserved":
                 return True
             # What is reserved is for those who name it.
-            if fits and spec.contract == contract.id and self._left(waiting, site, contract.accelerators):
-                return True
+            if fits and contract.kind == "reserved" and spec.contract == contract.id:
+                # Which contract pays for what is not asked here: all that the tenant has counts against each of them.
+                mine = (live for live in self.live.values() if live.tenant == waiting.tenant)
+                taken = sum(held_milli(live.ranks) for live in mine)
+                if taken + self._most_milli(waiting, model, count, site) <= contract.accelerators * WHOLE:
+                    return True
         return False
 
     def _is_priced(self, contract: Contract, model: str) -> bool:
@@ -184,19 +203,31 @@ class Occupancy(Checker):
             return True
         return model in plan.accelerator_micros_per_hour or "*" in plan.accelerator_micros_per_hour
 
-    def _left(self, waiting: Waiting, site: Site, holds: int) -> bool:
-        # Which contract pays for what is not asked here: all that the tenant has counts against each of them.
+    def _most_milli(self, waiting: Waiting, model: str, count: int, site: Site) -> int:
+        """Thousandths of accelerators that the fewest of its ranks take; whole nodes of a cluster: the largest ones."""
         spec = waiting.spec
-        each = spec.resources.accelerators
         if spec.type is WorkloadType.CLUSTER:
-            # Whole nodes, whatever it asks of each; which nodes is not asked here: the largest.
-            spots = self.papers.ground.by_site.get(site.id, ())
-            kinds = (spot.hardware for spot in spots)
-            model = spec.resources.accelerator
-            each = max((one.accelerators for one in kinds if model in ("", one.accelerator)), default=each)
-        mine = (live for live in self.live.values() if live.tenant == waiting.tenant)
-        taken = sum(rank.mask.bit_count() for live in mine for rank in live.ranks)
-        return taken + spec.nodes * each <= holds
+            kinds = (spot.hardware for spot in self.papers.ground.by_site.get(site.id, ()))
+            count = max((one.accelerators for one in kinds if model in ("", one.accelerator)), default=count)
+        return spec.nodes * due_milli(spec, count)
+
+    def is_within_quotas(self, waiting: Waiting, option: tuple[str, int], site: Site) -> bool:
+        """Whether it surely stays within what its tenant and project may have; what a contract reserves is beside that."""
+        tenant, project = waiting.tenant, str(waiting.spec.project)
+        limits = limits_milli(self.papers, tenant, project)
+        more = self._most_milli(waiting, *option, site)
+        named = self.papers.contracts.get(waiting.spec.contract or "")
+        if limits == (None, None) or not more or (named is not None and named.kind == "reserved"):
+            return True
+        whole = part = more
+        for live in self.live.values():
+            contract = self.papers.contracts.get(live.contract)
+            if live.tenant == tenant and (contract is None or contract.kind != "reserved"):
+                whole += held_milli(live.ranks)
+                known = self.known.get(live.workload)
+                if known is not None and known.spec.project == project:
+                    part += held_milli(live.ranks)
+        return all(most is None or has <= most for has, most in zip((whole, part), limits, strict=True))
 
     def placeable(self, name: str, now_ms: int) -> Site | None:
         """A site where a queued workload could be placed now, on free nodes, within power; None when there is none."""
@@ -204,62 +235,108 @@ class Occupancy(Checker):
         if waiting is None or waiting.not_before_ms > now_ms:
             return None
         for site in self.permitted(waiting):
-            if self.covered(waiting, site, now_ms) and self.fits(waiting.spec, site, now_ms, Regard()):
-                return site
+            for option in would_do(waiting.spec):
+                if (
+                    self._paid(waiting, option, site, now_ms)
+                    and self.is_within_quotas(waiting, option, site)
+                    and self._fits(waiting, option, site, now_ms, Regard())
+                ):
+                    return site
         return None
 
-    def fits(self, spec: WorkloadSpec, site: Site, now_ms: int, regard: Regard) -> bool:
-        """Whether all its ranks find nodes at a site, regarding only what ``regard`` says.
+    def fits(self, waiting: Waiting, site: Site, now_ms: int, regard: Regard) -> bool:
+        """Whether all its ranks find nodes at a site, for any of what would do, regarding only what ``regard`` says."""
+        return any(self._fits(waiting, option, site, now_ms, regard) for option in would_do(waiting.spec))
+
+    def _fits(
+        self, waiting: Waiting, option: tuple[str, int], site: Site, now_ms: int, regard: Regard
+    ) -> bool:
+        """Whether all its ranks find nodes for one of what would do.
 
         Taking the nodes that add the least draw first is the best that can be done: limits are nested, and each
         rank counts one.
         """
         uses = self._uses()
         today = iso_day(now_ms)
-        options: list[tuple[int, str, Spot]] = []
+        found: list[tuple[int, str, Spot]] = []
         for spot in self.papers.ground.by_site.get(site.id, ()):
             use = uses.get(spot.node, FREE)
-            if self._node_does(spec, spot, use if regard.taken else FREE, today, regard):
-                options.append((_more_w(spec, spot, use), spot.node, spot))
-        if not regard.power:
-            return len(options) >= spec.nodes
-        return self._powered(spec.nodes, sorted(options, key=lambda option: option[:2]), uses, today)
+            if self._node_does(waiting, option, spot, use if regard.taken else FREE, today, regard):
+                found.append((_more_w(waiting, option[1], spot, use), spot.node, spot))
+        found.sort(key=lambda one: one[:2])
+        wish = waiting.spec.topology if regard.topology else None
+        together: dict[str, list[tuple[int, str, Spot]]] = {"": found}
+        if wish is not None and wish.required and wish.pack:
+            together = {}
+            for one in found:
+                together.setdefault(one[2].among(wish.pack), []).append(one)
+        apart = wish.spread if wish is not None and wish.required else ""
+        return any(
+            self._powered(waiting.spec.nodes, group, apart, uses if regard.power else None, today)
+            for group in together.values()
+        )
 
-    def _node_does(self, spec: WorkloadSpec, spot: Spot, use: Use, today: str, regard: Regard) -> bool:
-        hardware, asked = spot.hardware, spec.resources
+    def _node_does(
+        self, waiting: Waiting, option: tuple[str, int], spot: Spot, use: Use, today: str, regard: Regard
+    ) -> bool:
+        hardware, spec, (model, count) = spot.hardware, waiting.spec, option
+        asked = spec.resources
         is_open = self.node_state.get(spot.node, "ready") == "ready" and spot.is_commissioned(today)
         if not (spot.from_day or regard.plans) or (regard.state and not is_open):
             return False
-        if asked.accelerator and asked.accelerator != hardware.accelerator:
+        if model not in ("", hardware.accelerator):
             return False
         if use.leased or (spec.type is WorkloadType.CLUSTER and use.ranks):
             return False
+        if (count or spec.type is WorkloadType.CLUSTER) and (
+            hardware.accelerator_memory_mb < asked.accelerator_memory_mb
+        ):
+            return False
+        is_part = asked.share_milli < WHOLE and use.has_part(waiting.tenant, asked.share_milli)
         return (
-            asked.accelerators <= hardware.accelerators - use.mask.bit_count()
+            (count <= use.free(hardware) or is_part)
             and asked.cpu_milli <= hardware.cpu_milli - use.cpu_milli
             and asked.memory_mb <= hardware.memory_mb - use.memory_mb
         )
 
     def _powered(
-        self, ranks: int, options: list[tuple[int, str, Spot]], uses: dict[str, Use], today: str
+        self,
+        ranks: int,
+        options: list[tuple[int, str, Spot]],
+        apart: str,
+        uses: dict[str, Use] | None,
+        today: str,
     ) -> bool:
+        """Whether so many of some nodes, each in another group of the level ``apart``, can be powered (without ``uses``: all)."""
+        ground = self.papers.ground
+        load_w = {} if uses is None else self._load_w(uses, today)
+        found, groups = 0, set[str]()
+        for more_w, node, spot in options:
+            if found == ranks:
+                break
+            group = spot.among(apart) if apart else node
+            path = [element for element in spot.path if element in ground.limit_w]
+            if group in groups or not (
+                uses is None
+                or all(load_w.get(element, 0) + more_w <= ground.limit_w[element] for element in path)
+            ):
+                continue
+            found += 1
+            groups.add(group)
+            for element in spot.path:
+                load_w[element] = load_w.get(element, 0) + more_w
+        return found >= ranks
+
+    def _load_w(self, uses: dict[str, Use], today: str) -> dict[str, int]:
+        """What can be drawn below each element now."""
         ground = self.papers.ground
         load_w = dict(ground.idle_w(today))
         for node, use in uses.items():
             spot = ground.spots.get(node)
             for element in () if spot is None else spot.path:
-                more_w = draw_w(ground.spots[node].hardware, use.taken, use.ranks)
+                more_w = draw_w(ground.spots[node].hardware, use.mask.bit_count(), use.ranks)
                 load_w[element] = load_w.get(element, 0) + more_w - ground.spots[node].hardware.idle_w
-        found = 0
-        for more_w, _, spot in options:
-            if found == ranks:
-                break
-            path = [element for element in spot.path if element in ground.limit_w]
-            if all(load_w.get(element, 0) + more_w <= ground.limit_w[element] for element in path):
-                found += 1
-                for element in spot.path:
-                    load_w[element] = load_w.get(element, 0) + more_w
-        return found >= ranks
+        return load_w
 
     def _uses(self) -> dict[str, Use]:
         uses: dict[str, Use] = {}
@@ -268,8 +345,10 @@ class Occupancy(Checker):
             leased = known is not None and known.spec.type is WorkloadType.CLUSTER
             for rank in live.ranks:
                 use = uses.setdefault(rank.node, Use())
-                use.taken += rank.mask.bit_count()
                 use.mask |= rank.mask
+                for bit in each_bit(rank.mask) if rank.share_milli < WHOLE else ():
+                    taken = use.parts.get(bit, ("", 0))[1]
+                    use.parts[bit] = (live.tenant, taken + rank.share_milli)
                 use.cpu_milli += rank.cpu_milli
                 use.memory_mb += rank.memory_mb
                 use.ranks += 1
@@ -277,9 +356,11 @@ class Occupancy(Checker):
         return uses
 
 
-def _more_w(spec: WorkloadSpec, spot: Spot, use: Use) -> int:
-    """What one more rank adds to the draw of a node."""
-    whole = spec.type is WorkloadType.CLUSTER
-    more = spot.hardware.accelerators if whole else spec.resources.accelerators
-    before_w = draw_w(spot.hardware, use.taken, use.ranks)
-    return draw_w(spot.hardware, use.taken + more, use.ranks + 1) - before_w
+def _more_w(waiting: Waiting, count: int, spot: Spot, use: Use) -> int:
+    """What one more rank adds to the draw of a node: nothing for the rest of an accelerator that is taken already."""
+    spec, taken = waiting.spec, use.mask.bit_count()
+    more = spot.hardware.accelerators if spec.type is WorkloadType.CLUSTER else count
+    if spec.resources.share_milli < WHOLE and use.has_part(waiting.tenant, spec.resources.share_milli):
+        more = 0
+    before_w = draw_w(spot.hardware, taken, use.ranks)
+    return draw_w(spot.hardware, taken + more, use.ranks + 1) - before_w

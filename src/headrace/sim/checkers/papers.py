@@ -11,7 +11,7 @@ from zoneinfo import ZoneInfo
 
 import msgspec
 
-from headrace.core.contracts import Contract, PricePlan, Tenant
+from headrace.core.contracts import Contract, Maintenance, PricePlan, Reservation, Tenant
 from headrace.core.estate import Block, Estate, NodeGroup, Site
 from headrace.core.events import Committed, DocumentApplied, DocumentRemoved
 from headrace.core.hardware import CATALOGUE, HardwareType
@@ -29,13 +29,30 @@ def iso_day(at_ms: int) -> str:
 
 @dataclass(frozen=True, slots=True)
 class Spot:
-    """A node: its site, its hardware, its path up the power tree (rack first), and its first day ("": never)."""
+    """A node: its site, its hardware, its path up the power tree (rack first), and its first day ("": never).
+
+    ``number`` counts in its rack; ``rails`` names those that its rack hangs on.
+    """
 
     node: str
     site: str
     hardware: HardwareType
     path: tuple[str, ...]
     from_day: str
+    number: int
+    rails: str
+
+    def among(self, level: str) -> str:
+        """The group of a level of the topology that it stands in."""
+        rack, block = self.path[0], self.path[1]
+        fabrics = {
+            "domain": f"{rack}:{self.number // max(1, self.hardware.domain_nodes)}",
+            "rack": rack,
+            "rail": self.rails,
+            "pod": block,
+            "site": self.site,
+        }
+        return fabrics[level]
 
     def is_commissioned(self, today: str) -> bool:
         """Whether it may be placed on by its date."""
@@ -93,9 +110,11 @@ class Ground:
         left = group.node_count
         for rack in range(group.racks):
             ident = f"{above[0]}/{group.id}-{rack}"
+            rails = f"{above[0]}/{group.id}:{rack // (group.rail_racks or group.racks)}"
             self.limit_w[ident] = group.rack_rating_w or hardware.nameplate_w * group.nodes_per_rack
             for number in range(min(left, group.nodes_per_rack)):
-                spot = Spot(f"{ident}-{number}", site.id, hardware, (ident, *above), from_day)
+                name, path = f"{ident}-{number}", (ident, *above)
+                spot = Spot(name, site.id, hardware, path, from_day, number, rails)
                 self.spots[spot.node] = spot
                 self.by_site[site.id].append(spot)
             left -= group.nodes_per_rack
@@ -122,6 +141,8 @@ class Papers:
         self.tenants: dict[str, Tenant] = {}
         self.plans: dict[str, PricePlan] = {}
         self.contracts: dict[str, Contract] = {}
+        self.reservations: dict[str, Reservation] = {}
+        self.maintenances: dict[str, Maintenance] = {}
         self.unreadable: list[str] = []
 
     def contract_day(self, at_ms: int) -> str:
@@ -147,6 +168,10 @@ class Papers:
                 self._keep(self.plans, PricePlan, event)
             case "contract":
                 self._keep(self.contracts, Contract, event)
+            case "reservation":
+                self._keep(self.reservations, Reservation, event)
+            case "maintenance":
+                self._keep(self.maintenances, Maintenance, event)
             case _:
                 self.unreadable.append(f"{event.kind}/{event.name}")
 
@@ -155,6 +180,8 @@ class Papers:
             "tenant": self.tenants,
             "price-plan": self.plans,
             "contract": self.contracts,
+            "reservation": self.reservations,
+            "maintenance": self.maintenances,
         }
         if event.kind == "estate":
             self._use(None)

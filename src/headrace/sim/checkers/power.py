@@ -19,7 +19,7 @@ class PowerChecker(Checker):
 
     def __init__(self, papers: Papers | None = None) -> None:
         self.placements: dict[str, tuple[RankPlace, ...]] = {}
-        self.on_node: dict[str, tuple[int, int]] = {}
+        self.on_node: dict[str, list[RankPlace]] = {}
         self.above_idle_w: dict[str, int] = {}
         self.day = -1
         self.today = ""
@@ -70,10 +70,13 @@ class PowerChecker(Checker):
         spot = ground.spots.get(rank.node)
         if spot is None:
             return ()
-        taken, ranks = self.on_node.get(rank.node, (0, 0))
-        after = (taken + sign * rank.mask.bit_count(), ranks + sign)
-        self.on_node[rank.node] = after
-        more_w = draw_w(spot.hardware, *after) - draw_w(spot.hardware, taken, ranks)
+        ranks = self.on_node.setdefault(rank.node, [])
+        before_w = draw_w(spot.hardware, _taken(ranks), len(ranks))
+        if sign > 0:
+            ranks.append(rank)
+        elif rank in ranks:
+            ranks.remove(rank)
+        more_w = draw_w(spot.hardware, _taken(ranks), len(ranks)) - before_w
         above = self.above_idle_w
         for element in spot.path:
             above[element] = above.get(element, 0) + more_w
@@ -89,3 +92,11 @@ class PowerChecker(Checker):
             load_w = idle_w.get(element, 0) + self.above_idle_w.get(element, 0)
             if load_w > limit_w:
                 self.found("power", element, f"{load_w} W of IT load could be drawn, {limit_w} W are allowed")
+
+
+def _taken(ranks: Iterable[RankPlace]) -> int:
+    """Accelerators that draw as taken ones: those of which anybody has any part."""
+    mask = 0
+    for rank in ranks:
+        mask |= rank.mask
+    return mask.bit_count()

@@ -39,6 +39,7 @@ from headrace.core.workload import (
 )
 from headrace.sim.checkers.base import Checker, Handler
 from headrace.sim.checkers.papers import Papers
+from headrace.sim.checkers.wishes import ranks_allowed
 
 NODE_STATES = ("ready", "draining", "down")
 
@@ -149,6 +150,9 @@ class StateChecker(Checker):
             self._known_tenant(event.workload, event.tenant)
         elif event.spec.project not in tenant.projects:
             self.found("unknown", event.workload, f"{event.tenant} has no project {event.spec.project!r}")
+        elif event.spec.priority > tenant.max_priority:
+            what = f"its priority is {event.spec.priority}, and {event.tenant} may have {tenant.max_priority}"
+            self.found("priority", event.workload, what)
         if event.spec.contract is not None and event.spec.contract not in self.papers.contracts:
             self.found("unknown", event.workload, f"there is no contract {event.spec.contract!r}")
 
@@ -190,8 +194,10 @@ class StateChecker(Checker):
             self.found(
                 "tenant", event.placement, f"made for {event.tenant}; its workload is of {track.tenant}"
             )
-        if track.spec.nodes != len(event.ranks):
-            self.found("ranks", event.placement, f"{len(event.ranks)} ranks, {track.spec.nodes} asked for")
+        allowed = ranks_allowed(track.spec)
+        if len(event.ranks) not in allowed:
+            what = f"{len(event.ranks)} ranks, {allowed.start} to {allowed.stop - 1} asked for"
+            self.found("ranks", event.placement, what)
 
     def _holder(self, placement: str, event: object) -> Track | None:
         """The workload of a placement that has not ended."""

@@ -4,6 +4,7 @@ Capacity and process time are in milliseconds, energy in microjoules at the mete
 permille), carbon in micrograms as a fraction, tokens in tokens.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from fractions import Fraction
@@ -82,12 +83,23 @@ class Meter:
     site: str
     model: str
     accelerators: tuple[int, ...]
+    shares_milli: tuple[int, ...]
     watts: tuple[tuple[int, int], ...]
     times: list[tuple[int, int]]
     tokens: tuple[int, int] = (0, 0)
     batch: int = -1
     ended: bool = False
     estimated: bool = False
+
+    def sums(self, times: Sequence[tuple[int, int]]) -> tuple[int, int, int]:
+        """Accelerator-milliseconds, milliseconds of processes without any, and millijoules, of times from the beginning."""
+        capacity_ms = process_ms = energy_mj = 0
+        ranks = zip(self.accelerators, self.shares_milli, self.watts, times, strict=False)
+        for count, milli, (on_w, off_w), (on_ms, off_ms) in ranks:
+            capacity_ms += count * milli * (on_ms + off_ms) // 1_000
+            process_ms += 0 if count else on_ms + off_ms
+            energy_mj += milli * (on_w * on_ms + off_w * off_ms) // 1_000
+        return capacity_ms, process_ms, energy_mj
 
 
 @dataclass(slots=True)
@@ -104,13 +116,14 @@ class Month:
             key = (item, meter.project, meter.site)
             self.used[key] = self.used.get(key, Fraction()) + amount
 
-    def add_times(self, meter: Meter, more: Times, site: Site | None, source: str) -> None:
-        """Add what the ranks ran and paused since the last time: a stale reading bills time, but no energy."""
-        capacity_ms = process_ms = energy_mj = 0
-        for count, (on_w, off_w), (on_ms, off_ms) in zip(meter.accelerators, meter.watts, more, strict=False):
-            capacity_ms += count * (on_ms + off_ms)
-            process_ms += 0 if count else on_ms + off_ms
-            energy_mj += on_w * on_ms + off_w * off_ms
+    def add_times(self, meter: Meter, now: Times, site: Site | None, source: str) -> None:
+        """Add what the ranks ran and paused since ``meter.times``: a stale reading bills time, but no energy.
+
+        Both are sums from the beginning, and so is what they are turned into: a part of an accelerator has its part of
+        those sums, rounded down.
+        """
+        after, before = meter.sums(now), meter.sums(meter.times)
+        capacity_ms, process_ms, energy_mj = (new - old for new, old in zip(after, before, strict=True))
         self.models[meter.model] = None
         self.add("capacity", meter, capacity_ms)
         self.add("process-time", meter, process_ms)
