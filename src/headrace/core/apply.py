@@ -258,6 +258,7 @@ def _ended(world: World, committed: ev.Committed, event: ev.PlacementEnded) -> l
     world.hold(placement, -1)
     del world.state.placements[placement.id]
     world.unsettled.pop(placement.id, None)
+    world.stopping.pop(placement.id, None)
     work = world.state.workloads[placement.workload]
     work.placement = None
     work.exit_codes = event.exit_codes

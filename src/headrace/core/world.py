@@ -178,6 +178,7 @@ class World:
         self.popularity = Popularity()
         self.usage: dict[tuple[TenantId, ProjectId], Taken] = {}
         self.unsettled: dict[PlacementId, None] = {}
+        self.stopping: dict[PlacementId, None] = {}
         self.contract_held_milli: dict[ContractId, int] = {}
         self.by_number: dict[int, Token] = {}
         self.day = 0
@@ -275,6 +276,11 @@ class World:
         self.unsettled = dict.fromkeys(
             placement.id for placement in self.state.placements.values() if self._is_unsettled(placement)
         )
+        self.stopping = {
+            placement.id: None
+            for placement in self.state.placements.values()
+            if placement.stop_reason is not None
+        }
         self.by_number = {token.number: token for token in self.state.tokens.values()}
 
     def _commission(self, now_ms: int) -> None:
@@ -419,6 +425,8 @@ class World:
             self.unsettled[placement.id] = None
         else:
             self.unsettled.pop(placement.id, None)
+        if placement.stop_reason is not None:
+            self.stopping[placement.id] = None
 
     # -- questions -------------------------------------------------------------------------------------------------
 
@@ -514,7 +522,7 @@ class World:
             tenant_number=self.tenant_number,
             usage=self.usage,
             tenants=self.tenants,
-            unsettled=self.unsettled,
+            stopping=self.stopping,
             windows=self.windows,
             demand=self.popularity.demand,
             zone=self.zone,

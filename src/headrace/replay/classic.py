@@ -101,7 +101,7 @@ class Classic:
             (end_ms, self.running[one.id][3], one.ranks[0].accelerators) for end_ms, _, one in self.ends
         ]
         ends += [(now_ms + runs_ms, nodes, each) for runs_ms, nodes, each in draft.taken]
-        return Profile(now_ms, free, sorted(ends))
+        return Profile(now_ms, free, ends)
 
 
 class Profile:
@@ -135,9 +135,8 @@ class Profile:
 
     def reserve(self, draft: "_Draft", shape: tuple[int, int], runs_ms: int) -> bool:
         """Keep the nodes where it can start first; False if that is not known."""
-        for at in range(1, len(self.times)):
-            if np.count_nonzero(self.free[at] >= shape[1]) < shape[0]:
-                continue
+        enough = np.count_nonzero(self.free >= shape[1], axis=1) >= shape[0]
+        for at in (np.flatnonzero(enough[1:]) + 1).tolist():
             nodes = draft.choose(self.least(at, runs_ms), *shape)
             if nodes is not None:
                 self.take(at, runs_ms, nodes, shape[1])
@@ -151,7 +150,7 @@ class Shortest(Classic):
     def plan(self, cluster: ReplayCluster, now_ms: int) -> Plan:
         """Who starts, and who is evicted for them."""
         draft = _Draft(cluster, self.policy.nodes == "best-fit")
-        chosen, losers = self.select(cluster, now_ms)
+        chosen, others, losers = self.select(cluster, now_ms)
         free, evictions = self.free.copy(), []
         for work in chosen:
             shape = shape_of(work)
@@ -164,10 +163,25 @@ class Shortest(Classic):
             if nodes is not None:
                 draft.place(work, nodes)
                 free[nodes] -= shape[1]
+        self.fill(draft, free, others)
         return Plan(cluster.version, tuple(draft.placements), tuple(evictions))
 
-    def select(self, cluster: ReplayCluster, now_ms: int) -> tuple[list[Workload], list[Placement]]:
-        """Those who wait that should run, least first; those who run that should not, the worst last. By count alone."""
+    def fill(self, draft: "_Draft", free: Free, others: Sequence[Workload]) -> None:
+        """What is left, since nodes don't come in the pieces that were chosen, goes to whoever fits."""
+        failed: set[tuple[int, int]] = set()
+        for work in others:
+            shape = shape_of(work)
+            nodes = None if shape in failed else draft.choose(free, *shape)
+            if nodes is None:
+                failed.add(shape)
+            else:
+                draft.place(work, nodes)
+                free[nodes] -= shape[1]
+
+    def select(
+        self, cluster: ReplayCluster, now_ms: int
+    ) -> tuple[list[Workload], list[Workload], list[Placement]]:
+        """By count alone: who waits and should run, the others who wait, and who runs and should not; the worst last."""
         ranked: list[tuple[int, int, Workload, Placement | None]] = []
         for end_ms, _, placement, _ in self.running.values():
             work = cluster.workloads[placement.workload]
@@ -177,7 +191,7 @@ class Shortest(Classic):
             ranked.append((self.rank(work, left_ms), work.submitted_seq, work, None))
         ranked.sort(key=lambda one: one[:2])
         left = cluster.capacity_milli // 1_000
-        chosen, losers = [], []
+        chosen, others, losers = [], [], []
         for _, _, work, running in ranked:
             width = work.spec.nodes * work.spec.resources.accelerators
             if width <= left:
@@ -186,7 +200,9 @@ class Shortest(Classic):
                     chosen.append(work)
             elif running is not None:
                 losers.append(running)
-        return chosen, losers
+            else:
+                others.append(work)
+        return chosen, others, losers
 
     def rank(self, work: Workload, left_ms: int) -> int:
         """What is least goes first."""

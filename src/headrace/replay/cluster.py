@@ -281,7 +281,7 @@ class ReplayCluster:
             tenant_number=self._numbers.__getitem__,
             usage=self.usage,
             tenants=self._tenants,
-            unsettled=(),
+            stopping=(),
             demand=self.demand,
             zone="UTC",
         )

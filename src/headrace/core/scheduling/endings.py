@@ -153,7 +153,7 @@ class Endings:
         self._log.clear()
         late = [placement for placement in self._not_started.values() if placement.started_ms]
         # Who is being stopped ends now, whatever its limit.
-        idents = snapshot.unsettled if snapshot.unsettled is not None else snapshot.placements
+        idents = snapshot.stopping if snapshot.stopping is not None else snapshot.placements
         stopping = [snapshot.placements[ident] for ident in idents if ident in snapshot.placements]
         for placement in (*late, *(one for one in stopping if one.stop_reason is not None)):
             known = by_site.get(placement.site, {}).get(placement.id)

@@ -6,7 +6,7 @@ Whoever owns the world says what changes; a plan is the same with a memory as wi
 from dataclasses import dataclass, field
 
 from headrace.core.contracts import Contract
-from headrace.core.ids import NodeId, PlacementId
+from headrace.core.ids import PlacementId
 from headrace.core.scheduling.columns import Ask, Columns, Mask
 from headrace.core.scheduling.leaving import Holder, holder_of
 from headrace.core.scheduling.pools import Sieve, SitePools
@@ -121,6 +121,8 @@ class Memory:
         self._log: list[tuple[Placement, int]] | None = None
         self._holders: dict[int, dict[PlacementId, Holder]] | None = None
         self._evictable: dict[int, dict[PlacementId, Holder]] = {}
+        self._moves: list[tuple[Placement, int]] = []
+        """What moved since somebody last asked for holders."""
         self._columns: Columns | None = None
         self._demand: Demand | None = None
         self._default: Rule | None = None
@@ -159,6 +161,7 @@ class Memory:
         self.shapes.clear()
         self.allowed.clear()
         self.pools.clear()
+        self._moves.clear()
         self._log = self._holders = self._columns = self._default = None
 
     # -- what a plan asks -----------------------------------------------------------------------------------------
@@ -172,8 +175,8 @@ class Memory:
         if len(self.known) > _MOST_REMEMBERED:
             self.known.clear()
             self.shapes.clear()
-        for placement, sign in self._log or ():
-            self._follow(snapshot, placement, sign)
+        if self._log:
+            self._follow(snapshot, self._log)
         self._log = []
         self.stamp += 1
         return self.stamp
@@ -190,18 +193,28 @@ class Memory:
         for pools in self.pools.values():
             pools.costs.clear()
 
-    def _follow(self, snapshot: Snapshot, placement: Placement, sign: int) -> None:
-        site = snapshot.fleet.site_index[placement.site]
-        pools = self.pools.get(site)
-        if pools is not None:
-            index = snapshot.fleet.node_index
-            pools.stale.update((index[NodeId(rank.node)], None) for rank in placement.ranks)
-        if self._holders is None:
-            return
-        self._holders.setdefault(site, {}).pop(placement.id, None)
-        self._evictable.setdefault(site, {}).pop(placement.id, None)
-        if sign > 0:
-            self._note(holder_of(snapshot, placement))
+    def _follow(self, snapshot: Snapshot, moves: list[tuple[Placement, int]]) -> None:
+        site_index, index = snapshot.fleet.site_index, snapshot.fleet.node_index
+        for placement, _ in moves:
+            pools = self.pools.get(site_index[placement.site])
+            if pools is not None:
+                stale = pools.stale
+                for rank in placement.ranks:
+                    stale[index[rank.node]] = None  # type: ignore[index]
+        self._moves.extend(moves)
+        if len(self._moves) > len(snapshot.placements):
+            # Less to look at all of them, once somebody asks.
+            self._holders = None
+            self._moves.clear()
+
+    def _catch_up(self, snapshot: Snapshot, holders: dict[int, dict[PlacementId, Holder]]) -> None:
+        for placement, sign in self._moves:
+            site = snapshot.fleet.site_index[placement.site]
+            holders.setdefault(site, {}).pop(placement.id, None)
+            self._evictable.setdefault(site, {}).pop(placement.id, None)
+            if sign > 0:
+                self._note(holder_of(snapshot, placement))
+        self._moves.clear()
 
     def _note(self, holder: Holder | None) -> None:
         if holder is None or self._holders is None:
@@ -215,8 +228,11 @@ class Memory:
         """Placements that hold nodes of a site, in the order in which they were made."""
         if self._holders is None:
             self._holders, self._evictable = {}, {}
+            self._moves.clear()
             for placement in snapshot.placements.values():
                 self._note(holder_of(snapshot, placement))
+        if self._moves:
+            self._catch_up(snapshot, self._holders)
         return self._holders.get(site, {})
 
     def evictable(self, snapshot: Snapshot, site: int) -> dict[PlacementId, Holder]:

@@ -108,8 +108,7 @@ class Shares:
         self._tenants = snapshot.tenants
         self._of_tenant: dict[TenantId, Account] = {}
         self._of_project: dict[tuple[TenantId, ProjectId], Account] = {}
-        for (tenant, project), taken in snapshot.usage.items():
-            self.take(tenant, project, taken)
+        self._usage = snapshot.usage
 
     def is_limited(self, tenant: TenantId, project: ProjectId) -> bool:
         """Whether somebody may have only so much."""
@@ -129,6 +128,11 @@ class Shares:
         if account is None:
             known = self._tenants.get(tenant)
             account = self._of_tenant[tenant] = Account(known.quota if known is not None else _NO_QUOTA)
+            projects = (
+                known.projects if known is not None else [key[1] for key in self._usage if key[0] == tenant]
+            )
+            for project in projects:
+                self._enter(account, self._usage.get((tenant, project)))
         return account
 
     def project(self, tenant: TenantId, project: ProjectId) -> Account:
@@ -138,13 +142,12 @@ class Shares:
             known = self._tenants.get(tenant)
             quota = known.project_quotas.get(project, _NO_QUOTA) if known is not None else _NO_QUOTA
             account = self._of_project[tenant, project] = Account(quota)
+            self._enter(account, self._usage.get((tenant, project)))
         return account
 
-    def take(self, tenant: TenantId, project: ProjectId, more: Taken) -> None:
-        """A project gets more."""
-        parts = self.parts(more)
-        self.tenant(tenant).take(more, parts)
-        self.project(tenant, project).take(more, parts)
+    def _enter(self, account: Account, taken: Taken | None) -> None:
+        if taken is not None:
+            account.take(taken, self.parts(taken))
 
     def parts(self, more: Taken) -> Taken:
         """What ``more`` is of the estate, in 10^-12."""

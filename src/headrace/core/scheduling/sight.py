@@ -139,7 +139,9 @@ class Sight:
         return short if short.over_milli > 0 else None
 
     def quota_short(self, spot: Spot, nodes: I64 | None) -> tuple[ProjectId | None, Short] | None:
-        """What its project's quota lacks for it, or (None) its tenant's."""
+        """What its project's quota lacks for it, or (None) its tenant's; what a contract reserves is beside them."""
+        if spot.contract.kind == "reserved":
+            return None
         accounts: tuple[tuple[ProjectId | None, Account], ...] = (
             (None, self.ground.shares.tenant(self.tenant)),
             (self.spec.project, self.ground.shares.project(self.tenant, self.spec.project)),

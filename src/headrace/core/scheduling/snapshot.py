@@ -52,8 +52,7 @@ class Snapshot:
     - ``contracts``: all that there are, by id; ``tenant_number(tenant)``: its number, above 0.
     - ``tenants``: what was declared of each, with its quotas.
     - ``usage[tenant, project]``: what a project has outside reserved contracts; ``tenants``: their quotas.
-    - ``unsettled``: placements of which something else is wanted than was seen, all that are being stopped among them (None:
-      whoever asks has to look at all).
+    - ``stopping``: placements that were told to stop (None: whoever asks has to look at all).
     - ``demand``: how often each shape is asked for.
     - ``windows``: of reservations and maintenance, those that are over too.
     - ``zone``: the operator's time zone: contracts begin and end on its days.
@@ -82,7 +81,7 @@ class Snapshot:
     tenant_number: Callable[[TenantId], int]
     usage: Mapping[tuple[TenantId, ProjectId], Taken] = field(default_factory=dict)
     tenants: Mapping[TenantId, Tenant] = field(default_factory=dict)
-    unsettled: Iterable[PlacementId] | None = None
+    stopping: Iterable[PlacementId] | None = None
     windows: "tuple[Window, ...]" = ()
     demand: Demand = NO_DEMAND
     zone: str = "UTC"

@@ -185,6 +185,8 @@ class _Search:
         short = sight.contract_short(spot, nodes)
         if short is not None and short.over_milli > self._freed(at_ms, contract=spot.contract.id):
             return None
+        if spot.contract.kind == "reserved":
+            return nodes
         asked_milli = sight.asked_milli(spot, nodes)
         tenant, project = sight.tenant, sight.spec.project
         shares = sight.ground.shares

@@ -141,7 +141,7 @@ class Waits:
         """Sites where something is being stopped."""
         if self._leaving is None:
             snapshot, self._leaving = self.snapshot, set()
-            idents = snapshot.unsettled if snapshot.unsettled is not None else snapshot.placements
+            idents = snapshot.stopping if snapshot.stopping is not None else snapshot.placements
             for ident in idents:
                 placement = snapshot.placements.get(ident)
                 if placement is None or placement.stop_reason is None:
