@@ -195,9 +195,11 @@ class World:
         self.endings = Endings()
         self.admissions: dict[tuple[object, ...], tuple[Refusal, str] | None] = {}
         """Of every class of workload submitted since the last document: can it ever be placed."""
+        self._is_made = False
         for key, document in self.state.documents.items():
             self.take_document(key.split("/", 1)[0], document)
         self.rebuild()
+        self._is_made = True
 
     # -- derived ---------------------------------------------------------------------------------------------------
 
@@ -213,7 +215,9 @@ class World:
             self.plans[value.id] = value
         elif isinstance(value, Contract):
             self.contracts[value.id] = value
-            self._recount()
+            # While a world is made there is nothing to count yet: that comes once, with all else.
+            if self._is_made:
+                self._recount()
         elif isinstance(value, Reservation):
             self.reservations[value.id] = value
         elif isinstance(value, Maintenance):

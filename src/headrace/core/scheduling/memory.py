@@ -12,7 +12,7 @@ from headrace.core.scheduling.leaving import Holder, holder_of
 from headrace.core.scheduling.pools import Sieve, SitePools
 from headrace.core.scheduling.rules import NodeRule, Rule, default_rule, everywhere
 from headrace.core.scheduling.shapes import Demand
-from headrace.core.scheduling.snapshot import Snapshot
+from headrace.core.scheduling.snapshot import Snapshot, Taken
 from headrace.core.scheduling.windows import may_be_evicted
 from headrace.core.workload import Placement, WorkloadType
 
@@ -58,7 +58,7 @@ class Option:
 
     ``number`` is its index among what would do. ``allowed``: the sites where law, contract and hardware let it, the best first.
     ``most``: nodes that elastic work takes where there are as many. ``is_counted``: a quota or a contract has only so much.
-    ``sites``, of one pass: where it may still fit.
+    ``taken``: what so many nodes are, and which part of the estate. ``sites``, of one pass: where it may still fit.
     """
 
     number: int
@@ -66,6 +66,7 @@ class Option:
     most: int
     allowed: dict[int, Contract]
     is_counted: bool
+    taken: dict[int, tuple[Taken, Taken]] = field(default_factory=dict)
     sites: list[int] = field(default_factory=list)
 
     @property

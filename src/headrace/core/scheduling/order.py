@@ -161,7 +161,10 @@ class Shares:
 
 @dataclass(slots=True)
 class Waiting:
-    """Alike workloads in order of arrival; ``head`` is the one whose turn it is, ``members`` are those behind it."""
+    """Alike workloads in order of arrival; ``head`` is the one whose turn it is, ``members`` are those behind it.
+
+    ``borrows``: what they ask for is not guaranteed to them; ``by_quota``: it is only while some of a quota is left.
+    """
 
     line: Line
     head: Workload
@@ -169,6 +172,8 @@ class Waiting:
     tenant: Account
     project: Account
     shape: Shape | None = None
+    borrows: bool = True
+    by_quota: bool = False
 
     def is_over(self, more_milli: int) -> bool:
         """Whether it would be more than its tenant or its project may ever have."""
@@ -181,7 +186,7 @@ class _Group:
 
     tenant: Account
     project: Account
-    heap: list[tuple[tuple[int, bool, int], int, Waiting]] = field(default_factory=list)
+    heap: list[tuple[tuple[bool, int, bool, int], int, Waiting]] = field(default_factory=list)
 
 
 class Order:
@@ -196,6 +201,7 @@ class Order:
             group = groups.get(key)
             if group is None:
                 group = groups[key] = _Group(waiting.tenant, waiting.project)
+            self._claim(waiting)
             group.heap.append((self._own(waiting), number, waiting))
         self.heap: list[tuple[Turn, int, _Group]] = []
         for number, group in enumerate(groups.values()):
@@ -203,48 +209,59 @@ class Order:
             self.heap.append((self._turn(group), number, group))
         heapify(self.heap)
 
-    def _own(self, waiting: Waiting) -> tuple[int, bool, int]:
-        head = waiting.head
-        return -aged_priority(head, self.now_ms), waiting.line.type is WorkloadType.FILLER, head.submitted_seq
-
-    def _turn(self, group: _Group) -> Turn:
-        (priority, filler, arrival), _, waiting = group.heap[0]
-        tenant, project = group.tenant, group.project
-        borrows = self._borrows(waiting.line, tenant, project)
-        return borrows, priority, filler, tenant.share, project.share, arrival
-
-    def _borrows(self, line: Line, tenant: Account, project: Account) -> bool:
+    def _claim(self, waiting: Waiting) -> None:
+        """Whether what a line asks for is guaranteed to it."""
+        line = waiting.line
         if line.is_filler:
             # They may be evicted by whoever comes: first in turn again, they would be started for that alone.
-            return True
-        if line.reservation is not None:
-            return False
-        if line.contract is not None:
-            contract = self.contracts.get(line.contract)
-            if contract is not None and contract.kind == "reserved":
-                return False
-        return not _is_within(tenant, project, line.nodes * line.accelerators * line.share_milli)
+            return
+        contract = self.contracts.get(line.contract) if line.contract is not None else None
+        if line.reservation is not None or (contract is not None and contract.kind == "reserved"):
+            waiting.borrows = False
+        elif waiting.tenant.quota.guaranteed:
+            waiting.by_quota = _has_quota(waiting)
+            waiting.borrows = not waiting.by_quota
+
+    def _own(self, waiting: Waiting) -> tuple[bool, int, bool, int]:
+        head, line = waiting.head, waiting.line
+        if self.now_ms - head.submitted_ms < AGING_MS:
+            return waiting.borrows, -line.priority, line.is_filler, head.submitted_seq
+        return waiting.borrows, -aged_priority(head, self.now_ms), line.is_filler, head.submitted_seq
+
+    def _turn(self, group: _Group) -> Turn:
+        borrows, priority, filler, arrival = group.heap[0][0]
+        return borrows, priority, filler, group.tenant.share, group.project.share, arrival
 
     def next(self) -> Waiting | None:
         """The line whose head goes now; None when there is nobody left."""
         while self.heap:
-            before, number, group = self.heap[0]
-            now = self._turn(group)
-            if now <= before:
-                return group.heap[0][2]
-            heapreplace(self.heap, (now, number, group))
+            turn, number, group = self.heap[0]
+            _, place, waiting = group.heap[0]
+            if waiting.by_quota and not _has_quota(waiting):
+                waiting.by_quota, waiting.borrows = False, True
+                heapreplace(group.heap, (self._own(waiting), place, waiting))
+            elif turn[3] == group.tenant.share and turn[4] == group.project.share:
+                return waiting
+            heapreplace(self.heap, (self._turn(group), number, group))
         return None
 
     def done(self, then: Workload | None) -> None:
         """The head that :meth:`next` gave had its turn; ``then`` is the next of its line, None when nobody else has a chance."""
         _, number, group = self.heap[0]
-        _, place, waiting = group.heap[0]
+        lines = group.heap
         if then is None:
-            heappop(group.heap)
+            heappop(lines)
         else:
+            _, place, waiting = lines[0]
             waiting.head = then
-            heapreplace(group.heap, (self._own(waiting), place, waiting))
-        if group.heap:
+            heapreplace(lines, (self._own(waiting), place, waiting))
+        if lines:
             heapreplace(self.heap, (self._turn(group), number, group))
         else:
             heappop(self.heap)
+
+
+def _has_quota(waiting: Waiting) -> bool:
+    """Whether the head of a line stays within what is guaranteed."""
+    line = waiting.line
+    return _is_within(waiting.tenant, waiting.project, line.nodes * line.accelerators * line.share_milli)

@@ -70,7 +70,6 @@ class _Pass:
         self.shares = Shares(snapshot, self.columns.capacity)
         self.waits = Waits(self.present, limits, self.shares)
         self.sites = [site.id for site in snapshot.fleet.sites]
-        self.known_taken: dict[tuple[Ask, int], tuple[Taken, Taken]] = {}
         self.placements: list[ProposedPlacement] = []
 
     def run(self) -> Plan:
@@ -249,7 +248,7 @@ class _Pass:
             if site not in self.present.touched:
                 known.full[site] = self.memory.changes.get(site, 0)
             return None
-        if not self.is_left(waiting, option, site, nodes):
+        if (option.is_counted or site in self.waits.kept) and not self.is_left(waiting, option, site, nodes):
             return None
         low, high = len(nodes), option.most
         while low < high:
@@ -341,13 +340,12 @@ class _Pass:
 
     def taken(self, option: Option, nodes: Sequence[int]) -> tuple[Taken, Taken]:
         """What so many nodes are, and which part of the estate; the same for equal workloads."""
-        key = option.ask, len(nodes)
-        found = self.known_taken.get(key)
-        if found is None or option.ask.whole:
-            ask, count = option.ask, len(nodes)
+        count, ask = len(nodes), option.ask
+        found = option.taken.get(count)
+        if found is None or ask.whole:
             accelerators_milli = accelerators_milli_of(self.columns, ask, nodes)
             more = Taken(accelerators_milli, count * ask.cpu_milli, count * ask.memory_mb)
-            found = self.known_taken[key] = more, self.shares.parts(more)
+            found = option.taken[count] = more, self.shares.parts(more)
         return found
 
 

@@ -214,43 +214,49 @@ class SitePools:
 
     def take(self, ask: Ask, nodes: Sequence[int]) -> tuple[RankPlace, ...]:
         """Take a rank from each of ``nodes``: the lowest free accelerators of each."""
-        where, head, stale = self.where, self.head, self.stale
-        self.history.extend(nodes)
+        if not ask.whole:
+            return tuple([self.take_one(ask, node) for node in nodes])
         ranks = []
         for node in nodes:
-            stale[node] = None
-            pool, at = where[node]
-            bit = 1 << at
-            free, bits = pool.free[at], pool.bits[at]
-            if ask.whole:
-                count, cpu_milli, memory_mb = free, pool.hardware.cpu_milli, pool.hardware.memory_mb
-            else:
-                count, cpu_milli, memory_mb = ask.accelerators, ask.cpu_milli, ask.memory_mb
-            rack = pool.rack_of[at]
-            sleeps = pool.asleep & bit
-            if sleeps:
-                pool.asleep ^= bit
-                if not count and free == pool.hardware.accelerators:
-                    pool.mixed |= bit
-            path = pool.rack_path[rack]
-            if path:
-                added = count * pool.step_w + (pool.wake_w if sleeps else 0)
-                for element in path:
-                    head[element] -= added
-            mask = 0
-            if count:
-                mask = bits if count == free else bits & -bits if count == 1 else lowest_bits(bits, count)
-                pool.bits[at] = bits ^ mask
-                if free == pool.hardware.accelerators:
-                    _leave_level(pool, at, bit, free, rack)
-                else:
-                    pool.level[free] ^= bit
-                pool.free[at] = free - count
-                pool.level[free - count] |= bit
-            pool.cpu_milli[at] -= cpu_milli
-            pool.memory_mb[at] -= memory_mb
-            ranks.append(_new(RankPlace, (pool.names[at], mask, cpu_milli, memory_mb, WHOLE_MILLI)))
+            kind = self.where[node][0].hardware
+            everything = ask._replace(
+                accelerators=kind.accelerators, cpu_milli=kind.cpu_milli, memory_mb=kind.memory_mb
+            )
+            ranks.append(self.take_one(everything, node))
         return tuple(ranks)
+
+    def take_one(self, ask: Ask, node: int) -> RankPlace:
+        """Take what a rank of an ask has from a node."""
+        self.stale[node] = None
+        self.history.append(node)
+        pool, at = self.where[node]
+        count, cpu_milli, memory_mb = ask.accelerators, ask.cpu_milli, ask.memory_mb
+        bit, rack = 1 << at, pool.rack_of[at]
+        free, bits, most = pool.free[at], pool.bits[at], pool.hardware.accelerators
+        sleeps = pool.asleep & bit
+        if sleeps:
+            pool.asleep ^= bit
+            if not count and free == most:
+                pool.mixed |= bit
+        path = pool.rack_path[rack]
+        if path:
+            head = self.head
+            added = count * pool.step_w + (pool.wake_w if sleeps else 0)
+            for element in path:
+                head[element] -= added
+        mask = 0
+        if count:
+            mask = bits if count == free else bits & -bits if count == 1 else lowest_bits(bits, count)
+            pool.bits[at] = bits ^ mask
+            if free == most:
+                _leave_level(pool, at, bit, free, rack)
+            else:
+                pool.level[free] ^= bit
+            pool.free[at] = free - count
+            pool.level[free - count] |= bit
+        pool.cpu_milli[at] -= cpu_milli
+        pool.memory_mb[at] -= memory_mb
+        return _new(RankPlace, (pool.names[at], mask, cpu_milli, memory_mb, WHOLE_MILLI))
 
     def refresh(self, nodes: Sequence[int], state: Scratch, head_w: I64) -> None:
         """Something was taken from ``nodes`` otherwise: they are as ``state`` has them, what stands over them as ``head_w``."""

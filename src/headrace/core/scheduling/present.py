@@ -167,6 +167,11 @@ class Present:
     def take(self, ask: Ask, site: int, nodes: Sequence[int]) -> tuple[RankPlace, ...]:
         """Take a rank's part of each of some nodes that pools have."""
         self.touched.add(site)
+        if len(nodes) == 1 and not ask.whole:
+            rank = self._pools[site].take_one(ask, nodes[0])
+            self.nodes.append(nodes[0])
+            self.ranks.append(rank)
+            return (rank,)
         ranks = self._pools[site].take(ask, nodes)
         self.nodes.extend(nodes)
         self.ranks.extend(ranks)

@@ -63,7 +63,7 @@ class Waits:
         self._leaving: set[int] | None = None
         self._gone: list[Holder] = []
         self._best_cases: dict[int, Scratch] = {}
-        self._kept: set[int] = set()
+        self.kept: set[int] = set()
         """Sites where nodes and power are kept for somebody."""
         self._caught_up = 0
 
@@ -103,7 +103,7 @@ class Waits:
 
         A node that would sleep then is kept awake by whoever starts on it now: that is more than what it adds today.
         """
-        if site not in self._kept:
+        if site not in self.kept:
             return True
         nodes, state = np.array(chosen, dtype=np.int64), self._soon_state()
         elements, need = path_need_w(self.columns, nodes, increments_w(self.columns, state, ask, nodes))
@@ -114,7 +114,7 @@ class Waits:
         if self._soon is None:
             return
         cap_w = self.present.cap_w
-        if cap_w is not None and site in self._kept and option.ask.reservation is None:
+        if cap_w is not None and site in self.kept and option.ask.reservation is None:
             chosen = np.array(nodes, dtype=np.int64)
             added = increments_w(self.columns, self._soon_state(), option.ask, chosen)
             elements, need = path_need_w(self.columns, chosen, added)
@@ -305,7 +305,7 @@ class Waits:
     def _reserve(self, workload: Workload, option: Option, site: int, horizon: Horizon) -> None:
         """Keep the nodes of ``horizon``, and the power that they will need, from everything of lower rank."""
         present, state, nodes = self.present, self._soon_state(), horizon.nodes
-        self._kept.add(site)
+        self.kept.add(site)
         departures = Departures(self.columns, state, self._fit(option, site))
         departures.leave(horizon.holders)
         added = increments_w(self.columns, state, option.ask, nodes)
