@@ -1,6 +1,16 @@
 """Benchmarks: each figure of the product, with its goal, printed as one line of JSON."""
 
-from benchmarks import kill, replay_muri, replay_philly, scheduling, serving, simulation, slurm, storage
+from benchmarks import (
+    kill,
+    replay_muri,
+    replay_openb,
+    replay_philly,
+    scheduling,
+    serving,
+    simulation,
+    slurm,
+    storage,
+)
 from benchmarks.registry import Benchmark
 
 _ALL = (
@@ -109,6 +119,29 @@ _ALL = (
         20,
         replay_philly.default,
         at_least=False,
+    ),
+    Benchmark(
+        "openb_harness",
+        "openb, default trace: how far BestFit and FGD replay from their published means",
+        "points",
+        0.5,
+        replay_openb.harness,
+        at_least=False,
+    ),
+    Benchmark(
+        "openb_fgd",
+        "openb: percent of GPUs unallocated less FGD's in the same harness, on the worst trace",
+        "points",
+        0,
+        replay_openb.against_fgd,
+        at_least=False,
+    ),
+    Benchmark(
+        "openb_gap",
+        "openb: share of the distance between FGD and the bound that is closed, mean of the traces",
+        "share",
+        0.25,
+        replay_openb.gap,
     ),
     Benchmark(
         "muri_known",

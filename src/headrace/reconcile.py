@@ -19,6 +19,8 @@ from headrace.core.units import MS_PER_HOUR
 from headrace.core.workload import Placement, Workload
 from headrace.ports import FIRST_TENANT_UID, Engine, EngineError, StartOrder
 
+ASK_AT_ONCE = 100
+"""So much is asked of engines before somebody else has a turn."""
 ASK_AGAIN_MS = 2_000
 """An engine that was asked and shows no effect is asked again after this long; every call is idempotent."""
 MISSING_MS = 30_000
@@ -181,8 +183,9 @@ class Reconciler:
 
     # -- what the world wants --------------------------------------------------------------------------------------
 
-    def act(self) -> None:
-        """Ask the engines for what is wanted, durably so, and not yet seen."""
+    def act(self) -> bool:
+        """Ask the engines for what is wanted, durably so, and not yet seen; whether there is more than could be asked at once."""
+        asked_now = 0
         world, now_ms = self.control.world, self.control.now_ms()
         for ident in list(world.unsettled):
             placement = world.state.placements[ident]
@@ -195,6 +198,9 @@ class Reconciler:
             asked = self.asked.get(ident)
             if asked is not None and asked.what == wanted and now_ms - asked.at_ms < ASK_AGAIN_MS:
                 continue
+            if asked_now >= ASK_AT_ONCE:
+                return True
+            asked_now += 1
             tries = asked.tries if asked is not None and asked.what == wanted else 0
             self.asked[ident] = _Asked(wanted, now_ms, tries)
             try:
@@ -203,6 +209,7 @@ class Reconciler:
                 self.asked[ident] = _Asked(wanted, now_ms, tries + 1, error.problem.line())
         if len(self.asked) > len(world.unsettled):
             self.asked = {ident: asked for ident, asked in self.asked.items() if ident in world.unsettled}
+        return False
 
     def _ask(self, wanted: str, placement: Placement, work: Workload) -> None:
         engine = self.engine_of(placement.site)

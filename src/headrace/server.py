@@ -7,8 +7,9 @@ import secrets
 import signal
 import socket
 import sys
+from collections import deque
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from hashlib import sha256
 from pathlib import Path
 
@@ -23,6 +24,7 @@ from headrace.control import SYSTEM, Batch, Control
 from headrace.core import commands as c
 from headrace.core.authority import Role
 from headrace.core.errors import HeadraceError, Problem, ProblemCode
+from headrace.core.scheduling.proposal import Plan
 from headrace.engines.local import LocalEngine, LocalSettings
 from headrace.engines.runner import boot_id
 from headrace.journal.keys import Keys
@@ -37,6 +39,8 @@ from headrace.state import ClientFile, StateDirectory
 TOKEN_PREFIX = "hr_"  # noqa: S105 - what a token begins with, so that a leaked one is found
 TICK_S = 0.1
 """How often the loop looks at its engines."""
+ADOPT_AT_ONCE = 100
+"""Placements that are adopted before somebody else has a turn: a few milliseconds."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,6 +85,8 @@ class Server:
         self.control.commit()
         self.reconciler.fence()
         self.planner = PlannerProcess(self.directory.journal, self.control.clock)
+        self._proposed: deque[Plan] = deque()
+        self._adopting: asyncio.Task[None] | None = None
         self.service = Service(self.control, self.reconciler)
         self.service.on_durable.append(self._tell_planner)
         self.meter = TokenMeter(self.control, self.service)
@@ -178,13 +184,14 @@ class Server:
             return
         self.reconciler.observe()
         await self.service.settled()
-        self.reconciler.act()
+        while self.reconciler.act():
+            await asyncio.sleep(0)
 
     def _hear_planner(self) -> None:
         for message in self.planner.messages():
             try:
                 if message.plan is not None:
-                    self.control.execute(SYSTEM, c.AdoptPlan(message.plan))
+                    self._proposed.extend(parts_of(message.plan))
                 for promise, subject, detail in message.alarms:
                     self.control.execute(SYSTEM, c.RaiseAlarm(promise, subject, detail))
                 if message.checkpoint is not None:
@@ -194,9 +201,16 @@ class Server:
                     )
             except HeadraceError:
                 continue  # The journal is unavailable: the planner proposes again when it is back.
-        self._settling = asyncio.ensure_future(self._settle())
+        if self._adopting is None or self._adopting.done():
+            self._adopting = asyncio.ensure_future(self._adopt())
 
-    async def _settle(self) -> None:
+    async def _adopt(self) -> None:
+        """Adopt what was proposed part by part, so that nobody waits long for an answer meanwhile."""
+        while self._proposed:
+            part = self._proposed.popleft()
+            with contextlib.suppress(HeadraceError):
+                self.control.execute(SYSTEM, c.AdoptPlan(part))
+            await asyncio.sleep(0)
         with contextlib.suppress(HeadraceError):
             await self.service.settled()
 
@@ -207,6 +221,13 @@ class Server:
             with contextlib.suppress(HeadraceError):
                 self.control.checkpoint()
         self.control.store.close()
+
+
+def parts_of(proposed: Plan) -> Iterator[Plan]:
+    """A plan in parts that are adopted in a few milliseconds each: evictions first, then placements in order."""
+    yield replace(proposed, placements=proposed.placements[:ADOPT_AT_ONCE])
+    for first in range(ADOPT_AT_ONCE, len(proposed.placements), ADOPT_AT_ONCE):
+        yield Plan(proposed.base_version, proposed.placements[first : first + ADOPT_AT_ONCE])
 
 
 class _Web(uvicorn.Server):

@@ -28,6 +28,7 @@ ARGUMENTS: dict[str, list[str]] = {
     "documents": [],
     "remove": ["tenant", "fjord-ai", "-y"],
     "estate show": [],
+    "plan": [],
     "submit": ["-f", MINE],
     "ps": [],
     "explain": ["mine"],

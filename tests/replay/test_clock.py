@@ -5,7 +5,7 @@ from dataclasses import replace
 import pytest
 
 from headrace.core.scheduling.check import check
-from headrace.core.scheduling.plan import plan
+from headrace.core.scheduling.plan import PlanLimits, plan
 from headrace.core.scheduling.proposal import Plan
 from headrace.replay.clock import quantile_s
 from headrace.replay.clock import replay as run_jobs
@@ -42,6 +42,12 @@ def test_easy_may_delay_the_second_of_those_who_wait(
     found = times(run(policy, four))
     assert found["b"] == (10, 20)
     assert (found["g"], found["f"]) == (last, second)
+
+
+def test_the_production_planner_backfills_as_easy_does_when_nobody_may_wait_long() -> None:
+    """One barrier at once: who is gone before the first of those who wait starts may use its nodes, nobody else."""
+    made, limits = cluster(4), PlanLimits(starve_after_ms=0, max_barriers=1)
+    assert times(run_jobs(made, FIVE, Production(limits))) == times(run("easy", FIVE))
 
 
 def test_who_has_least_left_takes_the_place_of_others() -> None:

@@ -92,6 +92,16 @@ def test_easy_counts_on_what_was_requested(tmp_path: Path) -> None:
     assert times(outcome) == {"1": (0, 10), "2": (10, 20), "3": (2, 7), "4": (20, 21)}
 
 
+@pytest.mark.parametrize("policy", ["default", "easy", "conservative"])
+def test_a_log_without_requested_times_replays_all_the_same(tmp_path: Path, policy: str) -> None:
+    """Nobody knows when who runs will end, so that no start can be promised and whoever fits passes."""
+    text = HEAD + line(1, 0, 10, 3) + line(2, 1, 10, 4) + line(3, 2, 5, 1)
+    log = read(written(tmp_path, text))
+    cluster = log.cluster()
+    outcome = replay(cluster, log.jobs, planner_of(POLICIES[policy], cluster))
+    assert times(outcome) == {"1": (0, 10), "2": (10, 20), "3": (2, 7)}
+
+
 @pytest.mark.parametrize(
     ("text", "said"),
     [

@@ -216,6 +216,7 @@ def _placement_started(world: World, committed: ev.Committed, event: ev.Placemen
         world.state.unisolated[key] = world.state.unisolated.get(key, 0) + 1
     if placement.stop_reason is None:
         _enter(world, world.state.workloads[placement.workload], WorkloadState.RUNNING, committed.at_ms)
+    world.memory.changed(placement, world.fleet.site_index[placement.site])
     world.settle(placement)
     return []
 
@@ -286,7 +287,9 @@ def _leave(
     world: World, committed: ev.Committed, placement: Placement, reason: EndReason, detail: str
 ) -> None:
     placement.stop_reason = reason
-    world.memory.came_free(world.fleet.site_index[placement.site])
+    site = world.fleet.site_index[placement.site]
+    world.memory.came_free(site)
+    world.memory.changed(placement, site)
     placement.wanted_seq = committed.seq
     placement.stop_since_ms = placement.stop_since_ms or committed.at_ms
     _enter(world, world.state.workloads[placement.workload], WorkloadState.STOPPING, committed.at_ms, detail)

@@ -2,6 +2,7 @@
 
 from bisect import bisect_left, insort
 from collections.abc import Iterator, Sequence
+from itertools import chain
 
 import numpy as np
 import numpy.typing as npt
@@ -15,7 +16,7 @@ from headrace.replay.cluster import SITE, ReplayCluster
 from headrace.replay.policies import Policy, Production
 
 _NEVER_MS = 1 << 60
-Free = npt.NDArray[np.int64]
+Free = npt.NDArray[np.int16]
 
 
 def planner_of(policy: Policy, cluster: ReplayCluster) -> Planner:
@@ -31,7 +32,7 @@ class Classic:
     def __init__(self, policy: Policy, cluster: ReplayCluster) -> None:
         self.policy = policy
         count = len(cluster.fleet.node_ids)
-        self.free: Free = np.array([cluster.free_bits(node).bit_count() for node in range(count)], np.int64)
+        self.free: Free = np.array([cluster.free_bits(node).bit_count() for node in range(count)], np.int16)
         self.ends: list[tuple[int, int, Placement]] = []
         self.running: dict[PlacementId, tuple[int, int, Placement, tuple[int, ...]]] = {}
         self.attained_ms: dict[WorkloadId, int] = {}
@@ -112,10 +113,13 @@ class Profile:
         # One that runs for longer than it was thought to ends at any moment.
         later = [(max(now_ms + 1, end_ms), nodes, each) for end_ms, nodes, each in ends if end_ms < _NEVER_MS]
         self.times = [now_ms, *sorted({end_ms for end_ms, _, _ in later})]
-        self.free = np.zeros((len(self.times), len(free)), np.int64)
+        self.free = np.zeros((len(self.times), len(free)), np.int16)
         self.free[0] = free
-        for end_ms, nodes, each in later:
-            self.free[bisect_left(self.times, end_ms), list(nodes)] += each
+        wide = np.array([len(nodes) for _, nodes, _ in later], np.int64)
+        rows = np.array([bisect_left(self.times, end_ms) for end_ms, _, _ in later], np.int64)
+        nodes = np.fromiter(chain.from_iterable(nodes for _, nodes, _ in later), np.int64, int(wide.sum()))
+        each = np.array([each for _, _, each in later], np.int16)
+        np.add.at(self.free, (np.repeat(rows, wide), nodes), np.repeat(each, wide))
         np.cumsum(self.free, axis=0, out=self.free)
 
     def least(self, at: int, runs_ms: int) -> Free:
@@ -241,7 +245,7 @@ class _Draft:
 
     def choose(self, free: Free, count: int, each: int) -> list[int] | None:
         """``count`` nodes with ``each`` free; None if there aren't as many."""
-        fitting = np.flatnonzero(free >= each)
+        fitting = (free >= each).nonzero()[0]
         if len(fitting) < count:
             return None
         if self.best_fit:

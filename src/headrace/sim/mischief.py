@@ -14,6 +14,7 @@ from headrace.core.scheduling.snapshot import Snapshot
 from headrace.core.units import MS_PER_HOUR, MS_PER_MINUTE
 from headrace.core.workload import RankPlace
 from headrace.reconcile import MISSING_STOP_MS
+from headrace.sim.estates import aside
 from headrace.sim.faults import CRASHES
 from headrace.sim.script import LYING_IN_WAIT
 
@@ -188,7 +189,9 @@ class Mischief:
         return proposal
 
     def _careless(self, snapshot: Snapshot) -> Plan:
-        """The plan of a planner that forgets power, what is in use, which nodes are open, quotas, or whose parts are whose."""
+        """The plan of a planner that forgets power, what is in use, open nodes, quotas, windows, or whose parts are whose."""
+        if snapshot.windows and aside(self.chance).random() < 0.3:
+            return plan(replace(snapshot, memory=None, windows=()))
         match self.chance.randrange(5):
             case 0:
                 return plan(replace(snapshot, memory=None, node_open=np.ones_like(snapshot.node_open)))

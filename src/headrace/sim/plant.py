@@ -420,6 +420,7 @@ class Plant:
             self.commit()
         reconciler.act()
         self.rounds += 1
+        self.witness.checkers.windows.round_over(control.now_ms())
 
     def note_ran(self) -> None:
         """Tell the checkers of processes that really started since."""
@@ -432,7 +433,7 @@ class Plant:
         """Plan, when there is something to plan and anything changed since the last time."""
         control = self._control()
         world, now_ms = control.world, control.now_ms()
-        if not world.queue or (not self._changed and now_ms < self._plan_at_ms):
+        if not self._needs_plans(control) or (not self._changed and now_ms < self._plan_at_ms):
             return
         snapshot = world.snapshot(now_ms)
         proposal = plan(snapshot)
@@ -469,7 +470,11 @@ class Plant:
             return True
         if control.world.unsettled:
             return True
-        return bool(control.world.queue) and (self._changed or control.now_ms() >= self._plan_at_ms)
+        return self._needs_plans(control) and (self._changed or control.now_ms() >= self._plan_at_ms)
+
+    def _needs_plans(self, control: Control) -> bool:
+        """Whether there is anything to plan: work that waits, or windows that begin and end."""
+        return bool(control.world.queue or control.world.windows)
 
     def next_ms(self) -> int:
         """Journal time until which nothing happens by itself in the control plane."""
@@ -477,7 +482,7 @@ class Plant:
         now_ms = control.now_ms()
         if control.world.unsettled:
             return now_ms + ASK_AGAIN_MS + 1
-        return max(now_ms, self._plan_at_ms) if control.world.queue else now_ms + PLAN_AGAIN_MS
+        return max(now_ms, self._plan_at_ms) if self._needs_plans(control) else now_ms + PLAN_AGAIN_MS
 
     def live(self, state: State) -> list[Workload]:
         """Workloads in a state, for those who choose one to do something to."""

@@ -10,7 +10,7 @@ from headrace.core.errors import HeadraceError, ProblemCode
 from headrace.core.ids import WorkloadId
 from headrace.core.metering import UsageKey, period_of
 from headrace.core.scheduling.explain import explain
-from headrace.core.units import MS_PER_DAY
+from headrace.core.units import MS_PER_DAY, MS_PER_HOUR
 from headrace.core.workload import HOLDING, State, Workload, WorkloadType
 from headrace.core.world import Row, World
 from headrace.journal.checkpoint import encode_checkpoint
@@ -99,6 +99,8 @@ def _calm(sim: Simulation) -> None:
     if sim.plant.store is not None:
         sim.plant.store.limit()
     sim.run_until(sim.true.at_ms + PATIENCE_MS, lambda: sim.plant.decides)
+    # What is promised for a time is watched to its end.
+    sim.run_until(max(sim.true.at_ms, sim.calendar.last_ms + MS_PER_HOUR))
     for node in list(sim.node_ids()):
         sim.engine.revive_node(node)
         sim.engine.slow_node(node, 0)

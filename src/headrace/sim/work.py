@@ -61,7 +61,7 @@ class SpecMaker:
             type=kind,
             project=chance.choice(PROJECTS),
             resources=self._resources(kind, hardware),
-            commands=self._commands(kind),
+            commands=self.commands(kind),
             nodes=chance.choice((1, 1, 1, 1, 2, 2, 3, 5)),
             env={"WORK": name},
             priority=chance.choice((0, 0, 0, 1, 5, 10)),
@@ -150,7 +150,8 @@ class SpecMaker:
         length = self.middle_ms * math.exp(self.chance.gauss(0.0, 1.1))
         return max(1_000, min(self.most_ms, round(length / 100) * 100))
 
-    def _commands(self, kind: WorkloadType) -> tuple[str, ...]:
+    def commands(self, kind: WorkloadType) -> tuple[str, ...]:
+        """What it runs: for ever, or for a while."""
         chance = self.chance
         trap = ("trap '' TERM",) if chance.random() < 0.05 else ()
         if kind is not WorkloadType.JOB and chance.random() < 0.97:
@@ -198,6 +199,8 @@ def shapes_of(spec: WorkloadSpec) -> Iterator[str]:
         yield "elastic"
     if spec.resources.accelerator_memory_mb:
         yield "memory"
+    if spec.reservation is not None:
+        yield "reservation"
     wish = spec.topology
     if wish is not None:
         how = "required" if wish.required else "preferred"

@@ -24,10 +24,11 @@ from headrace.core.workload import State
 from headrace.engines.fake import FakeEngine
 from headrace.journal.keys import Keys
 from headrace.ports import StartOrder
+from headrace.sim.calendar import Calendar, calendar_steps
 from headrace.sim.checkers import Checkers
 from headrace.sim.clients import Answer, Request, submission
 from headrace.sim.clock import TrueClock, WallClock
-from headrace.sim.estates import make_ground
+from headrace.sim.estates import aside, make_ground
 from headrace.sim.faults import Crash, RemoteEngine, Switches
 from headrace.sim.heads import HeadKeeper
 from headrace.sim.mischief import Mischief
@@ -87,6 +88,9 @@ class Simulation:
         self.mischief = Mischief(self, fault_chance)
         self.plant.alter = self.mischief.alter
         self.steps = write_script(script_chance, scale)
+        if is_long:
+            self.steps.extend(calendar_steps(aside(script_chance), scale))
+        self.calendar = Calendar(self, aside(work_chance), LONG_MS)
         self.ask_again = 0
         self.is_resting = False
         self._heap: list[tuple[int, int, Callable[[], None]]] = []
@@ -152,14 +156,17 @@ class Simulation:
             return lambda: self.mischief.happen(step.what)
         if step.kind == "submit":
             return lambda: self._submit(step.size)
+        if step.kind == "calendar":
+            return lambda: self.calendar.happen(step.what)
         if step.what == "explain":
             return self._explain
         return lambda: self._act(step.what)
 
     def _submit(self, size: int) -> None:
-        self._ask_for(self.people.submit(size))
+        self.ask_for(self.people.submit(size))
 
-    def _ask_for(self, request: Request) -> None:
+    def ask_for(self, request: Request) -> None:
+        """Ask for workloads, and remember them."""
         items = request.items
 
         def made(_request: Request, answer: Answer) -> None:
@@ -274,7 +281,7 @@ class Simulation:
         if request.what == "Submit" and not request.expect and not self.is_resting:
             less = self.people.ask_for_less(request)
             if less is not None:
-                self.later(self.chance.randint(*RETRY_MS), lambda: self._ask_for(less))
+                self.later(self.chance.randint(*RETRY_MS), lambda: self.ask_for(less))
 
     def reuse_key(self) -> None:
         """A client asks for something else by a key that it used before."""
@@ -384,7 +391,7 @@ class Simulation:
         if self.plant.is_busy():
             wait = self.plant.next_ms() - control.now_ms()
             self._plan_round(wait if control.world.unsettled else latency // 10)
-        elif control.world.queue:
+        elif control.world.queue or control.world.windows:
             self._plan_round(self.plant.next_ms() - control.now_ms() + latency)
 
     def adopt(self, proposal: Plan) -> None:

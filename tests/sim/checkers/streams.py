@@ -9,7 +9,7 @@ from typing import Any
 
 from headrace.core.authority import Role, Verdict
 from headrace.core.codec import document_name, normalise
-from headrace.core.contracts import Contract, PricePlan, Tenant
+from headrace.core.contracts import Contract, Maintenance, PricePlan, Reservation, Tenant
 from headrace.core.estate import Block, Connection, Estate, NodeGroup, Operator, PowerElement, Site
 from headrace.core.events import (
     Committed,
@@ -105,7 +105,9 @@ PLAN = PricePlan(
 )
 
 
-def document(kind: str, value: Estate | Tenant | PricePlan | Contract) -> DocumentApplied:
+def document(
+    kind: str, value: Estate | Tenant | PricePlan | Contract | Reservation | Maintenance
+) -> DocumentApplied:
     """Return the event that applies a document."""
     name = document_name(value)
     return DocumentApplied(kind, name, normalise(kind, name, value))

@@ -34,7 +34,7 @@ NAMES = {
     "hardware": {"CATALOGUE", "HardwareType"},
     "scheduling.check": {"Violation"},
     "sovereignty.plain": {"PROFILES"},
-    "units": {"MS_PER_DAY", "PERMILLE"},
+    "units": {"MS_PER_DAY", "MS_PER_MINUTE", "PERMILLE"},
 }
 
 

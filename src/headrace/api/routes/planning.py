@@ -1,9 +1,9 @@
 """Planning: what would be placed now, and what if the estate or the queue were otherwise. Nothing is changed by it."""
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
-from typing import Annotated
+from typing import Annotated, TypeVar
 
 from fastapi import Query, Response
 
@@ -28,7 +28,9 @@ from headrace.core.planning.whatif import Changes, Outcome, copy_of, plan_now, w
 from headrace.core.workload import options
 from headrace.core.world import World
 from headrace.documents.whatif import WhatIf, load_what_if, parse_what_if
+from headrace.journal.checkpoint import without_collection
 
+T = TypeVar("T")
 planning = Group("planning")
 MOST_TRIED = 10_000
 """Workloads that one question tries."""
@@ -68,12 +70,13 @@ async def plan(
         now_ms = call.service.control.now_ms()
         # Copied here, where nobody else can change it meanwhile, and looked at in a thread: nobody waits for it.
         world, state = call.world, copy_of(call.world.state)
+        policies = world.policies
         if tried is None:
-            outcome = await call.service.aside(lambda: plan_now(World(state, world.policies), now_ms))
+            outcome = await _aside(call, lambda: plan_now(World(state, policies), now_ms))
             return reply(PlanView(_outcome(outcome), rfc3339(now_ms)))
         changes = _changes(tried, works)
         try:
-            found = await call.service.aside(lambda: what_if(World(state, world.policies), changes, now_ms))
+            found = await _aside(call, lambda: what_if(World(state, policies), changes, now_ms))
         except HeadraceError as error:
             raise HeadraceError(*(_placed(one, tried, works) for one in error.problems)) from None
     before = {work.id for work, _ in found.now.starts}
@@ -90,6 +93,14 @@ async def plan(
             tuple(work.id for work, _ in found.now.starts if work.id not in after),
         )
     )
+
+
+async def _aside(call: Call, work: Callable[[], T]) -> T:
+    def run() -> T:
+        with without_collection():
+            return work()
+
+    return await call.service.aside(run)
 
 
 def _tried(call: Call, raw: bytes) -> WhatIf:

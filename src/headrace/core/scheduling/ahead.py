@@ -83,16 +83,16 @@ class Turns:
         found = Ahead(highest=-1 << 60)
         first: Turn | None = None
         counts = [0, 0, 0, 0]
-        for other, why in self._before(workload):
+        tenant, highest = workload.tenant, found.highest
+        for other, why, level in self._before(workload):
             counts[why] += 1
-            level = other.spec.priority
-            if other.submitted_ms <= self.now_ms - AGING_MS:
-                level = aged_priority(other, self.now_ms)
-            found.highest = max(found.highest, level)
-            if other.tenant == workload.tenant:
+            if level > highest:  # noqa: PLR1730 - a call for each of a hundred thousand is too much
+                highest = level
+            if other.tenant == tenant:
                 turn = self.of(other)
                 if first is None or turn < first:
                     found.own, first = other, turn
+        found.highest = highest
         found.guaranteed, found.priority, found.share, found.arrival = counts
         return found
 
@@ -114,19 +114,20 @@ class Turns:
     def _due(self) -> Iterator[Workload]:
         return (work for work in self.snapshot.queue if self.is_due(work))
 
-    def _before(self, workload: Workload) -> Iterator[tuple[Workload, int]]:
-        """Who goes before a workload, each with the place in :class:`Ahead` of why: :meth:`of`, part by part.
+    def _before(self, workload: Workload) -> Iterator[tuple[Workload, int, int]]:
+        """Who goes before a workload, each with the place in :class:`Ahead` of why, and its priority with age.
 
-        A hundred thousand may be queued, so that it stops at the first part that decides.
+        :meth:`of`, part by part: a hundred thousand may be queued, so that it stops at the first part that decides.
         """
         borrows, level, filler, tenant_share, project_share, arrival = self.of(workload)
         mine, equals = -level, (tenant_share, project_share, arrival)
+        known = self._parts
         favoured, young_ms, now_ms = self._favoured, self.now_ms - AGING_MS, self.now_ms
         for other in self.snapshot.queue:
             spec = other.spec
             theirs = spec.priority if other.submitted_ms > young_ms else aged_priority(other, now_ms)
             owes = True
-            if other.tenant in favoured:
+            if favoured and other.tenant in favoured:
                 owes = self._own(other) >= self._first_borrower((other.tenant, spec.project))
             if owes != borrows:
                 if owes:
@@ -137,12 +138,13 @@ class Turns:
                     continue
                 why = _PRIORITY
             else:
-                parts = self._share((other.tenant, spec.project))
+                key = other.tenant, spec.project
+                parts = known.get(key) or self._share(key)
                 if (*parts, other.submitted_seq) >= equals:
                     continue
                 why = _ARRIVAL if parts == equals[:2] else _SHARE
             if other.not_before_ms <= now_ms and (spec.reservation is None or self.is_due(other)):
-                yield other, why
+                yield other, why, theirs
 
     def _own(self, workload: Workload) -> _Own:
         return -aged_priority(workload, self.now_ms), workload.spec.type is _FILLER, workload.submitted_seq

@@ -122,6 +122,7 @@ class Memory:
         self._log: list[tuple[Placement, int]] | None = None
         self._holders: dict[int, dict[PlacementId, Holder]] | None = None
         self._evictable: dict[int, dict[PlacementId, Holder]] = {}
+        self._on_node: dict[int, list[Holder]] = {}
         self._moves: list[tuple[Placement, int]] = []
         """What moved since somebody last asked for holders."""
         self._columns: Columns | None = None
@@ -139,6 +140,14 @@ class Memory:
             self.came_free(site)
         if self._log is not None:
             self._log.append((placement, sign))
+
+    def changed(self, placement: Placement, site: int) -> None:
+        """A placement was told to stop, or has started: when its nodes have room is another question now."""
+        pools = self.pools.get(site)
+        if pools is not None and self._columns is not None:
+            index = self._columns.fleet.node_index
+            for rank in placement.ranks:
+                pools.stale[index[rank.node]] = None  # type: ignore[index]
 
     def came_free(self, site: int) -> None:
         """Something at a site could be had now, or soon, that could not before."""
@@ -211,7 +220,9 @@ class Memory:
     def _catch_up(self, snapshot: Snapshot, holders: dict[int, dict[PlacementId, Holder]]) -> None:
         for placement, sign in self._moves:
             site = snapshot.fleet.site_index[placement.site]
-            holders.setdefault(site, {}).pop(placement.id, None)
+            gone = holders.setdefault(site, {}).pop(placement.id, None)
+            for use in gone.uses if gone is not None else ():
+                self._on_node[use.node].remove(gone)  # type: ignore[arg-type]
             self._evictable.setdefault(site, {}).pop(placement.id, None)
             if sign > 0:
                 self._note(holder_of(snapshot, placement))
@@ -222,13 +233,15 @@ class Memory:
             return
         ident = holder.placement.id
         self._holders.setdefault(holder.site, {})[ident] = holder
+        for use in holder.uses:
+            self._on_node.setdefault(use.node, []).append(holder)
         if may_be_evicted(holder.workload.spec):
             self._evictable.setdefault(holder.site, {})[ident] = holder
 
     def holders(self, snapshot: Snapshot, site: int) -> dict[PlacementId, Holder]:
         """Placements that hold nodes of a site, in the order in which they were made."""
         if self._holders is None:
-            self._holders, self._evictable = {}, {}
+            self._holders, self._evictable, self._on_node = {}, {}, {}
             self._moves.clear()
             for placement in snapshot.placements.values():
                 self._note(holder_of(snapshot, placement))
@@ -240,6 +253,11 @@ class Memory:
         """Those of them that may be told to go."""
         self.holders(snapshot, site)
         return self._evictable.get(site, {})
+
+    def on_node(self, snapshot: Snapshot, site: int) -> dict[int, list[Holder]]:
+        """Who holds something of each node, of this site and others, in the order in which they came."""
+        self.holders(snapshot, site)
+        return self._on_node
 
     def pools_at(self, snapshot: Snapshot, columns: Columns, site: int) -> SitePools:
         """The pools of a site as the snapshot has it."""

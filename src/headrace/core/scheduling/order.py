@@ -19,7 +19,7 @@ from headrace.core.workload import WHOLE_MILLI, Workload, WorkloadSpec, Workload
 
 AGING_MS = MS_PER_DAY
 """A workload that has waited for so long goes as if its priority were one higher, and so on."""
-_PARTS = 10**12
+_PARTS = 10**9
 _NO_QUOTA = Quota()
 
 
@@ -48,7 +48,7 @@ def asked_milli(spec: WorkloadSpec) -> int:
 
 @dataclass(slots=True)
 class Account:
-    """What somebody has in this pass: accelerators, for quotas, and of all three the parts of the estate (in 10^-12).
+    """What somebody has in this pass: accelerators, for quotas, and of all three the parts of the estate (in billionths).
 
     ``share`` is the greatest of the parts over the weight.
     """
@@ -68,7 +68,8 @@ class Account:
         memory = self.memory_parts = self.memory_parts + parts[2]
         most = max(most, cpu)
         most = max(most, memory)
-        self.share = most // self.quota.weight
+        weight = self.quota.weight
+        self.share = most if weight == 1 else most // weight
 
     def is_over(self, more_milli: int) -> bool:
         """Whether it would be more than it may ever have."""
@@ -150,7 +151,7 @@ class Shares:
             account.take(taken, self.parts(taken))
 
     def parts(self, more: Taken) -> Taken:
-        """What ``more`` is of the estate, in 10^-12."""
+        """What ``more`` is of the estate, in billionths."""
         capacity = self.capacity
         return Taken(
             more.accelerators_milli * _PARTS // capacity.accelerators_milli,

@@ -19,6 +19,7 @@ from headrace.core.fleet import I64
 from headrace.core.hardware import HardwareType
 from headrace.core.ids import NodeId
 from headrace.core.scheduling.columns import Ask, Columns, Scratch, lowest_bits
+from headrace.core.scheduling.ready import Ready
 from headrace.core.scheduling.rules import Costs
 from headrace.core.scheduling.snapshot import Snapshot
 from headrace.core.workload import WHOLE_MILLI, RankPlace
@@ -111,7 +112,7 @@ class SitePools:
     """The pools of a site: as a snapshot has them when a pass enters, then kept in step by :meth:`take` and :meth:`close`.
 
     ``stale`` are the nodes that are no longer as the last snapshot had them; ``history`` all that were touched, in order, and
-    ``costs`` what a rule found before some of it.
+    ``costs`` what a rule found before some of it, ``ready`` when there would be room.
     """
 
     def __init__(self, columns: Columns, snapshot: Snapshot, site: int) -> None:
@@ -120,6 +121,7 @@ class SitePools:
         self.stale: dict[int, None] = {}
         self.history: list[int] = []
         self.costs: dict[Ask, Costs] = {}
+        self.ready: dict[Ask, Ready] = {}
         span = columns.spans[site]
         kinds = columns.fleet.node_hardware[span]
         self.head: dict[int, int] = {}
@@ -131,7 +133,9 @@ class SitePools:
             pool = _pool(columns, snapshot, nodes, columns.fleet.hardware[kind])
             self.pools.append(pool)
             self.where.update((node, (pool, at)) for at, node in enumerate(pool.nodes))
-        self._watch(_tight(columns, snapshot, site))
+        self.tight = np.array(_tight(columns, snapshot, site), dtype=np.int64)
+        """Elements that could ever become too little."""
+        self._watch(self.tight.tolist())
 
     def enter(self, snapshot: Snapshot, stamp: int) -> None:
         """A pass begins: what changed since the last one is as the snapshot has it."""
@@ -142,6 +146,7 @@ class SitePools:
         if len(self.history) > len(self.where):
             self.history.clear()
             self.costs.clear()
+            self.ready.clear()
         self.history.extend(self.stale)
         for node in self.stale:
             pool, at = self.where[node]

@@ -6,7 +6,8 @@ from headrace.core.ids import PlacementId, SiteId, WindowId, WorkloadId
 from headrace.core.workload import RankPlace
 
 
-@dataclass(frozen=True, slots=True)
+# Nobody changes one; but to make a frozen one takes four times as long, and a plan may hold a hundred thousand.
+@dataclass(slots=True, unsafe_hash=True)
 class ProposedPlacement:
     """A workload on nodes of one site: one rank on each of as many different nodes as it asks for.
 

@@ -25,9 +25,10 @@ from headrace.core.scheduling.order import Shares, asked_milli, waits_since_ms
 from headrace.core.scheduling.present import NO_CAP_W, Nodes, Present, uses_of
 from headrace.core.scheduling.proposal import Eviction
 from headrace.core.scheduling.rank import increments_w, path_need_w
+from headrace.core.scheduling.ready import soonest
 from headrace.core.scheduling.windows import LEAD_MS, Hold, may_be_evicted
 from headrace.core.units import MS_PER_MINUTE
-from headrace.core.workload import Flex, RankPlace, Workload, WorkloadType
+from headrace.core.workload import WHOLE_MILLI, Flex, RankPlace, Workload, WorkloadType
 
 
 @dataclass(frozen=True, slots=True)
@@ -279,6 +280,11 @@ class Waits:
         may_evict = self._may_evict(workload)
         for option in shape.options:
             for site, contract in option.allowed.items():
+                quick = self._quickly(option, site)
+                if quick is not None:
+                    if quick and (best is None or _soonest(quick[0], may_evict) < best_key):
+                        best, best_key = (option, site, quick[0]), _soonest(quick[0], may_evict)
+                    continue
                 if not self._may_ever(option, site):
                     continue
                 holders = list(self._staying(site))
@@ -300,6 +306,29 @@ class Waits:
                     best, best_key = (option, site, found), key
         return best
 
+    def _quickly(self, option: Option, site: int) -> list[Horizon] | None:
+        """Where it runs soonest, if at all, as far as only time and room decide; None if anything else might."""
+        present, ask = self.present, option.ask
+        pools = present.pools(site)
+        plain = ask.topology is None and ask.share_milli == WHOLE_MILLI and ask.reservation is None
+        if not plain or option.allowed[site].kind == "reserved" or pools.head:
+            return None
+        soon = self._soon_state()
+        memory = present.memory
+        if len(soon.share_milli) or site in self.leaving or memory.evictable(self.snapshot, site):
+            return None
+        pools.ready[ask], found = soonest(
+            self.columns,
+            soon,
+            ask,
+            self.columns.spans[site],
+            option.known.suit[site],
+            pools.ready.get(ask),
+            pools.history,
+            memory.on_node(self.snapshot, site),
+        )
+        return [] if found is None else [found]
+
     # -- keeping ----------------------------------------------------------------------------------------------------
 
     def _reserve(self, workload: Workload, option: Option, site: int, horizon: Horizon) -> None:
@@ -310,6 +339,9 @@ class Waits:
         departures.leave(horizon.holders)
         added = increments_w(self.columns, state, option.ask, nodes)
         elements, need = path_need_w(self.columns, nodes, added)
+        # The others carry whatever is below them.
+        tight = np.isin(elements, present.pools(site).tight)
+        elements, need = elements[tight], need[tight]
         slack = present.open_to(option.ask, state).head_w[elements] - need
         departures.reset()
         may_evict = self._may_evict(workload)
@@ -328,9 +360,10 @@ class Waits:
         else:
             # Others must end first: evicted now, a filler would only start again until they have. Meanwhile nobody
             # of lower rank counts on more than what is left beside it, whoever leaves, but who is gone before it starts.
-            if present.cap_w is None:
-                present.cap_w = np.full_like(state.head_w, NO_CAP_W)
-            present.cap_w[elements] = np.minimum(present.cap_w[elements], slack)
+            if len(elements):
+                if present.cap_w is None:
+                    present.cap_w = np.full_like(state.head_w, NO_CAP_W)
+                present.cap_w[elements] = np.minimum(present.cap_w[elements], slack)
             hold = Hold(nodes, _known_start(horizon, victims, self.snapshot.now_ms), hard=False)
         state.open[nodes] = False
         present.hold(option, site, nodes, now.held_milli)

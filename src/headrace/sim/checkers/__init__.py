@@ -21,6 +21,7 @@ from headrace.sim.checkers.occupancy import Occupancy
 from headrace.sim.checkers.papers import Papers
 from headrace.sim.checkers.power import PowerChecker
 from headrace.sim.checkers.states import StateChecker
+from headrace.sim.checkers.windows import WindowChecker
 
 __all__ = ["Checkers", "Entry", "Rest", "Violation"]
 
@@ -65,6 +66,7 @@ class Checkers:
         self.explanation = ExplanationChecker(self.papers, self.occupancy)
         self.liveness = LivenessChecker(self.papers, self.occupancy)
         self.states = StateChecker(self.papers)
+        self.windows = WindowChecker(self.papers, self.occupancy)
         self.all: tuple[Checker, ...] = (
             self.occupancy,
             self.power,
@@ -77,6 +79,7 @@ class Checkers:
             self.explanation,
             self.liveness,
             self.states,
+            self.windows,
         )
         self._table = self._handlers()
 

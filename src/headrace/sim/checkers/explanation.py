@@ -60,16 +60,27 @@ class ExplanationChecker(Checker):
     def _ever(self, waiting: Waiting, site: Site) -> bool:
         """Whether an estate with nothing on it, all of it commissioned, has the power."""
         empty = Occupancy(self.occupancy.papers)
-        return empty.fits(waiting, site, _FAR_MS, Regard(taken=False, state=False))
+        return empty.fits(waiting, site, _FAR_MS, Regard(taken=False, state=False, windows=False))
 
     def explained(self, workload: str, line: str, now_ms: int = 0) -> None:
         """``explain`` said ``line`` of a workload that waits or was refused, at ``now_ms`` (0: at the last event)."""
         at_ms = max(now_ms, self.occupancy.now_ms)
         if not line.strip() or "\n" in line.strip():
             self.found("not-a-line", workload, f"explained as {line!r}: one line is promised")
-        elif not claims(line) and self.occupancy.placeable(workload, at_ms) is None:
-            # Only one that the next plan will place waits for nothing.
+        elif not claims(line) and not self._may_be_next(workload, at_ms):
             self.found("no-reason", workload, f"explained without a reason: {line}")
+
+    def _may_be_next(self, workload: str, at_ms: int) -> bool:
+        """Whether it may wait for nothing but the next plan."""
+        model, waiting = self.occupancy, self.occupancy.queued.get(workload)
+        if model.placeable(workload, at_ms) is not None:
+            return True
+        if waiting is None:
+            return False
+        # What is left of a contract, or near a window, is more than the model knows: there it may well be next.
+        return waiting.spec.contract is not None or any(
+            model.is_near_window(waiting, site, at_ms) for site in model.permitted(waiting)
+        )
 
     def at_rest(self, now_ms: int, lines: Mapping[str, str]) -> None:
         """Judge what is said of each workload that still waits: ``lines`` by workload."""
@@ -95,7 +106,9 @@ class ExplanationChecker(Checker):
                 sites = model.papers.candidates(waiting.spec.site)
                 return any(not model.welcome(waiting, site) for site in sites)
             case Refusal.TIME:
-                return waiting.not_before_ms > now_ms
+                return waiting.not_before_ms > now_ms or self._is_out_of_its_time(waiting, now_ms)
+            case Refusal.WINDOW:
+                return self._is_kept_out(waiting, now_ms)
             case Refusal.ENGINE:
                 return True
             case Refusal.RANK:
@@ -118,13 +131,28 @@ class ExplanationChecker(Checker):
                     for spec in each_option(waiting.spec)
                 )
 
+    def _is_out_of_its_time(self, waiting: Waiting, now_ms: int) -> bool:
+        """Whether the reservation that it names goes on at another time."""
+        named = waiting.spec.reservation
+        own = self.papers.reservations.get(named or "")
+        return named is not None and (own is None or not own.starts_ms <= now_ms < own.ends_ms)
+
+    def _is_kept_out(self, waiting: Waiting, now_ms: int) -> bool:
+        """Whether some node of a site that it may use is kept from it."""
+        by_site = self.papers.ground.by_site
+        return any(
+            self.occupancy.is_kept_from(waiting, spot.node, now_ms)
+            for site in self.occupancy.permitted(waiting)
+            for spot in by_site.get(site.id, ())
+        )
+
     def _at(self, reason: Refusal, waiting: Waiting, site: Site, now_ms: int) -> bool:
         """Of a workload that only one thing would do for: whether it is out of question at a site for just that reason."""
 
         def fits(*, taken: bool, power: bool, state: bool, topology: bool = False) -> bool:
             # That a block has no day yet is a state of its nodes as good as any.
             plans = reason is Refusal.NODE_STATE
-            regard = Regard(taken, power, state, topology, plans)
+            regard = Regard(taken, power, state, topology, plans, windows=False)
             return self.occupancy.fits(waiting, site, now_ms, regard)
 
         empty = fits(taken=False, power=False, state=False)

@@ -6,11 +6,13 @@ Everything is looked at again at every question: it is slow, short, and shares n
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 
-from headrace.core.contracts import Contract
+from headrace.core.contracts import Contract, Maintenance, Reservation
 from headrace.core.estate import Site
 from headrace.core.events import (
     Committed,
+    DocumentRemoved,
     EvictionRequested,
+    NodesReserved,
     NodeStateChanged,
     PlacementEnded,
     PlacementMade,
@@ -77,7 +79,7 @@ FREE = Use()
 class Regard:
     """What a question regards: what is taken on nodes, what draws power, the state and date of nodes, where they stand.
 
-    ``plans``: nodes without a day count too, where dates are not regarded.
+    ``plans``: nodes without a day count too, where dates are not regarded. ``windows``: what is kept for a time.
     """
 
     taken: bool = True
@@ -85,6 +87,7 @@ class Regard:
     state: bool = True
     topology: bool = True
     plans: bool = False
+    windows: bool = True
 
 
 class Occupancy(Checker):
@@ -96,6 +99,7 @@ class Occupancy(Checker):
         self.refused: dict[str, str] = {}
         self.live: dict[str, Live] = {}
         self.node_state: dict[str, str] = {}
+        self.reserved: dict[str, tuple[str, ...]] = {}
         self.now_ms = 0
         super().__init__(papers)
 
@@ -111,6 +115,8 @@ class Occupancy(Checker):
             (EvictionRequested, self._evict),
             (WorkloadRequeued, self._requeued),
             (NodeStateChanged, self._node),
+            (NodesReserved, self._reserve),
+            (DocumentRemoved, self._removed),
         )
 
     def _submitted(self, committed: Committed, event: WorkloadSubmitted) -> None:
@@ -154,6 +160,48 @@ class Occupancy(Checker):
 
     def _node(self, _committed: Committed, event: NodeStateChanged) -> None:
         self.node_state[event.node] = event.state
+
+    def _reserve(self, _committed: Committed, event: NodesReserved) -> None:
+        self.reserved[event.reservation] = event.nodes
+
+    def _removed(self, _committed: Committed, event: DocumentRemoved) -> None:
+        if event.kind == "reservation":
+            self.reserved.pop(event.name, None)
+
+    def kept(self, window: Reservation | Maintenance) -> frozenset[str]:
+        """The nodes that a window has, of those that there are."""
+        spots = self.papers.ground.spots
+        if isinstance(window, Reservation):
+            return frozenset(node for node in self.reserved.get(window.id, ()) if node in spots)
+        return frozenset(
+            spot.node
+            for spot in self.papers.ground.by_site.get(window.site, ())
+            if not window.parts or any(part in (spot.node, *spot.path) for part in window.parts)
+        )
+
+    def is_kept_from(self, waiting: Waiting, node: str, now_ms: int) -> bool:
+        """Whether a window that is not over may keep a node from it, or it names one that does not give it the node now."""
+        papers, named = self.papers, waiting.spec.reservation
+        if named is not None:
+            own = papers.reservations.get(named)
+            if own is None or not own.starts_ms <= now_ms < own.ends_ms or node not in self.kept(own):
+                return True
+        others: list[Reservation | Maintenance] = [
+            *papers.reservations.values(),
+            *papers.maintenances.values(),
+        ]
+        return any(now_ms < one.ends_ms and one.id != named and node in self.kept(one) for one in others)
+
+    def is_near_window(self, waiting: Waiting, site: Site, now_ms: int) -> bool:
+        """Whether a window at a site that is not over may keep nodes or power from it."""
+        windows: list[Reservation | Maintenance] = [
+            *self.papers.reservations.values(),
+            *self.papers.maintenances.values(),
+        ]
+        return any(
+            one.site == site.id and now_ms < one.ends_ms and waiting.spec.reservation != one.id
+            for one in windows
+        )
 
     def lawful(self, waiting: Waiting, site: Site) -> bool:
         """Whether its policy allows the site."""
@@ -239,7 +287,11 @@ class Occupancy(Checker):
                 if (
                     self._paid(waiting, option, site, now_ms)
                     and self.is_within_quotas(waiting, option, site)
-                    and self._fits(waiting, option, site, now_ms, Regard())
+                    and not (waiting.spec.reservation is None and self.is_near_window(waiting, site, now_ms))
+                    # What is reserved has its power: that others draw it is no excuse.
+                    and self._fits(
+                        waiting, option, site, now_ms, Regard(power=waiting.spec.reservation is None)
+                    )
                 ):
                     return site
         return None
@@ -261,6 +313,8 @@ class Occupancy(Checker):
         found: list[tuple[int, str, Spot]] = []
         for spot in self.papers.ground.by_site.get(site.id, ()):
             use = uses.get(spot.node, FREE)
+            if regard.windows and self.is_kept_from(waiting, spot.node, now_ms):
+                continue
             if self._node_does(waiting, option, spot, use if regard.taken else FREE, today, regard):
                 found.append((_more_w(waiting, option[1], spot, use), spot.node, spot))
         found.sort(key=lambda one: one[:2])
