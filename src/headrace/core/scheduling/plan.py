@@ -23,7 +23,7 @@ from headrace.core.scheduling.rank import choose, site_order, site_refusal, suit
 from headrace.core.scheduling.rules import NodeRule
 from headrace.core.scheduling.snapshot import Snapshot, Taken
 from headrace.core.scheduling.waits import PlanLimits, Waits, leave_windows
-from headrace.core.scheduling.windows import LEAD_MS, Ends, ends_of
+from headrace.core.scheduling.windows import LEAD_MS, Ends, ends_of, may_be_evicted
 from headrace.core.workload import WHOLE_MILLI, Workload, options
 
 __all__ = ["DEFAULT_LIMITS", "PlanLimits", "again_ms", "plan"]
@@ -264,8 +264,8 @@ class _Pass:
 
     def may_fill(self, workload: Workload, shape: Shape) -> bool:
         """Whether it is gone early enough for some nodes that are held, and nothing like it failed there."""
-        holds = self.present.holds
-        if not holds:
+        holds, spec = self.present.holds, workload.spec
+        if not holds or not (spec.expected_ms or spec.max_duration_ms or may_be_evicted(spec)):
             return False
         ends = ends_of(workload.spec, self.snapshot.now_ms)
         last_ms = _last_ms(ends)

@@ -4,7 +4,7 @@ What is found of a node holds until something on it changes, so that a look cost
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 
@@ -19,10 +19,14 @@ _BY_AGE = 1 << 60
 
 @dataclass(slots=True)
 class Ready:
-    """By node of a site: the key of the last holder that has to leave until an ask has room there (0: it has it now)."""
+    """By node of a site: the key of the last holder that has to leave until an ask has room there (0: it has it now).
+
+    ``leave``: those that do, by node, in order, each with its key and its age.
+    """
 
     key: I64
     seen: int
+    leave: dict[int, list[tuple[int, int, Holder]]] = field(default_factory=dict)
 
 
 def end_key(holder: Holder) -> int:
@@ -54,22 +58,30 @@ def soonest(
         nodes = [node for node in sorted(set(history[known.seen :])) if suit[node - span.start]]
         known.seen = len(history)
     for node in nodes:
-        known.key[node - span.start] = _ready(columns, state, ask, node, on_node.get(node, ()))
+        known.key[node - span.start], known.leave[node] = _ready(
+            columns, state, ask, node, on_node.get(node, ())
+        )
     key = np.where(state.open[span], known.key, NEVER)
     if np.count_nonzero(key < NEVER) < ask.nodes:
         return known, None
     # The soonest; of equals the first.
-    chosen = np.sort(np.argsort(key, kind="stable")[: ask.nodes])
-    holders: dict[str, Holder] = {}
-    for at in chosen.tolist():
-        for holder in on_node.get(at + span.start, ()):
-            if end_key(holder) <= key[at]:
-                holders[holder.placement.id] = holder
-    order = sorted(holders.values(), key=lambda holder: (end_key(holder), holder.placement.made_seq))
-    return known, Horizon(tuple(order), (chosen + span.start).astype(np.int64))
+    chosen = np.sort(np.argsort(key, kind="stable")[: ask.nodes]) + span.start
+    leave = {
+        holder.placement.id: (at, age, holder)
+        for node in chosen.tolist()
+        for at, age, holder in known.leave[node]
+    }
+    order = sorted(leave.values(), key=_moment)
+    return known, Horizon(tuple([holder for _, _, holder in order]), chosen.astype(np.int64))
 
 
-def _ready(columns: Columns, state: Scratch, ask: Ask, node: int, holders: Sequence[Holder]) -> int:
+def _moment(leaving: tuple[int, int, Holder]) -> tuple[int, int]:
+    return leaving[:2]
+
+
+def _ready(
+    columns: Columns, state: Scratch, ask: Ask, node: int, holders: Sequence[Holder]
+) -> tuple[int, list[tuple[int, int, Holder]]]:
     free, cpu_milli, memory_mb = int(state.free[node]), int(state.cpu_milli[node]), int(state.memory_mb[node])
     ranks = int(state.ranks[node])
     total = int(columns.total[node])
@@ -80,9 +92,9 @@ def _ready(columns: Columns, state: Scratch, ask: Ask, node: int, holders: Seque
         return free >= ask.accelerators and cpu_milli >= ask.cpu_milli and memory_mb >= ask.memory_mb
 
     if has_room():
-        return 0
-    for holder in sorted(holders, key=end_key):
-        key = end_key(holder)
+        return 0, []
+    order = sorted([(end_key(holder), holder.placement.made_seq, holder) for holder in holders], key=_moment)
+    for count, (key, _, holder) in enumerate(order, 1):
         if key == NEVER:
             break
         use = next(use for use in holder.uses if use.node == node)
@@ -91,5 +103,5 @@ def _ready(columns: Columns, state: Scratch, ask: Ask, node: int, holders: Seque
         memory_mb += use.memory_mb
         ranks -= 1
         if has_room():
-            return key
-    return NEVER
+            return key, order[:count]
+    return NEVER, []
