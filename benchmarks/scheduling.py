@@ -8,7 +8,10 @@ from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from random import Random
 
+from benchmarks import journals, storage
 from benchmarks.registry import Figure
+from headrace.control import SYSTEM
+from headrace.core import commands as c
 from headrace.core import events as ev
 from headrace.core.apply import apply
 from headrace.core.codec import normalise
@@ -286,3 +289,50 @@ def explaining(quick: bool) -> Figure:
         "runs": len(picked),
     }
     return Figure(statistics.quantiles(took[1:], n=100, method="inclusive")[98], notes)
+
+
+def rate(quick: bool) -> Figure:
+    """Placements planned per second on a running estate where thousands of jobs end and come; and those committed beside it."""
+    made = make(75_000, 25_000) if quick else make(300_000, 100_000)
+    running = made.adopt(whole_plan(made)[1])
+    for ident in list(made.world.queue):
+        made.commit(ev.StopRequested(ident, ""))
+    rates = []
+    with as_in_the_planner():
+        plan(made.world.snapshot(NOW_MS), ALL)
+        for _ in range(7):
+            for _ in range(4_000):
+                made.end(running.pop(made.chance.randrange(len(running))))
+            waiting = made.submit(4_000)
+            start = time.perf_counter()
+            found = plan(made.world.snapshot(NOW_MS), ALL)
+            rates.append(len(found.placements) / (time.perf_counter() - start))
+            running += made.adopt(found)
+            for ident in waiting:
+                if ident in made.world.queue:
+                    made.commit(ev.StopRequested(ident, ""))
+    notes: dict[str, object] = {
+        "worst": round(min(rates)),
+        "running": len(running),
+        "committed_per_s": round(_committed_per_s(quick)),
+        "runs": len(rates),
+    }
+    return Figure(statistics.median(rates), notes)
+
+
+def _committed_per_s(quick: bool) -> float:
+    """Placements that the writer checks, decides, applies and commits per second."""
+    count = 2_000 if quick else 8_000
+    with journals.opened(gpus=count * 16) as (control, _):
+        journals.submit(control, 0, count)
+        proposed = plan(control.world.snapshot(control.now_ms()), ALL)
+        start = time.perf_counter()
+        control.execute(SYSTEM, c.AdoptPlan(proposed))
+        control.commit()
+        return len(proposed.placements) / (time.perf_counter() - start)
+
+
+def memory(quick: bool) -> Figure:
+    """Resident MiB of the planner's process, with its own world, at its peak."""
+    found = storage.memory(quick)
+    return Figure(float(str(found.notes["planner_mib"])), found.notes)

@@ -27,10 +27,13 @@ RUNS = 3
 
 
 @contextmanager
-def control_plane() -> Iterator[tuple[str, str, int]]:
-    """A control plane in a process of its own, with the benchmarks' documents: its URL, admin token, process id."""
+def control_plane(gpus: int = 32_000, *, starts: bool = True) -> Iterator[tuple[str, str, int]]:
+    """A control plane in a process of its own, with the benchmarks' documents: its URL, admin token, process id.
+
+    ``starts``: what is placed runs; otherwise it stays as it is, so that only planning and adopting go on.
+    """
     with TemporaryDirectory(prefix="headrace-bench-") as folder:
-        code = f"from benchmarks.serving import run_server; run_server({folder!r})"
+        code = f"from benchmarks.serving import run_server; run_server({folder!r}, {gpus}, {starts})"
         process = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True)
         try:
             if process.stdout is None or process.stdout.readline().strip() != "ready":
@@ -42,11 +45,19 @@ def control_plane() -> Iterator[tuple[str, str, int]]:
             process.wait(30)
 
 
-def run_server(folder: str) -> None:
+class _Idle(FakeEngine):
+    """Takes every order and starts nothing."""
+
+    def start(self, order: StartOrder) -> None:
+        """Taken."""
+
+
+def run_server(folder: str, gpus: int, starts: bool) -> None:
     """Serve a control plane on the fake engine: what is placed runs for ever."""
-    engine = FakeEngine(WallClock(), _for_ever, heartbeat_ms=3_600_000)
+    kind = FakeEngine if starts else _Idle
+    engine = kind(WallClock(), _for_ever, heartbeat_ms=3_600_000)
     server = Server(Settings(Path(folder), port=0, isolate=False), {"fake": engine})
-    server.control.execute(SYSTEM, journals.documents(gpus=32_000))
+    server.control.execute(SYSTEM, journals.documents(gpus=gpus))
     server.control.commit()
     server.run(_say_ready)
 
@@ -163,3 +174,35 @@ def batched(quick: bool) -> Figure:
 def single(quick: bool) -> Figure:
     """Single submissions per second over 32 connections."""
     return _measure(32, 3_000 if quick else 10_000, 1)
+
+
+def while_planning(quick: bool) -> Figure:
+    """Milliseconds (99th percentile) of a durable submission while a full plan is made and adopted beside it."""
+    gpus, queued = (75_000, 20_000) if quick else (300_000, 100_000)
+    with control_plane(gpus, starts=False) as (url, token, _):
+        bodies = _bodies(queued // 1_000, 1_000)
+        took = uvloop.run(_probe(url, token, bodies, 6.0 if quick else 30.0))
+    notes: dict[str, object] = {
+        "gpus": gpus,
+        "queued": queued,
+        "median": round(statistics.median(took), 2),
+        "worst": round(max(took), 1),
+        "requests": len(took),
+    }
+    return Figure(statistics.quantiles(took, n=100)[98], notes)
+
+
+async def _probe(url: str, token: str, bodies: list[tuple[str, bytes]], seconds: float) -> list[float]:
+    """Fill the queue, then submit one after the other; milliseconds of each."""
+    await _load(url, token, 2, bodies)
+    one = _Connection(url, token)
+    await one.open()
+    took: list[float] = []
+    singles = _bodies(len(journals.TENANTS), 1)
+    until = time.perf_counter() + seconds
+    while (start := time.perf_counter()) < until:
+        tenant, body = singles[len(took) % len(singles)]
+        await one.submit(tenant, f"probe-{len(took)}-{time.time_ns()}", body)
+        took.append(1_000 * (time.perf_counter() - start))
+        await asyncio.sleep(0.01)
+    return took

@@ -17,6 +17,7 @@ from headrace.reconcile import MISSING_STOP_MS
 from headrace.sim.estates import aside
 from headrace.sim.faults import CRASHES
 from headrace.sim.script import LYING_IN_WAIT
+from headrace.sim.sly import sly_placements
 
 if TYPE_CHECKING:
     from headrace.sim.world import Simulation
@@ -29,6 +30,7 @@ class Mischief:
         self.sim, self.chance = sim, chance
         self.stale: int = 0
         self.tampered: int = 0
+        self.is_sly = False
 
     def happen(self, kind: str) -> None:
         """A fault begins."""
@@ -153,6 +155,7 @@ class Mischief:
     def tampered_plan(self) -> None:
         """Plans are made by a careless planner, or changed on their way."""
         self.tampered += self.chance.randint(1, 3)
+        self.is_sly = True
 
     def checkpoint(self) -> None:
         """A checkpoint is written; the next start begins from it."""
@@ -186,6 +189,10 @@ class Mischief:
                 self.tampered -= 1
                 self.sim.switches.fired["tampered-plan"] += 1
                 return self._tamper(wrong) if wrong is proposal else wrong
+        if self.is_sly and proposal.placements:
+            # Of a planner that was wrong once, no plan is right.
+            sly = tuple(sly_placements(aside(self.chance), snapshot))
+            return replace(proposal, placements=(*sly, *proposal.placements)) if sly else proposal
         return proposal
 
     def _careless(self, snapshot: Snapshot) -> Plan:

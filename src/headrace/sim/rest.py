@@ -91,6 +91,7 @@ def _calm(sim: Simulation) -> None:
     sim.is_resting = True
     sim.switches.clear()
     sim.ask_again = sim.mischief.stale = sim.mischief.tampered = 0
+    sim.mischief.is_sly = False
     sim.plant.plan_anew()
     sim.wall.skew_ms = 0
     faults = sim.engine.faults

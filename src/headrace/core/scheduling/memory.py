@@ -104,6 +104,11 @@ class Shape:
         return any(option.sites for option in self.options)
 
     @property
+    def is_reserved(self) -> bool:
+        """Whether a contract reserves what it gets, somewhere."""
+        return any(paid.kind == "reserved" for option in self.options for paid in option.allowed.values())
+
+    @property
     def is_allowed(self) -> bool:
         """Whether there is any site for it at all."""
         return any(option.allowed for option in self.options)

@@ -116,7 +116,7 @@ class _Pass:
         line, waits = waiting.line, self.waits
         if line.is_filler or not shape.is_allowed:
             return None
-        if waiting.is_over(asked_milli(workload.spec)):
+        if not shape.is_reserved and waiting.is_over(asked_milli(workload.spec)):
             return None
         waits.wait(workload, shape)
         if shape.may_start or waits.may_wait_shortly(shape):
@@ -308,7 +308,9 @@ class _Pass:
         if not option.is_counted:
             return True
         asked_milli = accelerators_milli_of(self.columns, option.ask, nodes)
-        return not waiting.is_over(asked_milli) and self.present.covers(option, site, asked_milli)
+        if option.allowed[site].kind == "reserved":
+            return self.present.covers(option, site, asked_milli)
+        return not waiting.is_over(asked_milli)
 
     def place(
         self,
