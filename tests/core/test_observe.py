@@ -411,6 +411,7 @@ def test_a_node_that_goes_down_again_and_again_gets_no_work_until_somebody_undra
     node = NodeId("fjord/b/g-0-0")
     for between_ms, state in ((MS_PER_HOUR // 6, "draining"), (MS_PER_HOUR * 2 // 3, "ready")):
         one = core()
+        last: ev.Event | None = None
         for _ in range(3):
             one.node(node, up=False, reason="no heartbeat")
             one.now_ms += between_ms
@@ -422,6 +423,7 @@ def test_a_node_that_goes_down_again_and_again_gets_no_work_until_somebody_undra
 def test_a_flapping_node_says_why_and_is_forgiven_once_somebody_undrained_it() -> None:
     """Its falls count from then on."""
     one, node = core(), NodeId("fjord/b/g-0-0")
+    last: ev.Event | None = None
     for _ in range(3):
         one.node(node, up=False, reason="no heartbeat")
         (last,) = one.node(node, up=True)

@@ -217,7 +217,7 @@ class _Master:
     def __init__(self, task: _Task) -> None:
         self._shapes = len(task.shapes)
         self._known: set[tuple[int, tuple[tuple[int, int], ...]]] = set()
-        self._program = highspy.Highs()
+        self._program = highspy.Highs()  # type: ignore[no-untyped-call]
         self._program.setOptionValue("output_flag", False)
         self._program.setOptionValue("threads", 1)
         for _ in task.shapes:

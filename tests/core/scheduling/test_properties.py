@@ -236,6 +236,7 @@ def test_evictions_are_lawful_and_none_is_asked_for_twice(world: World) -> None:
     assert len({eviction.placement for eviction in got.evictions}) == len(got.evictions)
     started = {proposal.workload for proposal in got.placements}
     for eviction in got.evictions:
+        assert eviction.waiting is not None
         placement, waiting = world.placements[eviction.placement], world.workloads[eviction.waiting]
         victim = world.workloads[placement.workload]
         assert placement.stop_reason is None

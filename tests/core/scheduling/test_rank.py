@@ -171,7 +171,8 @@ def test_few_and_many_nodes_are_treated_alike(seed: int) -> None:
     assert maps[0] == maps[1]
     one, other = state.copy(), state.copy()
     _shift_few(columns, one, used, 1)
-    _shift_many(columns, other, *list(zip(*used, strict=True))[:4], 1)
+    node, mask, cpu_milli, memory_mb, *_ = zip(*used, strict=True)
+    _shift_many(columns, other, node, mask, cpu_milli, memory_mb, 1)
     for name in ("bits", "free", "cpu_milli", "memory_mb", "ranks"):
         assert (getattr(one, name) == getattr(other, name)).all()
     assert (one.head_w[:-1] == other.head_w[:-1]).all()
