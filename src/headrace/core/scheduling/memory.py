@@ -8,7 +8,8 @@ from dataclasses import dataclass, field
 from headrace.core.contracts import Contract
 from headrace.core.ids import PlacementId
 from headrace.core.scheduling.columns import Ask, Columns, Mask
-from headrace.core.scheduling.leaving import Holder, holder_of
+from headrace.core.scheduling.held import Held
+from headrace.core.scheduling.leaving import Holder
 from headrace.core.scheduling.pools import Sieve, SitePools
 from headrace.core.scheduling.rules import NodeRule, Rule, default_rule, everywhere
 from headrace.core.scheduling.shapes import Demand
@@ -125,11 +126,8 @@ class Memory:
         self.allowed: dict[tuple[object, ...], dict[int, Contract]] = {}
         self.pools: dict[int, SitePools] = {}
         self._log: list[tuple[Placement, int]] | None = None
-        self._holders: dict[int, dict[PlacementId, Holder]] | None = None
-        self._evictable: dict[int, dict[PlacementId, Holder]] = {}
-        self._on_node: dict[int, list[Holder]] = {}
-        self._moves: list[tuple[Placement, int]] = []
-        """What moved since somebody last asked for holders."""
+        self._held = Held()
+        self._evictable = Held(may_be_evicted)
         self._columns: Columns | None = None
         self._demand: Demand | None = None
         self._default: Rule | None = None
@@ -176,8 +174,9 @@ class Memory:
         self.shapes.clear()
         self.allowed.clear()
         self.pools.clear()
-        self._moves.clear()
-        self._log = self._holders = self._columns = self._default = None
+        self._held.clear()
+        self._evictable.clear()
+        self._log = self._columns = self._default = None
 
     # -- what a plan asks -----------------------------------------------------------------------------------------
 
@@ -216,53 +215,21 @@ class Memory:
                 stale = pools.stale
                 for rank in placement.ranks:
                     stale[index[rank.node]] = None  # type: ignore[index]
-        self._moves.extend(moves)
-        if len(self._moves) > len(snapshot.placements):
-            # Less to look at all of them, once somebody asks.
-            self._holders = None
-            self._moves.clear()
-
-    def _catch_up(self, snapshot: Snapshot, holders: dict[int, dict[PlacementId, Holder]]) -> None:
-        for placement, sign in self._moves:
-            site = snapshot.fleet.site_index[placement.site]
-            gone = holders.setdefault(site, {}).pop(placement.id, None)
-            for use in gone.uses if gone is not None else ():
-                self._on_node[use.node].remove(gone)  # type: ignore[arg-type]
-            self._evictable.setdefault(site, {}).pop(placement.id, None)
-            if sign > 0:
-                self._note(holder_of(snapshot, placement))
-        self._moves.clear()
-
-    def _note(self, holder: Holder | None) -> None:
-        if holder is None or self._holders is None:
-            return
-        ident = holder.placement.id
-        self._holders.setdefault(holder.site, {})[ident] = holder
-        for use in holder.uses:
-            self._on_node.setdefault(use.node, []).append(holder)
-        if may_be_evicted(holder.workload.spec):
-            self._evictable.setdefault(holder.site, {})[ident] = holder
+        self._held.follow(snapshot, moves)
+        self._evictable.follow(snapshot, moves)
 
     def holders(self, snapshot: Snapshot, site: int) -> dict[PlacementId, Holder]:
         """Placements that hold nodes of a site, in the order in which they were made."""
-        if self._holders is None:
-            self._holders, self._evictable, self._on_node = {}, {}, {}
-            self._moves.clear()
-            for placement in snapshot.placements.values():
-                self._note(holder_of(snapshot, placement))
-        if self._moves:
-            self._catch_up(snapshot, self._holders)
-        return self._holders.get(site, {})
+        return self._held.at(snapshot, site)
 
     def evictable(self, snapshot: Snapshot, site: int) -> dict[PlacementId, Holder]:
         """Those of them that may be told to go."""
-        self.holders(snapshot, site)
-        return self._evictable.get(site, {})
+        return self._evictable.at(snapshot, site)
 
     def on_node(self, snapshot: Snapshot, site: int) -> dict[int, list[Holder]]:
         """Who holds something of each node, of this site and others, in the order in which they came."""
-        self.holders(snapshot, site)
-        return self._on_node
+        self._held.at(snapshot, site)
+        return self._held.on_node
 
     def pools_at(self, snapshot: Snapshot, columns: Columns, site: int) -> SitePools:
         """The pools of a site as the snapshot has it."""

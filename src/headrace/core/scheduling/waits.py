@@ -16,6 +16,7 @@ from headrace.core.scheduling.leaving import (
     Fit,
     Holder,
     Horizon,
+    holder_of,
     horizon_of,
     least_damage,
     release,
@@ -147,8 +148,7 @@ class Waits:
                 placement = snapshot.placements.get(ident)
                 if placement is None or placement.stop_reason is None:
                     continue
-                site = snapshot.fleet.site_index.get(placement.site)
-                holder = None if site is None else self._holders(site).get(ident)
+                holder = holder_of(snapshot, placement)
                 if holder is not None:
                     self._gone.append(holder)
                     self._leaving.add(holder.site)
