@@ -274,3 +274,13 @@ class TestFilling:
         ]
         assert found[0] == found[1] == plan(seen(world, window(0, starts=2 * HOUR, ends=3 * HOUR)))
         assert np.array_equal(world.snapshot().node_open, [True, True])
+
+
+def test_elastic_work_grows_only_within_its_reservation() -> None:
+    """Free nodes outside are as good as none; and the writer takes the plan."""
+    world = lab(4)
+    work = inside(world, world.submit(gpus=4))
+    work.spec = replace(work.spec, nodes_max=4)
+    snapshot = seen(world, window(1, 2, starts=-1))
+    found = adopted(snapshot, plan(snapshot))
+    assert nodes_of(found, work) == ["g-0-1", "g-0-2"]

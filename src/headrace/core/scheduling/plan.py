@@ -19,7 +19,7 @@ from headrace.core.scheduling.order import Order, Shares, Waiting, asked_milli, 
 from headrace.core.scheduling.present import Present
 from headrace.core.scheduling.proposal import Eviction, Plan, ProposedPlacement
 from headrace.core.scheduling.queue import Line, Queue
-from headrace.core.scheduling.rank import choose, site_order, site_refusal, suiting, suits
+from headrace.core.scheduling.rank import site_order, site_refusal, suiting, suits
 from headrace.core.scheduling.rules import NodeRule
 from headrace.core.scheduling.snapshot import Snapshot, Taken
 from headrace.core.scheduling.waits import PlanLimits, Waits, leave_windows
@@ -254,8 +254,9 @@ class _Pass:
         while low < high:
             # What fits on some nodes fits on fewer of them.
             more = (low + high + 1) // 2
-            state = self.present.capped(self.present.state)
-            found = choose(self.columns, state, known.ask._replace(nodes=more), site)
+            found = self.present.choose_in(
+                known, site, self.present.open_to(known.ask, self.present.state), more
+            )
             if found is not None and self.is_left(waiting, option, site, found.tolist()):
                 nodes, low = found.tolist(), more
             else:

@@ -157,12 +157,14 @@ class Present:
         """What a rule found that a node costs."""
         return int(self._pools[site].costs[known.ask].cost[node - self.columns.spans[site].start])
 
-    def choose_in(self, known: Known, site: int, state: Scratch) -> I64 | None:
-        """The nodes that an ask would get at a site in another state."""
-        reservation = known.ask.reservation
-        if reservation is not None:
-            state = replace(state, open=self._inside[reservation])
-        return choose(self.columns, state, known.ask, site, known.suit[site])
+    def choose_in(self, known: Known, site: int, state: Scratch, nodes: int = 0) -> I64 | None:
+        """The nodes that an ask would get at a site in another state; ``nodes``: so many of them, not as many as it asks for."""
+        ask = known.ask
+        if ask.reservation is not None:
+            state = replace(state, open=self._inside[ask.reservation])
+        return choose(
+            self.columns, state, ask._replace(nodes=nodes) if nodes else ask, site, known.suit[site]
+        )
 
     def take(self, ask: Ask, site: int, nodes: Sequence[int]) -> tuple[RankPlace, ...]:
         """Take a rank's part of each of some nodes that pools have."""
