@@ -8,6 +8,7 @@ import hashlib
 import json
 from dataclasses import dataclass, field
 from enum import StrEnum
+from functools import lru_cache
 from typing import Protocol
 
 from headrace.core.ids import Digest, TenantId
@@ -61,9 +62,23 @@ class Verdict:
     @property
     def id(self) -> Digest:
         """The digest of the content, by which events refer to the verdict."""
-        return digest_of(
-            [self.subject, self.action, self.place, self.allowed, self.reasons, self.policy, self.facts]
-        )
+        return _verdict_id(self)
+
+
+# A class of decisions has one verdict, which is named by everything that is placed under it.
+@lru_cache(maxsize=4_096)
+def _verdict_id(verdict: Verdict) -> Digest:
+    return digest_of(
+        [
+            verdict.subject,
+            verdict.action,
+            verdict.place,
+            verdict.allowed,
+            verdict.reasons,
+            verdict.policy,
+            verdict.facts,
+        ]
+    )
 
 
 def digest_of(value: object) -> Digest:

@@ -176,13 +176,13 @@ def _power_refusal(
     if snapshot.windows and spec.reservation is None and not _is_gone_in_time(snapshot, spec, site):
         kept = kept_w(columns_of(fleet), snapshot)
     need_w: dict[int, int] = {}
+    rows = columns_of(fleet).rows
     for node, rank in zip(nodes, ranks, strict=True):
-        hardware = fleet.hardware[fleet.node_hardware[node]]
-        used = int(snapshot.node_mask[node]).bit_count()
-        before_w = hardware.node_watts(used, bool(snapshot.node_ranks[node]))
-        new = (rank.mask & ~int(snapshot.node_mask[node])).bit_count()
-        more_w = hardware.node_watts(used + new, True) - before_w
-        for element in fleet.path(int(fleet.node_leaf[node])):
+        step_w, wake_w, path = rows[node]
+        more_w = (rank.mask & ~int(snapshot.node_mask[node])).bit_count() * step_w
+        if not snapshot.node_ranks[node]:
+            more_w += wake_w
+        for element in path:
             need_w[element] = need_w.get(element, 0) + more_w
     for element, more_w in need_w.items():
         draw_w = int(snapshot.power_w[element]) + kept.get(element, 0)
