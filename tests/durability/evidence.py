@@ -202,9 +202,14 @@ def used_by(records: list[dict[str, Any]], made: dict[str, dict[str, Any]]) -> d
     return out
 
 
+WHOLE_MILLI = 1_000
+
+
 def place_of(rank: Any) -> tuple[str, int, int, int]:
     """Node, mask of accelerators, milli-processors and megabytes of a rank, as events hold it."""
-    node, mask, cpu_milli, memory_mb = rank.values() if isinstance(rank, dict) else rank
+    node, mask, cpu_milli, memory_mb, share_milli = rank.values() if isinstance(rank, dict) else rank
+    if share_milli != WHOLE_MILLI:
+        raise ValueError(f"nobody asks for a fraction here, and {node} gave {share_milli} thousandths")
     return node, mask, cpu_milli, memory_mb
 
 
