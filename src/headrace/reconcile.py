@@ -246,7 +246,7 @@ class Reconciler:
             ranks=placement.ranks,
             node_accelerators=tuple(one.accelerators for one in hardware),
             node_cpu_milli=tuple(one.cpu_milli for one in hardware),
-            accelerator=spec.resources.accelerator,
+            accelerator=hardware[0].accelerator if placement.ranks[0].mask else "",
             ports=dict(spec.ports),
             grace_ms=spec.grace_ms,
             max_duration_ms=spec.max_duration_ms,

@@ -131,7 +131,8 @@ def test_nothing_of_the_control_planes_environment_reaches_a_rank(
         *("PATH", "HOME", "TMPDIR", "LANG", "PWD", "PYTHONUNBUFFERED", "MINE"),
         *("RANK", "WORLD_SIZE", "LOCAL_RANK", "MASTER_ADDR", "MASTER_PORT"),
         *(f"HEADRACE_{name}" for name in ("WORKLOAD", "PLACEMENT", "TENANT", "SITE", "NODE", "EPOCH", "RUN")),
-        *("HEADRACE_ACCELERATORS", "HEADRACE_ACCELERATOR_MODEL", "HEADRACE_PORT_HTTP_API"),
+        *("HEADRACE_ACCELERATORS", "HEADRACE_ACCELERATOR_MODEL", "HEADRACE_ACCELERATOR_SHARE"),
+        "HEADRACE_PORT_HTTP_API",
     }
 
 

@@ -24,6 +24,7 @@ from typing import Any
 
 from headrace.core.errors import ProblemCode
 from headrace.core.ids import Epoch, PlacementId
+from headrace.core.workload import WHOLE_MILLI
 from headrace.engines import runner
 from headrace.engines.logs import read_log
 from headrace.engines.machine import (
@@ -363,7 +364,8 @@ class LocalEngine:
             order.ranks, order.node_accelerators, order.node_cpu_milli, strict=True
         ):
             info["ports"].append({name: take(name, fixed) for name, fixed in sorted(order.ports.items())})
-            part, whole = (place.accelerators, accelerators) if place.mask else (place.cpu_milli, cpu_milli)
+            part, whole = place.accelerators_milli, accelerators * WHOLE_MILLI
+            part, whole = (part, whole) if place.mask else (place.cpu_milli, cpu_milli)
             cores = share_cores(self._cores, used, part, whole)
             used.update(cores)
             info["cores"].append(cores)

@@ -72,6 +72,7 @@ def environment(
         "HEADRACE_NODE": place.node,
         "HEADRACE_EPOCH": str(order.epoch),
         "HEADRACE_ACCELERATORS": str(place.accelerators),
+        "HEADRACE_ACCELERATOR_SHARE": str(place.share_milli),
         "HEADRACE_ACCELERATOR_MODEL": order.accelerator,
         "HEADRACE_RUN": info["mark"],
     }
