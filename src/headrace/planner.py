@@ -111,7 +111,7 @@ def serve(path: Path, link: socket.socket, limits: PlanLimits) -> None:
 
 def _propose(world: World, now_ms: int, link: socket.socket, limits: PlanLimits) -> int:
     """Plan once; when to plan again, if nothing happens before."""
-    if not world.queue:
+    if not world.queue and not world.windows:
         return now_ms + AGAIN_MS
     snapshot = world.snapshot(max(now_ms, world.state.last_ms))
     with without_collection():

@@ -39,7 +39,7 @@ MUTATIONS = (
         "if draw_w + more_w > int(snapshot.power_limit_w[element]):",
         "if False:",
         ("power",),
-        seed=9,
+        seed=197,
     ),
     Mutation(
         "power is counted at the rack alone",
@@ -69,7 +69,7 @@ MUTATIONS = (
         "return Refusal.DEDICATED, None",
         "pass",
         ("dedicated",),
-        seed=2,
+        seed=10,
     ),
     Mutation(
         "accelerators are not given back",
@@ -92,7 +92,7 @@ MUTATIONS = (
         "        work.pause_wanted = False\n        world.queue.add(work)\n",
         "        work.pause_wanted = False\n",
         ("not-placed", "column", "restless", "claim-false", "not-a-line", "no-reason"),
-        seed=3,
+        seed=11,
     ),
     Mutation(
         "the planner still remembers a site as full when something there has ended",
@@ -100,7 +100,7 @@ MUTATIONS = (
         "        if sign < 0:\n            self.came_free(site)\n",
         "",
         ("memory", "not-placed", "claim-false", "restless"),
-        seed=1,
+        seed=13,
     ),
     Mutation(
         "idempotency keys are not remembered",
@@ -123,7 +123,7 @@ MUTATIONS = (
         "                self.recovered()\n                self.control.lose(error)\n",
         "                self.control.lose(error)\n",
         ("head", "sequence", "lost", "raised"),
-        seed=1,
+        seed=19,
     ),
     Mutation(
         "usage is added from the start at each report",
@@ -131,7 +131,7 @@ MUTATIONS = (
         "running, paused = new[0] - old[0], new[1] - old[1]",
         "running, paused = new[0], new[1] - old[1]",
         ("billed",),
-        seed=3,
+        seed=5,
     ),
     Mutation(
         "amounts are rounded up",
@@ -191,6 +191,8 @@ MUTATIONS = (
         "return not used_milli or not mine or used_milli + ask.share_milli > WHOLE_MILLI",
         "return not used_milli or not mine",
         ("accelerator-over", "raised", "column"),
+        seed=3,
+        kind="long",
     ),
     Mutation(
         "a part of another tenant's accelerator is given",
@@ -198,6 +200,8 @@ MUTATIONS = (
         "return not used_milli or not mine or used_milli + ask.share_milli > WHOLE_MILLI",
         "return not used_milli or used_milli + ask.share_milli > WHOLE_MILLI",
         ("accelerator-shared", "column"),
+        seed=8,
+        kind="long",
     ),
     Mutation(
         "quotas are not checked when a plan is adopted",
@@ -205,6 +209,8 @@ MUTATIONS = (
         "return Refusal.QUOTA if is_over_limit(snapshot, tenant, workload.spec.project, asked_milli) else None",
         "return None",
         ("quota",),
+        seed=9,
+        kind="long",
     ),
     Mutation(
         "topology is not checked when a plan is adopted",
@@ -212,6 +218,8 @@ MUTATIONS = (
         "if not stand_well(columns_of(snapshot.fleet), spec.topology, nodes):",
         "if False:",
         ("topology",),
+        seed=3,
+        kind="long",
     ),
     Mutation(
         "elastic work gets more nodes than it can use",
@@ -219,6 +227,8 @@ MUTATIONS = (
         "if nodes is None or not spec.nodes <= len(nodes) <= max(spec.nodes, spec.nodes_max):",
         "if nodes is None or len(nodes) < spec.nodes:",
         ("ranks",),
+        seed=5,
+        kind="long",
     ),
     Mutation(
         "a part of an accelerator is metered as a whole one",
@@ -226,6 +236,7 @@ MUTATIONS = (
         "count, share = rank.mask.bit_count(), rank.share_milli",
         "count, share = rank.mask.bit_count(), WHOLE_MILLI",
         ("billed",),
+        seed=2,
     ),
     Mutation(
         "windows are not checked when a plan is adopted",
@@ -233,6 +244,7 @@ MUTATIONS = (
         "if not _is_in_time(snapshot, spec, nodes):",
         "if False:",
         ("window", "outside"),
+        seed=3,
         kind="long",
     ),
     Mutation(
@@ -241,6 +253,7 @@ MUTATIONS = (
         "evictions = *leave_windows(self.present), *self.waits.evictions",
         "evictions = self.waits.evictions",
         ("not-cleared", "not-left"),
+        seed=0,
         kind="long",
     ),
     Mutation(
@@ -249,6 +262,7 @@ MUTATIONS = (
         "            state.open[np.array(window.nodes, dtype=np.int64)] = False\n",
         "",
         ("shared",),
+        seed=4,
         kind="long",
     ),
 )

@@ -67,6 +67,7 @@ def test_short_worlds_cover_the_faults_and_the_events() -> None:
         "AlarmRaised",
         "CreditNoteIssued",
         "DocumentRemoved",
+        "NodesReserved",
     }
 
 

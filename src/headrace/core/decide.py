@@ -153,7 +153,7 @@ def _apply_documents(world: World, command: c.ApplyDocuments, asked: Asked) -> D
     problems = check_changes(world, wanted, removed=())
     if problems:
         raise HeadraceError(*problems)
-    reserved = reserve(world, command, wanted, asked.now_ms)
+    reserved = reserve(world, wanted, asked.now_ms)
     for one, change in zip(command.documents, changes, strict=True):
         if change.what != "unchanged":
             yield ev.DocumentApplied(one.kind, one.name, one.document, asked.verdict)

@@ -12,7 +12,7 @@ from headrace.core.ids import NodeId, PlacementId, WindowId, WorkloadId
 from headrace.core.scheduling.admit import admit
 from headrace.core.scheduling.proposal import Eviction, ProposedPlacement
 from headrace.core.scheduling.reserve import nodes_for
-from headrace.core.scheduling.windows import LEAD_MS, may_be_evicted
+from headrace.core.scheduling.windows import Window, may_be_evicted, must_clear
 from headrace.core.workload import EndReason, Placement, State, Workload, options
 from headrace.core.world import World
 
@@ -133,23 +133,20 @@ def _may_evict(world: World, eviction: Eviction, now_ms: int) -> bool:
 def _may_clear(world: World, ident: WindowId, placement: Placement, now_ms: int) -> bool:
     """Whether a window begins, or is over, and a placement must therefore leave its nodes."""
     window = next((one for one in world.windows if one.id == ident), None)
-    if window is None or placement.stop_reason is not None or now_ms < window.starts_ms - LEAD_MS:
+    if window is None or placement.stop_reason is not None:
         return False
-    spec = world.state.workloads[placement.workload].spec
     nodes = {world.fleet.node_ids[node] for node in window.nodes}
-    if not any(rank.node in nodes for rank in placement.ranks):
-        return False
-    if now_ms >= window.ends_ms or spec.reservation == ident:
-        return spec.reservation == ident and now_ms >= window.ends_ms
-    return window.tenant is None or may_be_evicted(spec)
+    there = any(rank.node in nodes for rank in placement.ranks)
+    spec = world.state.workloads[placement.workload].spec
+    return must_clear(window, spec, on_its_nodes=there, now_ms=now_ms)
 
 
-def reserve(
-    world: World, command: c.ApplyDocuments, wanted: dict[str, dict[str, Any]], now_ms: int
-) -> list[ev.NodesReserved]:
-    """The nodes of reservations that are new or changed; raises HeadraceError when there are not enough for all of them."""
-    keys = [f"{one.kind}/{one.name}" for one in command.documents if one.kind == "reservation"]
-    keys = [key for key in keys if key in wanted]
+def reserve(world: World, wanted: dict[str, dict[str, Any]], now_ms: int) -> list[ev.NodesReserved]:
+    """The nodes of reservations that are new or changed, or lose some to maintenance.
+
+    Raises HeadraceError when there are not enough for all of them.
+    """
+    keys = [key for key in wanted if key.partition("/")[0] in ("reservation", "maintenance")]
     if not keys:
         return []
     # As the estate will be once these documents are applied.
@@ -157,8 +154,8 @@ def reserve(
     trial.state.reserved = dict(world.state.reserved)
     snapshot = trial.snapshot(now_ms)
     found, problems = [], []
-    for key in keys:
-        reservation = trial.reservations[WindowId(key.partition("/")[2])]
+    for ident in _concerned(trial, keys):
+        reservation = trial.reservations[ident]
         if reservation.ends_ms <= now_ms:
             continue
         index = trial.fleet.node_index
@@ -173,3 +170,23 @@ def reserve(
     if problems:
         raise HeadraceError(*problems)
     return [one for one in found if world.state.reserved.get(one.reservation) != one.nodes]
+
+
+def _concerned(trial: World, keys: Sequence[str]) -> list[WindowId]:
+    """The reservations among documents, and those that have a node in a maintenance window among them."""
+    names: dict[str, list[WindowId]] = {"reservation": [], "maintenance": []}
+    for key in keys:
+        kind, _, name = key.partition("/")
+        names[kind].append(WindowId(name))
+    found = dict.fromkeys(names["reservation"])
+    shut = [window for window in trial.windows if window.tenant is None and window.id in names["maintenance"]]
+    for window in trial.windows:
+        if window.tenant is not None and any(_collide(window, other) for other in shut):
+            found[window.id] = None
+    return list(found)
+
+
+def _collide(one: Window, other: Window) -> bool:
+    """Whether two windows have a node at one time."""
+    together = one.starts_ms < other.ends_ms and other.starts_ms < one.ends_ms
+    return together and not set(one.nodes).isdisjoint(other.nodes)

@@ -284,3 +284,21 @@ def test_elastic_work_grows_only_within_its_reservation() -> None:
     snapshot = seen(world, window(1, 2, starts=-1))
     found = adopted(snapshot, plan(snapshot))
     assert nodes_of(found, work) == ["g-0-1", "g-0-2"]
+
+
+def test_a_node_in_two_windows_is_used_only_as_both_allow() -> None:
+    """Gone before the maintenance is not gone from what is reserved now."""
+    world = lab(1)
+    world.submit(gpus=1, flex=Flex.PREEMPTIBLE)
+    later = replace(window(0, starts=HOUR, ends=2 * HOUR, owned=False), id=WindowId("fans"))
+    assert placed(plan(seen(world, window(0, starts=-1), later))) == []
+
+
+def test_work_that_outlives_its_limit_is_told_to_go_when_the_window_begins() -> None:
+    """It was let in since it would have ended; it was paused meanwhile. Work without a limit was there before."""
+    world = lab(2)
+    paused = world.submit(gpus=1, max_duration_ms=HOUR // 2)
+    world.run(paused, ("glom/b/g-0-0", 1))
+    world.run(world.submit(gpus=1), ("glom/b/g-0-1", 1))
+    assert evicted(plan(seen(world, window(0, 1, starts=1)))) == []
+    assert evicted(plan(seen(world, window(0, 1, starts=0)))) == [paused.id]

@@ -289,7 +289,7 @@ class _Trial:
         command = c.ApplyDocuments(
             tuple(one for one in self.changes.documents if f"{one.kind}/{one.name}" in wanted)
         )
-        reserved = reserve(self.world, command, dict(wanted), self.at_ms)
+        reserved = reserve(self.world, dict(wanted), self.at_ms)
         # All of them at once: one by one, a contract could stand before its tenant.
         documents = {key: one for key, one in self.world.state.documents.items() if key not in removed}
         gone = {key.partition("/")[2] for key in removed if key.startswith("reservation/")}

@@ -328,7 +328,8 @@ class _Pass:
         if apart or ask.share_milli != WHOLE_MILLI or ask.reservation is not None:
             if not apart:
                 self.waits.placing(option, site, nodes)
-            ranks = self.present.take_apart(option.known, site, nodes)
+            by_rule = option.known.by_rule and not apart
+            ranks = self.present.take_apart(option.known, site, nodes, by_rule=by_rule)
             self.waits.placed_apart(ask, site, nodes, ranks)
         else:
             self.waits.placing(option, site, nodes)

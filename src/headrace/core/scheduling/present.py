@@ -96,6 +96,10 @@ class Present:
         opened = state.open.copy()
         for hold in open_to:
             opened[hold.nodes] = self.snapshot.node_open[hold.nodes]
+        # A node may be held twice: then both have to let it.
+        for hold in holds:
+            if not ends.is_gone_by(hold):
+                opened[hold.nodes] = False
         state = replace(state, open=opened)
         return state if len(open_to) == len(holds) else self.capped(state)
 
@@ -179,15 +183,17 @@ class Present:
         self.ranks.extend(ranks)
         return ranks
 
-    def take_apart(self, known: Known, site: int, nodes: Sequence[int]) -> tuple[RankPlace, ...]:
-        """The same where pools can't: a fraction, or nodes that are held."""
+    def take_apart(
+        self, known: Known, site: int, nodes: Sequence[int], *, by_rule: bool
+    ) -> tuple[RankPlace, ...]:
+        """The same where pools can't: a fraction, or nodes that are held. ``by_rule``: its costs chose the accelerator."""
         self.touched.add(site)
         ask, costs = known.ask, self.pools(site).costs.get(known.ask)
         state, fleet = self.state, self.snapshot.fleet
         ranks = []
         for node in nodes:
             count, cpu_milli, memory_mb = ask.on(fleet.hardware[fleet.node_hardware[node]])
-            if ask.is_fraction and known.by_rule and costs is not None:
+            if ask.is_fraction and by_rule and costs is not None:
                 mask = 1 << int(costs.accelerator[node - self.columns.spans[site].start])
             elif ask.is_fraction:
                 mask = part_of(self.columns, state, ask, node)

@@ -27,7 +27,7 @@ from headrace.core.scheduling.present import NO_CAP_W, Nodes, Present, uses_of
 from headrace.core.scheduling.proposal import Eviction
 from headrace.core.scheduling.rank import increments_w, path_need_w
 from headrace.core.scheduling.ready import soonest
-from headrace.core.scheduling.windows import LEAD_MS, Hold, may_be_evicted
+from headrace.core.scheduling.windows import LEAD_MS, Hold, must_clear
 from headrace.core.units import MS_PER_MINUTE
 from headrace.core.workload import WHOLE_MILLI, Flex, RankPlace, Workload, WorkloadType
 
@@ -394,14 +394,9 @@ def leave_windows(present: Present) -> Iterator[Eviction]:
     for window in snapshot.windows:
         if snapshot.now_ms < window.starts_ms - LEAD_MS:
             continue
-        is_over, nodes = snapshot.now_ms >= window.ends_ms, frozenset(window.nodes)
+        nodes = frozenset(window.nodes)
         for ident, holder in present.memory.holders(snapshot, window.site).items():
-            spec = holder.workload.spec
-            inside = spec.reservation == window.id
-            goes = inside if is_over else not inside and (window.tenant is None or may_be_evicted(spec))
-            if (
-                goes
-                and holder.placement.stop_reason is None
-                and any(use.node in nodes for use in holder.uses)
-            ):
+            there = any(use.node in nodes for use in holder.uses)
+            goes = must_clear(window, holder.workload.spec, on_its_nodes=there, now_ms=snapshot.now_ms)
+            if goes and holder.placement.stop_reason is None:
                 yield Eviction(ident, None, window.id)

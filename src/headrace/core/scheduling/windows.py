@@ -64,6 +64,21 @@ def may_be_evicted(spec: WorkloadSpec) -> bool:
     return spec.type is WorkloadType.FILLER or spec.flex is Flex.PREEMPTIBLE
 
 
+def must_clear(window: Window, spec: WorkloadSpec, *, on_its_nodes: bool, now_ms: int) -> bool:
+    """Whether a workload has to go because a window begins, or because the one that it runs in is over.
+
+    For a reservation who may be evicted goes shortly before; and once it has begun who was to have ended: work that was
+    paused may outlive its limit. For maintenance everybody goes.
+    """
+    if spec.reservation == window.id:
+        return now_ms >= window.ends_ms
+    if not on_its_nodes or not window.starts_ms - LEAD_MS <= now_ms < window.ends_ms:
+        return False
+    return (
+        window.tenant is None or may_be_evicted(spec) or (spec.max_duration_ms > 0 and window.is_on(now_ms))
+    )
+
+
 def ends_of(spec: WorkloadSpec, now_ms: int) -> Ends:
     """When a workload is gone that starts now."""
     bound_ms = spec.expected_ms or spec.max_duration_ms
