@@ -197,6 +197,8 @@ class Waits:
             borrows = is_filler or (holder.contract is None and shares.borrows(other.tenant))
             if not borrows and not first:
                 return False
+            if is_filler and first and spec.type is not WorkloadType.FILLER:
+                return True
             if holder.may_be_evicted_for(waiting, now_ms):
                 return True
             if not within or is_filler or not borrows or other.spec.flex is not Flex.PREEMPTIBLE:
