@@ -5,6 +5,7 @@ import pytest
 from headrace.core.contracts import Contract
 from headrace.core.ids import ContractId, PlanId, SiteId, TenantId
 from headrace.core.scheduling.plan import PlanLimits, again_ms, plan
+from headrace.core.scheduling.without import without
 from headrace.core.workload import EndReason, Flex
 from tests.core.scheduling.small import (
     ACME,
@@ -483,3 +484,23 @@ def test_says_when_time_alone_may_change_it() -> None:
     assert again_ms(world.snapshot(), limits) == START_MS + 690_001
     world.now_ms = START_MS + 690_001
     assert again_ms(world.snapshot(), limits) is None
+
+
+def test_whoever_was_started_many_times_is_evicted_only_if_it_lets_somebody_start() -> None:
+    """The next plan, with it gone, is what shows that: `without` is the world as it is then."""
+    world = lab()
+    filler = world.submit("filler", gpus=4)
+    placement = world.run(filler, ("glom/b/g-0-0", 0b1111))
+    filler.attempt = 9
+    job = world.submit(gpus=4)
+    others = [world.submit(gpus=4) for _ in world.fleet.node_ids[1:]]
+    for node, other in zip(world.fleet.node_ids[1:], others, strict=True):
+        world.run(other, (node, 0b1111))
+    assert evicted(plan(world.snapshot())) == [filler.id]
+    then = without(world.snapshot(), [placement])
+    world.end(placement)
+    now = world.snapshot()
+    for name in ("node_mask", "node_cpu_milli", "node_memory_mb", "node_ranks", "power_w"):
+        assert getattr(then, name).tolist() == getattr(now, name).tolist(), name
+    assert (then.placements, then.contract_held_milli) == (now.placements, now.contract_held_milli)
+    assert placed(plan(then)) == [job.id]

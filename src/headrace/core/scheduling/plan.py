@@ -9,10 +9,12 @@ During a pass resources only shrink, so what did not fit once does not fit later
 """
 
 from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import replace
 
 import numpy as np
 
 from headrace.core.contracts import Contract
+from headrace.core.ids import WorkloadId
 from headrace.core.scheduling.columns import Ask, Columns, Mask, accelerators_milli_of, ask_of, columns_of
 from headrace.core.scheduling.memory import Known, Memory, Option, Shape
 from headrace.core.scheduling.order import Order, Shares, Waiting, asked_milli, waits_since_ms
@@ -24,11 +26,14 @@ from headrace.core.scheduling.rules import NodeRule
 from headrace.core.scheduling.snapshot import Snapshot, Taken
 from headrace.core.scheduling.waits import PlanLimits, Waits, leave_windows
 from headrace.core.scheduling.windows import LEAD_MS, Ends, ends_of, may_be_evicted
+from headrace.core.scheduling.without import without
 from headrace.core.workload import WHOLE_MILLI, Workload, options
 
 __all__ = ["DEFAULT_LIMITS", "PlanLimits", "again_ms", "plan"]
 
 DEFAULT_LIMITS = PlanLimits()
+SURE_ATTEMPTS = 3
+"""Whoever was started more often is evicted only once it is certain that this lets somebody start."""
 
 
 def again_ms(snapshot: Snapshot, limits: PlanLimits = DEFAULT_LIMITS) -> int | None:
@@ -57,7 +62,35 @@ def plan(snapshot: Snapshot, limits: PlanLimits = DEFAULT_LIMITS, rule: NodeRule
 
     ``rule``: chooses between nodes for all that asks for one of them, in place of the default.
     """
-    return _Pass(snapshot, limits, rule).run()
+    found = _Pass(snapshot, limits, rule).run()
+    doubtful = _doubtful(snapshot, found)
+    if not doubtful:
+        return found
+    # Evicted again and again: only if it helps, which the next plan would show.
+    gone = [snapshot.placements[one.placement] for one in found.evictions if one.waiting is not None]
+    then = _Pass(without(snapshot, gone), limits, rule).run()
+    helped = {one.workload for one in then.placements}
+    kept = tuple(
+        one
+        for one in found.evictions
+        if one.waiting is None or one.waiting in helped | _sure(found, doubtful)
+    )
+    return replace(found, evictions=kept)
+
+
+def _doubtful(snapshot: Snapshot, found: Plan) -> set[WorkloadId]:
+    """Those who wait for the end of somebody that was started many times already."""
+    doubtful = set()
+    for eviction in found.evictions:
+        if eviction.waiting is not None:
+            victim = snapshot.workloads[snapshot.placements[eviction.placement].workload]
+            if victim.attempt > SURE_ATTEMPTS:
+                doubtful.add(eviction.waiting)
+    return doubtful
+
+
+def _sure(found: Plan, doubtful: set[WorkloadId]) -> set[WorkloadId]:
+    return {one.waiting for one in found.evictions if one.waiting is not None} - doubtful
 
 
 class _Pass:
