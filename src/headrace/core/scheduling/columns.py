@@ -227,7 +227,7 @@ class Scratch:
         free = (self.bits[nodes, None] >> np.arange(width, dtype=np.uint64)) & np.uint64(1)
         left = free.astype(np.int64) * WHOLE_MILLI
         if len(self.share_milli):
-            mine = self.share_milli[nodes] > 0
+            mine = (self.share_milli[nodes] > 0) & (free == 0)
             if ask.is_fraction:
                 mine &= self.sharer[nodes] == ask.sharer
             left += np.where(mine, WHOLE_MILLI - self.share_milli[nodes].astype(np.int64), 0)
