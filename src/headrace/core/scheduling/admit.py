@@ -27,7 +27,7 @@ from headrace.core.scheduling.rank import carried, choose, increments_w, site_re
 from headrace.core.scheduling.refuse import Refusal
 from headrace.core.scheduling.snapshot import Snapshot
 from headrace.core.scheduling.topology import stand_well
-from headrace.core.scheduling.windows import Ends, ends_of, kept_w
+from headrace.core.scheduling.windows import Ends, ends_of, kept_w, may_be_evicted
 from headrace.core.units import MS_PER_SECOND, ceil_div, format_watts
 from headrace.core.workload import (
     WHOLE_MILLI,
@@ -104,13 +104,13 @@ def _is_in_time(snapshot: Snapshot, spec: WorkloadSpec, nodes: list[int]) -> boo
 
 
 def _is_gone_in_time(snapshot: Snapshot, spec: WorkloadSpec, site: int) -> bool:
-    """Whether a workload is gone before any reservation of a site begins."""
+    """Whether a workload is told to go before any reservation of a site begins: a limit ends nothing that is paused."""
     starts = [
         window.starts_ms
         for window in snapshot.windows
         if window.site == site and window.tenant is not None and snapshot.now_ms < window.ends_ms
     ]
-    return not starts or _ends_by(ends_of(spec, snapshot.now_ms), min(starts))
+    return not starts or (may_be_evicted(spec) and _ends_by(ends_of(spec, snapshot.now_ms), min(starts)))
 
 
 def _ends_by(ends: Ends, at_ms: int) -> bool:
@@ -174,7 +174,7 @@ def _power_refusal(
     fleet = snapshot.fleet
     kept: dict[int, int] = {}
     if snapshot.windows and spec.reservation is None and not _is_gone_in_time(snapshot, spec, site):
-        kept = kept_w(columns_of(fleet), snapshot)
+        kept = kept_w(columns_of(fleet), snapshot, nodes)
     need_w: dict[int, int] = {}
     rows = columns_of(fleet).rows
     for node, rank in zip(nodes, ranks, strict=True):

@@ -322,7 +322,7 @@ class _Pass:
             for site in option.allowed:
                 if site not in self.present.holds or option.known.late_ms.get(site, last_ms + 1) <= last_ms:
                     continue
-                state = self.present.beside(site, ends)
+                state = self.present.beside(site, ends, may_go=may_be_evicted(workload.spec))
                 nodes = None if state is None else self.present.choose_in(option.known, site, state)
                 if nodes is not None and self.is_covered(waiting, option, site, nodes.tolist()):
                     self.place(waiting, workload, option, site, nodes.tolist(), apart=True)

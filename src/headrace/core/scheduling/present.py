@@ -86,8 +86,11 @@ class Present:
         """Whether a reservation is going on."""
         return reservation in self._inside
 
-    def beside(self, site: int, ends: Ends) -> Scratch | None:
-        """The present of a site for one who is gone in time; None when that opens no more nodes to it."""
+    def beside(self, site: int, ends: Ends, *, may_go: bool) -> Scratch | None:
+        """The present of a site for one who is gone in time; None when that opens no more nodes to it.
+
+        ``may_go``: it may be told to go.
+        """
         holds = self.holds[site]
         open_to = [hold for hold in holds if ends.is_gone_by(hold)]
         if not open_to:
@@ -101,7 +104,17 @@ class Present:
             if not ends.is_gone_by(hold):
                 opened[hold.nodes] = False
         state = replace(state, open=opened)
-        return state if len(open_to) == len(holds) else self.capped(state)
+        # Who is only paused keeps its power beyond its limit: that is sure to be free of nobody who can't be told to go.
+        sure = len(open_to) == len(holds) and (may_go or not any(hold.hard for hold in holds))
+        if sure:
+            return state
+        if may_go:
+            return self.capped(state)
+        # On the held nodes alone: what it draws there is part of what is kept for them.
+        held = np.zeros_like(opened)
+        for hold in open_to:
+            held[hold.nodes] = True
+        return replace(state, open=opened & held)
 
     @property
     def state(self) -> Scratch:

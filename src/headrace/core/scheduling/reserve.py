@@ -89,21 +89,30 @@ def _state_then(
             if window.tenant is not None:
                 _take(columns, state, nodes)
     for placement in snapshot.placements.values():
-        if placement.site == wanted.site and _stays(snapshot, placement, wanted.starts_ms):
+        if placement.site == wanted.site and _may_stay(snapshot, placement):
             number = snapshot.tenant_number(placement.tenant)
-            shift(columns, state, use_of(fleet, placement.ranks, number), -1)
+            uses = use_of(fleet, placement.ranks, number)
+            shift(columns, state, uses, -1)
+            if not _stays(snapshot, placement, wanted.starts_ms):
+                # Its nodes are cleared when the window begins; its power, paused somewhere, may not be.
+                head_w = state.head_w.copy()
+                shift(columns, state, uses, 1)
+                state.head_w = head_w
     return state
 
 
-def _stays(snapshot: Snapshot, placement: Placement, until_ms: int) -> bool:
-    """Whether a placement may still be there at a moment, and nobody could tell it to go."""
+def _may_stay(snapshot: Snapshot, placement: Placement) -> bool:
+    """Whether nobody could tell a placement to go."""
     workload = snapshot.workloads.get(placement.workload)
     if workload is None or placement.stop_reason is not None:
         return False
-    spec = workload.spec
     # What runs in another reservation is counted with all of that one's nodes.
-    if spec.reservation is not None or may_be_evicted(spec):
-        return False
+    return workload.spec.reservation is None and not may_be_evicted(workload.spec)
+
+
+def _stays(snapshot: Snapshot, placement: Placement, until_ms: int) -> bool:
+    """Whether a placement may still run at a moment."""
+    spec = snapshot.workloads[placement.workload].spec
     begun_ms = placement.started_ms or snapshot.now_ms
     return not spec.max_duration_ms or begun_ms + spec.max_duration_ms > until_ms
 

@@ -4,7 +4,7 @@ Before a window begins, only who is sure to be gone by then may be on its nodes:
 it may be evicted. Who lasts beyond that leaves the power that a reservation's nodes can draw.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -98,17 +98,21 @@ def holds_of(windows: tuple[Window, ...], now_ms: int) -> Iterator[tuple[int, Ho
             yield window.site, Hold(np.array(window.nodes, dtype=np.int64), until_ms, hard=True)
 
 
-def kept_w(columns: Columns, snapshot: Snapshot) -> dict[int, int]:
-    """Watts, by element, that the nodes of reservations can draw beyond what they draw now: kept from whoever stays."""
+def kept_w(columns: Columns, snapshot: Snapshot, besides: Collection[int] = ()) -> dict[int, int]:
+    """Watts, by element, that the nodes of reservations can draw beyond what they draw now: kept from whoever stays.
+
+    ``besides``: nodes that don't count, since who asks is on them.
+    """
     kept: dict[int, int] = {}
     for window in snapshot.windows:
         if window.tenant is None or snapshot.now_ms >= window.ends_ms:
             continue
-        nodes = np.array(window.nodes, dtype=np.int64)
+        counted = [node for node in window.nodes if node not in besides]
+        nodes = np.array(counted, dtype=np.int64)
         free = np.bitwise_count(columns.full[nodes] & ~snapshot.node_mask[nodes]).astype(np.int64)
         more = free * columns.step_w[nodes]
         more += np.where(snapshot.node_ranks[nodes] == 0, columns.wake_w[nodes], 0)
-        for node, watts in zip(window.nodes, more.tolist(), strict=True):
+        for node, watts in zip(counted, more.tolist(), strict=True):
             for element in columns.rows[node][2]:
                 kept[element] = kept.get(element, 0) + watts
     return kept
