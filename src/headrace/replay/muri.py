@@ -8,7 +8,6 @@ The simulation alone knows how long jobs run. A policy sees a :class:`~headrace.
 0 when durations are unknown.
 """
 
-import csv
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
@@ -21,6 +20,7 @@ from headrace.core.scheduling import service, timeshare
 from headrace.core.units import MS_PER_SECOND, ceil_div
 from headrace.replay.queueing import NEED_DURATIONS, POLICIES, Choice, Cluster, Job, Policy
 from headrace.replay.result import Result, read_published
+from headrace.replay.rows import rows_of
 
 Durations = Literal["known", "unknown"]
 Progress = Callable[[int, int], None]
@@ -248,16 +248,4 @@ def _trace_job(row: dict[str, str]) -> TraceJob:
 
 
 def _rows(path: Path, wanted: tuple[str, ...]) -> list[dict[str, str]]:
-    with path.open(newline="", encoding="utf-8") as file:
-        rows = list(csv.DictReader(file))
-    missing = [column for column in wanted if not rows or column not in rows[0]]
-    if missing:
-        raise HeadraceError(
-            Problem(
-                ProblemCode.BAD_INPUT,
-                f"{path.name} lacks the columns {', '.join(missing)}.",
-                "Give a trace and a cluster of the Muri experiment.",
-                where=str(path),
-            )
-        )
-    return rows
+    return rows_of(path, wanted, "Give a trace and a cluster of the Muri experiment.")

@@ -5,7 +5,6 @@ data and method: Weng, Yang et al., Beware of Fragmentation, USENIX ATC 2023. Po
 re-sampled until they ask for more than the cluster has; nobody leaves; a pod that fits nowhere is refused for good.
 """
 
-import csv
 import random
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
@@ -16,7 +15,6 @@ from pathlib import Path
 
 import numpy as np
 
-from headrace.core.errors import HeadraceError, Problem, ProblemCode
 from headrace.core.fleet import I64, Fleet
 from headrace.core.hardware import HardwareType
 from headrace.core.scheduling.plan import PlanLimits, plan
@@ -24,6 +22,7 @@ from headrace.core.scheduling.rules import NodeRule
 from headrace.core.scheduling.shapes import Demand, Shape
 from headrace.core.workload import WHOLE_MILLI, Alternative, Resources, WorkloadSpec, WorkloadType
 from headrace.replay.cluster import BEGIN_MS, PROJECT, ReplayCluster, fleet_of
+from headrace.replay.rows import rows_of
 
 TYPICAL_PERCENT = 95
 """Typical pods are the most frequent specs that together cover so much of all pods, as in the paper."""
@@ -163,19 +162,7 @@ def _spec(pod: Shape) -> WorkloadSpec:
 
 
 def _rows(path: Path, wanted: tuple[str, ...]) -> list[dict[str, str]]:
-    with path.open(newline="", encoding="utf-8") as file:
-        rows = list(csv.DictReader(file))
-    missing = [column for column in wanted if not rows or column not in rows[0]]
-    if missing:
-        raise HeadraceError(
-            Problem(
-                ProblemCode.BAD_INPUT,
-                f"{path.name} lacks the columns {', '.join(missing)}.",
-                "Give a node or pod list of the openb traces.",
-                where=str(path),
-            )
-        )
-    return rows
+    return rows_of(path, wanted, "Give a node or pod list of the openb traces.")
 
 
 def _hardware(row: dict[str, str]) -> HardwareType:

@@ -48,11 +48,6 @@ class Ask(NamedTuple):
         """Whether it asks for a part of one accelerator."""
         return self.share_milli < WHOLE_MILLI
 
-    @property
-    def on_any(self) -> tuple[int, int, int]:
-        """What a rank of a fraction has beside its accelerator: cpu_milli, memory_mb, share_milli."""
-        return self.cpu_milli, self.memory_mb, self.share_milli
-
     def on(self, hardware: HardwareType) -> tuple[int, int, int]:
         """Accelerators, cpu_milli and memory_mb that a rank takes from a node of ``hardware``."""
         if self.whole:
