@@ -334,10 +334,12 @@ class Simulation:
         self._plan_round(0)
         if not self.is_resting:
             now_ms = self.true.at_ms - self.start_ms
-            coming = sum(step.size for step in self.steps if step.at_ms > now_ms)
+            # What comes at the very end may be refused, and then nobody would make up for it.
+            is_late = now_ms > self.scale.length_ms - 4 * self.scale.tick_ms
+            coming = 0 if is_late else sum(step.size for step in self.steps if step.at_ms > now_ms)
             missing = self.scale.least_workloads - len(self.people.workloads) - coming
             # One by one: in an estate where much can never be placed, whole batches are refused for one of theirs.
-            for _ in range(min(missing, 2 * self.scale.batch)):
+            for _ in range(min(missing * (1 + 3 * is_late), 2 * self.scale.batch)):
                 self._submit(1)
         self._tokens()
         self.later(self.scale.tick_ms, self._tick)
