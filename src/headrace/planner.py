@@ -20,13 +20,17 @@ import msgspec
 
 from headrace.core.scheduling.check import check
 from headrace.core.scheduling.plan import PlanLimits, again_ms, plan
-from headrace.core.scheduling.proposal import Plan
+from headrace.core.scheduling.proposal import Plan, ProposedPlacement
 from headrace.core.world import World
 from headrace.journal.checkpoint import encode_checkpoint, follow, load, without_collection
 from headrace.journal.sqlite import SqliteStore
 from headrace.ports import Clock
 
 _LENGTH = struct.Struct(">I")
+RANKS_AT_ONCE = 200
+"""Ranks that are adopted before somebody else has a turn: a few milliseconds."""
+HEARD_AT_ONCE = 1 << 17
+"""So many bytes of messages are decoded before somebody else has a turn: about a millisecond."""
 IDLE_S = 1.0
 """Without news the planner looks this often whether time alone changes its plan: back-offs end."""
 AGAIN_MS = 60_000
@@ -39,17 +43,25 @@ CHECK_AT_MOST = 2_000
 
 @dataclass(frozen=True, slots=True)
 class ToPlanner:
-    """The journal holds ``size`` events; it is ``now_ms`` by journal time."""
+    """The journal holds ``size`` events; it is ``now_ms`` by journal time.
+
+    ``adopting``: a plan is being adopted; what is not yet adopted of it would only be proposed again.
+    """
 
     size: int
     now_ms: int
+    adopting: bool = False
 
 
 @dataclass(frozen=True, slots=True)
 class FromPlanner:
-    """A plan, findings of the independent check as (promise, subject, detail), or a checkpoint's path and size to sign."""
+    """A plan, findings of the independent check as (promise, subject, detail), or a checkpoint's path and size to sign.
+
+    A plan comes in parts; ``more`` of it follow.
+    """
 
     plan: Plan | None = None
+    more: bool = False
     checkpoint: tuple[str, int] | None = None
     alarms: tuple[tuple[int, str, str], ...] = ()
 
@@ -89,19 +101,19 @@ def serve(path: Path, link: socket.socket, limits: PlanLimits) -> None:
     """Plan until the control plane closes the link."""
     follower = Follower(SqliteStore(path, readonly=True))
     reader = _Reader(link)
-    planned, now_ms, due_ms = -1, 0, 0
+    planned, now_ms, due_ms, adopting = -1, 0, 0, False
     while True:
         news = reader.newest(IDLE_S)
         if reader.closed:
             return
         if news is not None:
-            now_ms = news.now_ms
+            now_ms, adopting = news.now_ms, news.adopting
             follower.catch_up(news.size)
         elif planned < 0:
             continue
         else:
             now_ms += int(IDLE_S * 1000)
-        if follower.chain.size == planned and now_ms < due_ms:
+        if adopting or (follower.chain.size == planned and now_ms < due_ms):
             continue
         planned = follower.chain.size
         due_ms = _propose(follower.world, now_ms, link, limits)
@@ -119,13 +131,31 @@ def _propose(world: World, now_ms: int, link: socket.socket, limits: PlanLimits)
     due_ms = min(again_ms(snapshot, limits) or now_ms + AGAIN_MS, now_ms + AGAIN_MS)
     if not proposed.placements and not proposed.evictions:
         return due_ms
-    send(link, _encode(FromPlanner(plan=proposed)))
+    parts = list(parts_of(proposed))
+    for number, part in enumerate(parts, 1):
+        send(link, _encode(FromPlanner(part, number < len(parts))))
     if len(proposed.placements) <= CHECK_AT_MOST:
         found = tuple((one.promise, one.subject, one.detail) for one in check(snapshot, proposed))
         if found:
             send(link, _encode(FromPlanner(alarms=found)))
     # What the writer turns down shows in no event: it is proposed again soon.
     return now_ms
+
+
+def parts_of(proposed: Plan) -> Iterator[Plan]:
+    """A plan in parts that are adopted in a few milliseconds each: evictions first, then placements in order."""
+    evictions, placements, ranks = proposed.evictions, list[ProposedPlacement](), 0
+    while len(evictions) > RANKS_AT_ONCE:
+        yield Plan(proposed.base_version, (), evictions[:RANKS_AT_ONCE])
+        evictions = evictions[RANKS_AT_ONCE:]
+    for placement in proposed.placements:
+        if placements and ranks + len(placement.ranks) > RANKS_AT_ONCE:
+            yield Plan(proposed.base_version, tuple(placements), evictions)
+            evictions, placements, ranks = (), [], 0
+        placements.append(placement)
+        ranks += len(placement.ranks)
+    if placements or evictions:
+        yield Plan(proposed.base_version, tuple(placements), evictions)
 
 
 class _Reader:
@@ -194,21 +224,18 @@ class PlannerProcess:
         """Whether the process runs."""
         return self.process.poll() is None
 
-    def tell(self, size: int, now_ms: int) -> None:
+    def tell(self, size: int, now_ms: int, *, adopting: bool = False) -> None:
         """Something was committed. A planner that is behind misses nothing: the next message says it all."""
-        message = _encode(ToPlanner(size, now_ms))
+        message = _encode(ToPlanner(size, now_ms, adopting))
         try:
             self.link.send(_LENGTH.pack(len(message)) + message)
         except (BlockingIOError, BrokenPipeError, ConnectionResetError):
             return
 
     def messages(self) -> list[FromPlanner]:
-        """What the planner said since the last call."""
-        try:
-            while data := self.link.recv(1 << 20):
-                self._buffer += data
-        except (BlockingIOError, ConnectionResetError):
-            pass
+        """What the planner said since the last call, or the first of it if that is much: then the link stays readable."""
+        with contextlib.suppress(BlockingIOError, ConnectionResetError):
+            self._buffer += self.link.recv(HEARD_AT_ONCE)
         found = []
         while len(self._buffer) >= _LENGTH.size:
             (length,) = _LENGTH.unpack_from(self._buffer)

@@ -7,8 +7,9 @@ event that wants it is durable.
 
 import hashlib
 import hmac
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
+from itertools import islice
 
 from headrace.control import SYSTEM, Control
 from headrace.core import commands as c
@@ -21,8 +22,14 @@ from headrace.ports import FIRST_TENANT_UID, Engine, EngineError, StartOrder
 
 ASK_AT_ONCE = 100
 """So much is asked of engines before somebody else has a turn."""
+LOOK_AT_ONCE = 500
+"""So many placements are looked at between two looks at the time: a fraction of a millisecond."""
+LOOK_AT_MOST = 5_000
+"""So many placements are looked for among the reports at once: a millisecond; the next round goes on with the others."""
 ASK_AGAIN_MS = 2_000
 """An engine that was asked and shows no effect is asked again after this long; every call is idempotent."""
+ASK_AGAIN_MOST_MS = 32_000
+"""An engine that takes an order and shows nothing of it is asked again later each time, up to this."""
 MISSING_MS = 30_000
 """A placement that its engine does not report for this long is taken as lost."""
 MISSING_STOP_MS = 5_000
@@ -33,8 +40,13 @@ START_TRIES = 5
 
 @dataclass(slots=True)
 class _Asked:
+    """What an engine was asked: when it is asked again, how often it took that, how often it could not, and why."""
+
     what: str
-    at_ms: int
+    wanted_seq: int = 0
+    started_ms: int = 0
+    again_ms: int = 0
+    taken: int = 0
     tries: int = 0
     why: str = ""
 
@@ -45,6 +57,8 @@ class _Round:
 
     changed: list[PlacementReport] = field(default_factory=list)
     missing: list[PlacementId] = field(default_factory=list)
+    meters: bool = False
+    more: bool = False
 
 
 class Reconciler:
@@ -57,11 +71,15 @@ class Reconciler:
         self.engines = engines
         self.meter_every_ms = meter_every_ms
         self.asked: dict[PlacementId, _Asked] = {}
+        self._given_up: dict[PlacementId, None] = {}
+        self._unmetered: dict[PlacementId, None] = {}
+        self._absent: dict[str, Iterator[PlacementId]] = {}
         self._seen: dict[PlacementId, PlacementReport] = {}
         self._missing_since: dict[PlacementId, int] = {}
         self._ended: dict[PlacementId, int] = {}
         self._generation = control.generation
         self._last_meter_ms = 0
+        self._sweep: Iterator[PlacementId] | None = None
         self.may_stop: Callable[[Placement], bool] = lambda _: True
         """Asked before a placement is stopped: a meter may want a last look at it first."""
 
@@ -83,20 +101,27 @@ class Reconciler:
 
     # -- what the engines say --------------------------------------------------------------------------------------
 
-    def observe(self, *, meter_all: bool = False) -> None:
-        """Look at every engine and decide on what changed; commit afterwards, then ``act``."""
+    def observe(self, *, meter_all: bool = False, at_most: int | None = None) -> bool:
+        """Look at every engine and decide on what changed; commit afterwards, then ``act``.
+
+        With ``at_most``, of each engine so many ranks (or one placement) at once; whether there is more than that.
+        """
         now_ms = self.control.now_ms()
         self._follow_recovery()
-        failed = [
-            (ident, asked.why)
-            for ident, asked in self.asked.items()
-            if asked.what == "start" and asked.tries >= START_TRIES
-        ]
-        for name, engine in self.engines.items():
-            self._observe_engine(name, engine, now_ms, failed, meter_all=meter_all)
-            failed = []
+        self._given_up = {ident: None for ident in self._given_up if self._is_given_up(ident)}
+        failed = [(ident, self.asked[ident].why) for ident in self._given_up]
         if meter_all or self._is_meter_time(now_ms):
             self._last_meter_ms = now_ms
+            self._unmetered = dict.fromkeys(self.control.world.state.placements)
+        more = False
+        for name, engine in self.engines.items():
+            more |= self._observe_engine(name, engine, now_ms, failed, meter_all=meter_all, at_most=at_most)
+            failed = []
+        return more
+
+    def _is_given_up(self, ident: PlacementId) -> bool:
+        asked = self.asked.get(ident)
+        return asked is not None and asked.what == "start" and asked.tries >= START_TRIES
 
     def _follow_recovery(self) -> None:
         """A recovered world may lack what was seen since: everything the engines report is news again."""
@@ -105,6 +130,7 @@ class Reconciler:
             self._seen.clear()
             self._ended.clear()
             self.asked.clear()
+            self._sweep = None
 
     def _is_meter_time(self, now_ms: int) -> bool:
         return now_ms // self.meter_every_ms != self._last_meter_ms // self.meter_every_ms
@@ -117,13 +143,13 @@ class Reconciler:
         failed: list[tuple[PlacementId, str]],
         *,
         meter_all: bool,
-    ) -> None:
+        at_most: int | None,
+    ) -> bool:
         try:
             reports, nodes = engine.observe(), engine.nodes()
         except EngineError:
-            return  # It is asked again next round; silence is no evidence that anything ended.
-        meter = meter_all or self._is_meter_time(now_ms)
-        found = self._sort(name, engine, reports, now_ms, everything=meter)
+            return False  # It is asked again next round; silence is no evidence that anything ended.
+        found = self._sort(name, engine, reports, now_ms, at_most)
         if found.changed or found.missing or failed or nodes:
             command = c.Observe(
                 reports=found.changed,
@@ -131,30 +157,56 @@ class Reconciler:
                 failed=failed,
                 missing=found.missing,
                 isolation=engine.capabilities.isolation,
-                meter_ms=0 if meter_all else self.meter_every_ms // 2 if meter else None,
+                meter_ms=0 if meter_all else self.meter_every_ms // 2 if found.meters else None,
             )
             self.control.execute(SYSTEM, command)
             state = self.control.world.state
             for report in found.changed:
                 self._seen[report.placement] = report
+                self._unmetered.pop(report.placement, None)
                 if report.placement not in state.placements:
                     self._ended[report.placement] = state.version
+        return found.more
 
     def _sort(
-        self, name: str, engine: Engine, reports: Iterable[PlacementReport], now_ms: int, *, everything: bool
+        self,
+        name: str,
+        engine: Engine,
+        reports: Iterable[PlacementReport],
+        now_ms: int,
+        at_most: int | None,
     ) -> _Round:
         """Tell changed reports from known ones, and end what should not run."""
         placements = self.control.world.state.placements
-        found, present = _Round(), set()
+        found, present, ranks = _Round(), set[PlacementId](), 0
         for report in reports:
             if report.placement not in placements:
                 self._end_orphan(engine, report)
                 continue
             present.add(report.placement)
-            if everything or self._seen.get(report.placement) != report:
-                found.changed.append(report)
-        for ident, placement in placements.items():
-            if ident in present or self.control.world.site(placement.site).engine != name:
+            known = self._seen.get(report.placement)
+            is_due = report.placement in self._unmetered
+            if not is_due and (known is report or known == report):
+                continue
+            if at_most is not None and ranks and ranks + len(report.ranks) > at_most:
+                found.more = True
+                continue
+            ranks += len(report.ranks)
+            found.changed.append(report)
+            found.meters |= is_due
+        found.missing = self._missing(name, present, now_ms)
+        return found
+
+    def _missing(self, name: str, present: set[PlacementId], now_ms: int) -> list[PlacementId]:
+        """Placements that an engine should report and has not for too long, of the next ``LOOK_AT_MOST``."""
+        placements = self.control.world.state.placements
+        here = {site.id for site in self.control.world.fleet.sites if site.engine == name}
+        found: list[PlacementId] = []
+        looked = 0
+        sweep = self._absent.pop(name, None) or iter(list(placements))
+        for looked, ident in enumerate(islice(sweep, LOOK_AT_MOST), 1):
+            placement = placements.get(ident)
+            if placement is None or ident in present or placement.site not in here:
                 self._missing_since.pop(ident, None)
             elif placement.started_ms or ident in self.asked:
                 # From the stop on, for what is to stop: an order whose answer was lost may be under way until then.
@@ -162,7 +214,9 @@ class Reconciler:
                 patience_ms = MISSING_MS if placement.stop_reason is None else MISSING_STOP_MS
                 gone = placement.started_ms or placement.stop_reason is not None
                 if gone and now_ms - since >= patience_ms:
-                    found.missing.append(ident)
+                    found.append(ident)
+        if looked == LOOK_AT_MOST:
+            self._absent[name] = sweep
         return found
 
     def _end_orphan(self, engine: Engine, report: PlacementReport) -> None:
@@ -183,33 +237,63 @@ class Reconciler:
 
     # -- what the world wants --------------------------------------------------------------------------------------
 
-    def act(self) -> bool:
-        """Ask the engines for what is wanted, durably so, and not yet seen; whether there is more than could be asked at once."""
+    def act(self, is_enough: Callable[[], bool] = lambda: False) -> bool:
+        """Ask the engines for what is wanted, durably so, and not yet seen; whether there is more than was looked at now.
+
+        Goes on where the last call stopped: after ``ASK_AT_ONCE`` orders, or when ``is_enough`` says so.
+        """
+        now_ms, unsettled = self.control.now_ms(), self.control.world.unsettled
+        placements = self.control.world.state.placements
+        if self._sweep is None:
+            self._sweep = iter(list(unsettled))
         asked_now = 0
-        world, now_ms = self.control.world, self.control.now_ms()
-        for ident in list(world.unsettled):
-            placement = world.state.placements[ident]
-            if placement.wanted_seq >= self.control.durable:
-                continue  # Actions come after the commit of what wants them.
-            work = world.state.workloads[placement.workload]
-            wanted = _wanted(placement, work)
-            if wanted == "stop" and not self.may_stop(placement):
-                continue
-            asked = self.asked.get(ident)
-            if asked is not None and asked.what == wanted and now_ms - asked.at_ms < ASK_AGAIN_MS:
-                continue
-            if asked_now >= ASK_AT_ONCE:
+        for looked, ident in enumerate(self._sweep, 1):
+            # Since the sweep began it may have settled, or be gone.
+            placement = placements[ident] if ident in unsettled else None
+            if placement is not None and not self._waits(placement, now_ms) and self._asks(placement, now_ms):
+                asked_now += 1
+                if asked_now >= ASK_AT_ONCE or is_enough():
+                    return True
+            elif looked % LOOK_AT_ONCE == 0 and is_enough():
                 return True
-            asked_now += 1
-            tries = asked.tries if asked is not None and asked.what == wanted else 0
-            self.asked[ident] = _Asked(wanted, now_ms, tries)
-            try:
-                self._ask(wanted, placement, work)
-            except HeadraceError as error:
-                self.asked[ident] = _Asked(wanted, now_ms, tries + 1, error.problem.line())
-        if len(self.asked) > len(world.unsettled):
-            self.asked = {ident: asked for ident, asked in self.asked.items() if ident in world.unsettled}
+        self._sweep = None
+        if len(self.asked) > len(unsettled):
+            self.asked = {ident: asked for ident, asked in self.asked.items() if ident in unsettled}
         return False
+
+    def _waits(self, placement: Placement, now_ms: int) -> bool:
+        """Whether an engine was asked lately for what is still wanted."""
+        asked = self.asked.get(placement.id)
+        if asked is None or now_ms >= asked.again_ms:
+            return False
+        # What is wanted is another thing only after one of these has changed.
+        return asked.wanted_seq == placement.wanted_seq and asked.started_ms == placement.started_ms
+
+    def _asks(self, placement: Placement, now_ms: int) -> bool:
+        """Ask a placement's engine for what is wanted of it, unless it was asked lately; whether it was asked."""
+        if placement.wanted_seq >= self.control.durable:
+            return False  # Actions come after the commit of what wants them.
+        ident, work = placement.id, self.control.world.state.workloads[placement.workload]
+        wanted, asked = _wanted(placement, work), self.asked.get(ident)
+        if asked is not None and asked.what == wanted and now_ms < asked.again_ms:
+            return False
+        if wanted == "stop" and not self.may_stop(placement):
+            return False
+        if asked is None or asked.what != wanted:
+            asked = self.asked[ident] = _Asked(wanted)
+        asked.wanted_seq, asked.started_ms = placement.wanted_seq, placement.started_ms
+        try:
+            self._ask(wanted, placement, work)
+        except HeadraceError as error:
+            asked.tries += 1
+            asked.why = error.problem.line()
+            asked.again_ms = now_ms + ASK_AGAIN_MS
+            if self._is_given_up(ident):
+                self._given_up[ident] = None
+        else:
+            asked.again_ms = now_ms + min(ASK_AGAIN_MS << asked.taken, ASK_AGAIN_MOST_MS)
+            asked.taken = min(asked.taken + 1, 10)
+        return True
 
     def _ask(self, wanted: str, placement: Placement, work: Workload) -> None:
         engine = self.engine_of(placement.site)

@@ -7,9 +7,10 @@ import secrets
 import signal
 import socket
 import sys
+import time
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from hashlib import sha256
 from pathlib import Path
 
@@ -39,8 +40,12 @@ from headrace.state import ClientFile, StateDirectory
 TOKEN_PREFIX = "hr_"  # noqa: S105 - what a token begins with, so that a leaked one is found
 TICK_S = 0.1
 """How often the loop looks at its engines."""
-ADOPT_AT_ONCE = 100
-"""Placements that are adopted before somebody else has a turn: a few milliseconds."""
+REPORTED_AT_ONCE = 200
+"""Ranks whose reports are decided on before somebody else has a turn: a few milliseconds."""
+ACT_S = 0.004
+"""So long the loop asks engines for things before requests have their turn, for as long again."""
+SWITCH_S = 0.0005
+"""A thread that wants the interpreter gets it after this long: a commit takes it some four times."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,6 +92,7 @@ class Server:
         self.planner = PlannerProcess(self.directory.journal, self.control.clock)
         self._proposed: deque[Plan] = deque()
         self._adopting: asyncio.Task[None] | None = None
+        self._more_to_come = False
         self.service = Service(self.control, self.reconciler)
         self.service.on_durable.append(self._tell_planner)
         self.meter = TokenMeter(self.control, self.service)
@@ -114,7 +120,7 @@ class Server:
 
     def _tell_planner(self, batch: Batch) -> None:
         if batch.group is not None:
-            self.planner.tell(batch.group.head.size, self.control.now_ms())
+            self._tell(batch.group.head.size)
 
     # -- the loop --------------------------------------------------------------------------------------------------
 
@@ -124,6 +130,7 @@ class Server:
         gc.collect()
         gc.freeze()
         gc.set_threshold(50_000, 20, 50)
+        sys.setswitchinterval(SWITCH_S)
         try:
             uvloop.run(self.serve(ready))
         finally:
@@ -163,7 +170,8 @@ class Server:
         await self.service.close()
 
     def _tell(self, size: int) -> None:
-        self.planner.tell(size, self.control.now_ms())
+        adopting = bool(self._proposed) or self._more_to_come
+        self.planner.tell(size, self.control.now_ms(), adopting=adopting)
 
     async def _tick_forever(self) -> None:
         loop = asyncio.get_running_loop()
@@ -172,6 +180,7 @@ class Server:
             if not self.planner.alive:
                 loop.remove_reader(self.planner.link)
                 self.planner.start()
+                self._more_to_come = False
                 loop.add_reader(self.planner.link, self._hear_planner)
                 self._tell(self.control.durable)
             with contextlib.suppress(HeadraceError):
@@ -182,16 +191,18 @@ class Server:
         """One round: what the engines say becomes durable, then what the world wants is asked of them."""
         if self.control.broken is not None:
             return
-        self.reconciler.observe()
+        while self.reconciler.observe(at_most=REPORTED_AT_ONCE):
+            await self.service.settled()
         await self.service.settled()
-        while self.reconciler.act():
-            await asyncio.sleep(0)
+        while self.reconciler.act(_over(ACT_S)):
+            await asyncio.sleep(ACT_S)
 
     def _hear_planner(self) -> None:
         for message in self.planner.messages():
             try:
                 if message.plan is not None:
-                    self._proposed.extend(parts_of(message.plan))
+                    self._proposed.append(message.plan)
+                    self._more_to_come = message.more
                 for promise, subject, detail in message.alarms:
                     self.control.execute(SYSTEM, c.RaiseAlarm(promise, subject, detail))
                 if message.checkpoint is not None:
@@ -205,14 +216,14 @@ class Server:
             self._adopting = asyncio.ensure_future(self._adopt())
 
     async def _adopt(self) -> None:
-        """Adopt what was proposed part by part, so that nobody waits long for an answer meanwhile."""
+        """Adopt what was proposed part by part, each durable before the next, so that nobody waits long for an answer."""
         while self._proposed:
             part = self._proposed.popleft()
             with contextlib.suppress(HeadraceError):
                 self.control.execute(SYSTEM, c.AdoptPlan(part))
-            await asyncio.sleep(0)
-        with contextlib.suppress(HeadraceError):
-            await self.service.settled()
+                await self.service.settled()
+        # Nobody told it to propose more as long as there was something left to adopt.
+        self._tell(self.control.durable)
 
     def close(self) -> None:
         """Stop planning and close the store; a checkpoint makes the next start short."""
@@ -223,11 +234,10 @@ class Server:
         self.control.store.close()
 
 
-def parts_of(proposed: Plan) -> Iterator[Plan]:
-    """A plan in parts that are adopted in a few milliseconds each: evictions first, then placements in order."""
-    yield replace(proposed, placements=proposed.placements[:ADOPT_AT_ONCE])
-    for first in range(ADOPT_AT_ONCE, len(proposed.placements), ADOPT_AT_ONCE):
-        yield Plan(proposed.base_version, proposed.placements[first : first + ADOPT_AT_ONCE])
+def _over(seconds: float) -> Callable[[], bool]:
+    """Whether so long has passed since this call."""
+    until = time.perf_counter() + seconds
+    return lambda: time.perf_counter() >= until
 
 
 class _Web(uvicorn.Server):

@@ -117,14 +117,17 @@ class SqliteStore:
                 )
                 db.execute("insert into groups values (?,?,?,?,?,?,?)", values)
             self._insert_rows(rows)
-            db.executemany(
-                "insert or replace into vault_keys values (?,?,?)",
-                [(k.tenant, k.subject, k.wrapped) for k in keys],
-            )
-            db.executemany(
-                "insert or replace into vault values (?,?,?,?)",
-                [(e.ref, e.tenant, e.subject, e.sealed) for e in entries],
-            )
+            # Each statement gives the interpreter up and has to wait for it again: none that has nothing to do.
+            if keys:
+                db.executemany(
+                    "insert or replace into vault_keys values (?,?,?)",
+                    [(k.tenant, k.subject, k.wrapped) for k in keys],
+                )
+            if entries:
+                db.executemany(
+                    "insert or replace into vault values (?,?,?,?)",
+                    [(e.ref, e.tenant, e.subject, e.sealed) for e in entries],
+                )
             for tenant in erase:
                 db.execute("delete from vault_keys where tenant = ?", (tenant,))
                 db.execute("delete from vault where tenant = ?", (tenant,))

@@ -8,10 +8,13 @@ from dataclasses import dataclass
 
 from headrace.core.ids import ProjectId, TenantId
 from headrace.core.scheduling.columns import columns_of
-from headrace.core.scheduling.order import AGING_MS, Shares, Turn, aged_priority, asked_milli
+from headrace.core.scheduling.order import AGING_MS, Shares, aged_priority, asked_milli
 from headrace.core.scheduling.snapshot import Snapshot
 from headrace.core.workload import Workload, WorkloadSpec, WorkloadType
 
+Turn = tuple[bool, int, bool, int, int, int]
+"""What decides whose turn it is, less first: does it borrow, priority (negative), is it a filler, the tenant's and the project's
+share, arrival."""
 _FILLER = WorkloadType.FILLER
 _Own = tuple[int, bool, int]
 """Priority with age (negative), is it a filler, arrival: what decides within a project."""

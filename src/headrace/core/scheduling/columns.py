@@ -334,15 +334,14 @@ def _shift_fraction(columns: Columns, state: Scratch, use: Use, sign: int) -> Us
     return use if not before or not after else use._replace(bits=0)
 
 
-def take_ranks(columns: Columns, state: Scratch, nodes: Sequence[int], ranks: Sequence[RankPlace]) -> None:
+def take_ranks(columns: Columns, state: Scratch, taken: Sequence[tuple[int, RankPlace]]) -> None:
     """Take what ranks without fractions have of their nodes."""
-    if len(nodes) > _FEW:
+    if len(taken) > _FEW:
+        nodes, ranks = zip(*taken, strict=True)
         _, mask, cpu_milli, memory_mb, _ = zip(*ranks, strict=True)
         _shift_many(columns, state, nodes, mask, cpu_milli, memory_mb, -1)
-    elif nodes:
-        _shift_few(
-            columns, state, [Use(node, *rank[1:]) for node, rank in zip(nodes, ranks, strict=True)], -1
-        )
+    elif taken:
+        _shift_few(columns, state, [Use(node, *rank[1:]) for node, rank in taken], -1)
 
 
 def _shift_many(

@@ -59,7 +59,8 @@ class Option:
 
     ``number`` is its index among what would do. ``allowed``: the sites where law, contract and hardware let it, the best first.
     ``most``: nodes that elastic work takes where there are as many. ``is_counted``: a quota or a contract has only so much.
-    ``taken``: what so many nodes are, and which part of the estate. ``sites``, of one pass: where it may still fit.
+    ``taken``: what so many nodes are, and which part of the estate. ``sites``, of one pass: where it may still fit. ``is_plain``:
+    whole accelerators of one node, whichever has the fewest free, and nothing else decides.
     """
 
     number: int
@@ -69,6 +70,19 @@ class Option:
     is_counted: bool
     taken: dict[int, tuple[Taken, Taken]] = field(default_factory=dict)
     sites: list[int] = field(default_factory=list)
+    is_plain: bool = field(init=False)
+
+    def __post_init__(self) -> None:
+        ask = self.known.ask
+        self.is_plain = not (
+            ask.nodes != 1
+            or self.most != 1
+            or ask.whole
+            or ask.is_fraction
+            or ask.reservation is not None
+            or self.is_counted
+            or self.known.by_rule
+        )
 
     @property
     def ask(self) -> Ask:

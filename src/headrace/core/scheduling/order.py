@@ -5,11 +5,11 @@ of the project. It only grows while a pass places, so that a key that was right 
 it is looked at again when it comes up.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from heapq import heapify, heappop, heapreplace
 
-from headrace.core.contracts import Quota
+from headrace.core.contracts import Quota, Tenant
 from headrace.core.ids import ProjectId, TenantId
 from headrace.core.scheduling.memory import Shape
 from headrace.core.scheduling.queue import Line
@@ -21,11 +21,7 @@ AGING_MS = MS_PER_DAY
 """A workload that has waited for so long goes as if its priority were one higher, and so on."""
 _PARTS = 10**9
 _NO_QUOTA = Quota()
-
-
-Turn = tuple[bool, int, bool, int, int, int]
-"""What decides whose turn it is, less first: does it borrow, priority (negative), is it a filler, the tenant's and the project's
-share, arrival."""
+_MOST_PRIORITY = 1 << 40
 
 
 def waits_since_ms(workload: Workload) -> int:
@@ -59,17 +55,19 @@ class Account:
     cpu_parts: int = 0
     memory_parts: int = 0
     share: int = 0
+    weight: int = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.weight = self.quota.weight
 
     def take(self, more: Taken, parts: Taken) -> None:
         """It gets ``more``, which is ``parts`` of the estate."""
         self.accelerators_milli += more[0]
-        most = self.accelerator_parts = self.accelerator_parts + parts[0]
-        cpu = self.cpu_parts = self.cpu_parts + parts[1]
-        memory = self.memory_parts = self.memory_parts + parts[2]
-        most = max(most, cpu)
-        most = max(most, memory)
-        weight = self.quota.weight
-        self.share = most if weight == 1 else most // weight
+        self.accelerator_parts = most = self.accelerator_parts + parts[0]
+        self.cpu_parts = cpu = self.cpu_parts + parts[1]
+        self.memory_parts = memory = self.memory_parts + parts[2]
+        most = max(most, cpu, memory)
+        self.share = most if self.weight == 1 else most // self.weight
 
     def is_over(self, more_milli: int) -> bool:
         """Whether it would be more than it may ever have."""
@@ -137,10 +135,13 @@ class Shares:
         return account
 
     def project(self, tenant: TenantId, project: ProjectId) -> Account:
-        """The account of a project."""
+        """The account of a project: its tenant's, where there is no other project and only shares count."""
         account = self._of_project.get((tenant, project))
         if account is None:
             known = self._tenants.get(tenant)
+            if known is not None and known.projects == (project,) and not _has_quotas(known):
+                account = self._of_project[tenant, project] = self.tenant(tenant)
+                return account
             quota = known.project_quotas.get(project, _NO_QUOTA) if known is not None else _NO_QUOTA
             account = self._of_project[tenant, project] = Account(quota)
             self._enter(account, self._usage.get((tenant, project)))
@@ -160,11 +161,16 @@ class Shares:
         )
 
 
+def _has_quotas(tenant: Tenant) -> bool:
+    return bool(tenant.project_quotas or tenant.quota.limit or tenant.quota.guaranteed)
+
+
 @dataclass(slots=True)
 class Waiting:
     """Alike workloads in order of arrival; ``head`` is the one whose turn it is, ``members`` are those behind it.
 
-    ``borrows``: what they ask for is not guaranteed to them; ``by_quota``: it is only while some of a quota is left.
+    ``borrows``: what they ask for is not guaranteed to them; ``by_quota``: it is only while some of a quota is left. ``rank``:
+    what goes before shares in one number, less first, of those that don't age yet.
     """
 
     line: Line
@@ -175,47 +181,62 @@ class Waiting:
     shape: Shape | None = None
     borrows: bool = True
     by_quota: bool = False
+    rank: int = 0
 
     def is_over(self, more_milli: int) -> bool:
         """Whether it would be more than its tenant or its project may ever have."""
         return self.tenant.is_over(more_milli) or self.project.is_over(more_milli)
 
+    def rank_at(self, priority: int) -> int:
+        """Its rank with a priority."""
+        return (self.borrows * _MOST_PRIORITY - priority) * 2 + self.line.is_filler
+
 
 @dataclass(slots=True)
 class _Group:
-    """The lines of one project, in a heap by what doesn't depend on shares."""
+    """The lines of one project, in a heap by rank and arrival."""
 
     tenant: Account
     project: Account
-    heap: list[tuple[tuple[bool, int, bool, int], int, Waiting]] = field(default_factory=list)
+    heap: list[tuple[int, int, int, Waiting]] = field(default_factory=list)
 
 
 class Order:
-    """The lines of a queue, in the order of their turns."""
+    """The lines of a queue, in the order of their turns.
 
-    def __init__(self, snapshot: Snapshot, lines: Sequence[Waiting]) -> None:
+    Two heaps: one of the projects by rank, shares and arrival, and in each one of its lines by rank and arrival.
+    """
+
+    def __init__(self, snapshot: Snapshot, lines: Iterable[Waiting]) -> None:
         self.now_ms = snapshot.now_ms
+        self.young_ms = snapshot.now_ms - AGING_MS
         self.contracts = snapshot.contracts
         groups: dict[tuple[TenantId, ProjectId], _Group] = {}
         for number, waiting in enumerate(lines):
-            key = waiting.line.tenant, waiting.line.project
+            line, head = waiting.line, waiting.head
+            key = line.tenant, line.project
             group = groups.get(key)
             if group is None:
                 group = groups[key] = _Group(waiting.tenant, waiting.project)
-            self._claim(waiting)
-            group.heap.append((self._own(waiting), number, waiting))
-        self.heap: list[tuple[Turn, int, _Group]] = []
+            if not line.is_filler:
+                self._claim(waiting)
+            waiting.rank = rank = waiting.rank_at(line.priority)
+            if head.submitted_ms <= self.young_ms:
+                rank = self._aged(waiting)
+            group.heap.append((rank, head.submitted_seq, number, waiting))
+        self.heap: list[tuple[int, int, int, int, int, _Group]] = []
         for number, group in enumerate(groups.values()):
             heapify(group.heap)
-            self.heap.append((self._turn(group), number, group))
+            rank, arrival, _, _ = group.heap[0]
+            self.heap.append((rank, group.tenant.share, group.project.share, arrival, number, group))
         heapify(self.heap)
 
     def _claim(self, waiting: Waiting) -> None:
-        """Whether what a line asks for is guaranteed to it."""
+        """Whether what a line asks for is guaranteed to it: never to fillers.
+
+        They may be evicted by whoever comes: first in turn again, they would be started for that alone.
+        """
         line = waiting.line
-        if line.is_filler:
-            # They may be evicted by whoever comes: first in turn again, they would be started for that alone.
-            return
         contract = self.contracts.get(line.contract) if line.contract is not None else None
         if line.reservation is not None or (contract is not None and contract.kind == "reserved"):
             waiting.borrows = False
@@ -223,43 +244,41 @@ class Order:
             waiting.by_quota = _has_quota(waiting)
             waiting.borrows = not waiting.by_quota
 
-    def _own(self, waiting: Waiting) -> tuple[bool, int, bool, int]:
-        head, line = waiting.head, waiting.line
-        if self.now_ms - head.submitted_ms < AGING_MS:
-            return waiting.borrows, -line.priority, line.is_filler, head.submitted_seq
-        return waiting.borrows, -aged_priority(head, self.now_ms), line.is_filler, head.submitted_seq
-
-    def _turn(self, group: _Group) -> Turn:
-        borrows, priority, filler, arrival = group.heap[0][0]
-        return borrows, priority, filler, group.tenant.share, group.project.share, arrival
+    def _aged(self, waiting: Waiting) -> int:
+        return waiting.rank_at(aged_priority(waiting.head, self.now_ms))
 
     def next(self) -> Waiting | None:
         """The line whose head goes now; None when there is nobody left."""
         while self.heap:
-            turn, number, group = self.heap[0]
-            _, place, waiting = group.heap[0]
+            _, tenant_share, project_share, _, number, group = self.heap[0]
+            _, arrival, place, waiting = group.heap[0]
             if waiting.by_quota and not _has_quota(waiting):
                 waiting.by_quota, waiting.borrows = False, True
-                heapreplace(group.heap, (self._own(waiting), place, waiting))
-            elif turn[3] == group.tenant.share and turn[4] == group.project.share:
+                waiting.rank = waiting.rank_at(waiting.line.priority)
+                heapreplace(group.heap, (self._aged(waiting), arrival, place, waiting))
+            elif tenant_share == group.tenant.share and project_share == group.project.share:
                 return waiting
-            heapreplace(self.heap, (self._turn(group), number, group))
+            rank, arrival, _, _ = group.heap[0]
+            then = rank, group.tenant.share, group.project.share, arrival, number, group
+            heapreplace(self.heap, then)
         return None
 
     def done(self, then: Workload | None) -> None:
         """The head that :meth:`next` gave had its turn; ``then`` is the next of its line, None when nobody else has a chance."""
-        _, number, group = self.heap[0]
+        _, _, _, _, number, group = self.heap[0]
         lines = group.heap
         if then is None:
             heappop(lines)
+            if not lines:
+                heappop(self.heap)
+                return
         else:
-            _, place, waiting = lines[0]
+            _, _, place, waiting = lines[0]
             waiting.head = then
-            heapreplace(lines, (self._own(waiting), place, waiting))
-        if lines:
-            heapreplace(self.heap, (self._turn(group), number, group))
-        else:
-            heappop(self.heap)
+            rank = waiting.rank if then.submitted_ms > self.young_ms else self._aged(waiting)
+            heapreplace(lines, (rank, then.submitted_seq, place, waiting))
+        rank, arrival, _, _ = lines[0]
+        heapreplace(self.heap, (rank, group.tenant.share, group.project.share, arrival, number, group))
 
 
 def _has_quota(waiting: Waiting) -> bool:

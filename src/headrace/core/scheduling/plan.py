@@ -27,7 +27,7 @@ from headrace.core.scheduling.snapshot import Snapshot, Taken
 from headrace.core.scheduling.waits import PlanLimits, Waits, leave_windows
 from headrace.core.scheduling.windows import LEAD_MS, Ends, ends_of, may_be_evicted
 from headrace.core.scheduling.without import without
-from headrace.core.workload import WHOLE_MILLI, Workload, options
+from headrace.core.workload import WHOLE_MILLI, RankPlace, Workload, options
 
 __all__ = ["DEFAULT_LIMITS", "PlanLimits", "again_ms", "plan"]
 
@@ -106,8 +106,8 @@ class _Pass:
         self.placements: list[ProposedPlacement] = []
 
     def run(self) -> Plan:
-        most, placements = self.limits.max_placements, self.placements
-        order = Order(self.snapshot, list(self.lines()))
+        most, placements, now_ms = self.limits.max_placements, self.placements, self.snapshot.now_ms
+        order = Order(self.snapshot, self.lines())
         while len(placements) < most:
             waiting = order.next()
             if waiting is None:
@@ -117,7 +117,7 @@ class _Pass:
             if shape is None:
                 shape = waiting.shape = self.shape(waiting.line, workload)
             if (
-                not self.is_due(workload)
+                workload.not_before_ms > now_ms
                 or self.start(waiting, workload, shape)
                 or self.fills(waiting, workload, shape)
             ):
@@ -127,19 +127,14 @@ class _Pass:
         evictions = *leave_windows(self.present), *self.waits.evictions
         return Plan(self.snapshot.version, tuple(placements), _once(evictions))
 
-    def is_due(self, workload: Workload) -> bool:
-        """Whether it may be placed at this time."""
-        if workload.not_before_ms > self.snapshot.now_ms:
-            return False
-        reservation = workload.spec.reservation
-        return reservation is None or self.present.is_on(reservation)
-
     def lines(self) -> Iterator[Waiting]:
         """Lines of alike workloads, each in order of arrival: a requeued one keeps the place that it had."""
         queue = self.snapshot.waiting
         if queue is None:
             queue = Queue(self.snapshot.queue)
         for line, members in queue.lines.items():
+            if line.reservation is not None and not self.present.is_on(line.reservation):
+                continue
             turns = iter(members.values())
             tenant, project = self.shares.tenant(line.tenant), self.shares.project(line.tenant, line.project)
             yield Waiting(line, next(turns), turns, tenant, project)
@@ -241,13 +236,20 @@ class _Pass:
         if len(shape.options) > 1 and all(option.known.by_rule for option in shape.options):
             return self.start_at_least_cost(waiting, workload, shape)
         for option in shape.options:
-            sites = option.sites
+            sites, known = option.sites, option.known
             while sites:
                 site = sites[0]
-                nodes = self.nodes_at(waiting, option, site)
-                if nodes is not None:
-                    self.place(waiting, workload, option, site, nodes)
-                    return True
+                if not option.is_plain or site in self.waits.kept:
+                    nodes = self.nodes_at(waiting, option, site)
+                    if nodes is not None:
+                        self.place(waiting, workload, option, site, nodes)
+                        return True
+                elif site not in known.out:
+                    rank = self.present.take_first(known, site)
+                    if rank is not None:
+                        self.enter(waiting, workload, option, site, (rank,))
+                        return True
+                    self.failed(known, site)
                 sites.pop(0)
         return False
 
@@ -277,9 +279,7 @@ class _Pass:
             return None
         nodes = self.present.choose(known, site)
         if nodes is None:
-            known.out.add(site)
-            if site not in self.present.touched:
-                known.full[site] = self.memory.changes.get(site, 0)
+            self.failed(known, site)
             return None
         if (option.is_counted or site in self.waits.kept) and not self.is_left(waiting, option, site, nodes):
             return None
@@ -295,6 +295,12 @@ class _Pass:
             else:
                 high = more - 1
         return nodes
+
+    def failed(self, known: Known, site: int) -> None:
+        """It fits nowhere at a site any more in this pass, and also later until something comes free there."""
+        known.out.add(site)
+        if not self.present.has_changed(site):
+            known.full[site] = self.memory.changes.get(site, 0)
 
     def may_fill(self, workload: Workload, shape: Shape) -> bool:
         """Whether it is gone early enough for some nodes that are held, and nothing like it failed there."""
@@ -367,20 +373,34 @@ class _Pass:
         else:
             self.waits.placing(option, site, nodes)
             ranks = self.present.take(ask, site, nodes)
-        if option.allowed[site].kind == "reserved":
-            self.present.hold(option, site, nodes, self.present.held_milli)
+        self.enter(waiting, workload, option, site, ranks)
+
+    def enter(
+        self,
+        waiting: Waiting,
+        workload: Workload,
+        option: Option,
+        site: int,
+        ranks: tuple[RankPlace, ...],
+    ) -> None:
+        """Count what it has, and propose it."""
+        more, parts = self.taken(option, ranks)
+        contract = option.allowed[site]
+        if contract.kind == "reserved":
+            held_milli = self.present.held_milli
+            held_milli[contract.id] = held_milli.get(contract.id, 0) + more.accelerators_milli
         else:
-            more, parts = self.taken(option, nodes)
             waiting.tenant.take(more, parts)
-            waiting.project.take(more, parts)
+            if waiting.project is not waiting.tenant:
+                waiting.project.take(more, parts)
         self.placements.append(ProposedPlacement(workload.id, self.sites[site], ranks, option.number))
 
-    def taken(self, option: Option, nodes: Sequence[int]) -> tuple[Taken, Taken]:
-        """What so many nodes are, and which part of the estate; the same for equal workloads."""
-        count, ask = len(nodes), option.ask
+    def taken(self, option: Option, ranks: Sequence[RankPlace]) -> tuple[Taken, Taken]:
+        """What so many ranks have, and which part of the estate that is; the same for equal workloads."""
+        count, ask = len(ranks), option.ask
         found = option.taken.get(count)
         if found is None or ask.whole:
-            accelerators_milli = accelerators_milli_of(self.columns, ask, nodes)
+            accelerators_milli = sum(rank.accelerators_milli for rank in ranks)
             more = Taken(accelerators_milli, count * ask.cpu_milli, count * ask.memory_mb)
             found = option.taken[count] = more, self.shares.parts(more)
         return found

@@ -111,8 +111,8 @@ class Pool:
 class SitePools:
     """The pools of a site: as a snapshot has them when a pass enters, then kept in step by :meth:`take` and :meth:`close`.
 
-    ``stale`` are the nodes that are no longer as the last snapshot had them; ``history`` all that were touched, in order, and
-    ``costs`` what a rule found before some of it, ``ready`` when there would be room.
+    ``stale`` are the nodes that the world has changed since the last snapshot; ``history`` all that were touched, in order, from
+    ``entered`` on by this pass, and ``costs`` what a rule found before some of it, ``ready`` when there would be room.
     """
 
     def __init__(self, columns: Columns, snapshot: Snapshot, site: int) -> None:
@@ -120,6 +120,7 @@ class SitePools:
         self.stamp = -1
         self.stale: dict[int, None] = {}
         self.history: list[int] = []
+        self.entered = 0
         self.costs: dict[Ask, Costs] = {}
         self.ready: dict[Ask, Ready] = {}
         span = columns.spans[site]
@@ -143,12 +144,14 @@ class SitePools:
             return
         self.stamp = stamp
         full = self.columns.full
+        changed = self.stale | dict.fromkeys(self.history[self.entered :])
         if len(self.history) > len(self.where):
             self.history.clear()
             self.costs.clear()
             self.ready.clear()
-        self.history.extend(self.stale)
-        for node in self.stale:
+        self.history.extend(changed)
+        self.entered = len(self.history)
+        for node in changed:
             pool, at = self.where[node]
             _put(
                 pool,
@@ -163,6 +166,11 @@ class SitePools:
         limit_w, power_w = snapshot.power_limit_w, snapshot.power_w
         for element in self.head:
             self.head[element] = int(limit_w[element]) - int(power_w[element])
+
+    @property
+    def has_changed(self) -> bool:
+        """Whether something was taken or closed in this pass."""
+        return len(self.history) > self.entered
 
     def _watch(self, elements: Iterable[int]) -> None:
         """From now on these may become too little."""
@@ -209,11 +217,16 @@ class SitePools:
         return _choose_gang(self, sieves[0].pool, ask)
 
     def _choose_one(self, ask: Ask, sieves: list[Sieve]) -> list[int] | None:
+        found = self._first_of(ask, sieves)
+        return None if found is None else [found[0].nodes[found[1]]]
+
+    def _first_of(self, ask: Ask, sieves: list[Sieve]) -> tuple[Pool, int] | None:
+        """The pool, and the place in it, of the node with the fewest free accelerators, and of these the first."""
         if len(sieves) == 1:
-            one = _first(sieves[0], ask, self.head)
-            return None if one is None else [one[1]]
-        found = [first for sieve in sieves if (first := _first(sieve, ask, self.head)) is not None]
-        return [min(found)[1]] if found else None
+            at = _first(sieves[0], ask, self.head)
+            return None if at < 0 else (sieves[0].pool, at)
+        found = [(sieve.pool, at) for sieve in sieves if (at := _first(sieve, ask, self.head)) >= 0]
+        return min(found, key=_free_and_node, default=None)
 
     # -- changing -------------------------------------------------------------------------------------------------
 
@@ -230,11 +243,21 @@ class SitePools:
             ranks.append(self.take_one(everything, node))
         return tuple(ranks)
 
+    def take_first(self, ask: Ask, sieves: list[Sieve]) -> tuple[int, RankPlace] | None:
+        """:meth:`choose` and :meth:`take` in one, for an ask of one node of which it has a part: the node, and the rank."""
+        found = self._first_of(ask, sieves)
+        if found is None:
+            return None
+        pool, at = found
+        return pool.nodes[at], self._take_at(ask, pool, at)
+
     def take_one(self, ask: Ask, node: int) -> RankPlace:
         """Take what a rank of an ask has from a node."""
-        self.stale[node] = None
-        self.history.append(node)
         pool, at = self.where[node]
+        return self._take_at(ask, pool, at)
+
+    def _take_at(self, ask: Ask, pool: Pool, at: int) -> RankPlace:
+        self.history.append(pool.nodes[at])
         count, cpu_milli, memory_mb = ask.accelerators, ask.cpu_milli, ask.memory_mb
         bit, rack = 1 << at, pool.rack_of[at]
         free, bits, most = pool.free[at], pool.bits[at], pool.hardware.accelerators
@@ -267,7 +290,6 @@ class SitePools:
         """Something was taken from ``nodes`` otherwise: they are as ``state`` has them, what stands over them as ``head_w``."""
         self.history.extend(nodes)
         for node in nodes:
-            self.stale[node] = None
             pool, at = self.where[node]
             _put(
                 pool,
@@ -285,7 +307,6 @@ class SitePools:
         """Nothing starts on these any more in this pass."""
         self.history.extend(nodes)
         for node in nodes:
-            self.stale[node] = None
             pool, at = self.where[node]
             bit, free = 1 << at, pool.free[at]
             if pool.level[free] & bit:
@@ -333,13 +354,18 @@ def _suits(hardware: HardwareType, ask: Ask) -> bool:
     )
 
 
-def _first(sieve: Sieve, ask: Ask, head: dict[int, int]) -> tuple[int, int] | None:
-    """(Free accelerators, node) of the first node in order that takes a rank; who fails is sieved out."""
+def _free_and_node(found: tuple[Pool, int]) -> tuple[int, int]:
+    pool, at = found
+    return pool.free[at], pool.nodes[at]
+
+
+def _first(sieve: Sieve, ask: Ask, head: dict[int, int]) -> int:
+    """The place of the first node in order that takes a rank, -1 if there is none; who fails is sieved out."""
     pool, whole = sieve.pool, ask.whole
-    most = pool.hardware.accelerators
+    level, most = pool.level, pool.hardware.accelerators
     free = most if whole else ask.accelerators
     while free <= most:
-        left = pool.level[free]
+        left = level[free]
         if left and (whole or sieve.has_failed):
             asleep = pool.asleep
             left &= asleep & sieve.asleep if whole else asleep & sieve.asleep | sieve.awake & ~asleep
@@ -351,10 +377,10 @@ def _first(sieve: Sieve, ask: Ask, head: dict[int, int]) -> tuple[int, int] | No
         if pool.cpu_milli[at] >= ask.cpu_milli and pool.memory_mb[at] >= ask.memory_mb:
             path = pool.rack_path[pool.rack_of[at]]
             if not path or _carries(sieve, ask, at, path, head):
-                return free, pool.nodes[at]
+                return at
         else:
             sieve.fails(1 << at)
-    return None
+    return -1
 
 
 def _carries(sieve: Sieve, ask: Ask, at: int, path: tuple[int, ...], head: dict[int, int]) -> bool:

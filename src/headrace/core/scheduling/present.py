@@ -48,17 +48,15 @@ class Present:
 
     def __init__(self, snapshot: Snapshot, columns: Columns, memory: Memory) -> None:
         self.snapshot, self.columns, self.memory = snapshot, columns, memory
-        self.touched: set[int] = set()
-        """Sites that are no longer as the snapshot shows them."""
+        self._shut_at: set[int] = set()
         self.held_milli: dict[ContractId, int] = dict(snapshot.contract_held_milli)
         self.cap_w: I64 | None = None
         self.holds: dict[int, list[Hold]] = {}
         self._inside: dict[WindowId, Mask] = {}
         self._pools: dict[int, SitePools] = {}
         self._state: Scratch | None = None
-        self.nodes: list[int] = []
+        self.taken: list[tuple[int, RankPlace]] = []
         """The nodes of all ranks placed so far that have no fraction, and the ranks."""
-        self.ranks: list[RankPlace] = []
         self._caught_up = 0
         if snapshot.windows:
             self._hold_windows()
@@ -81,6 +79,11 @@ class Present:
             self.holds.setdefault(site, []).append(hold)
             here = [element for element in kept if columns.fleet.power_site[element] == site]
             self._shut(site, hold.nodes, here)
+
+    def has_changed(self, site: int) -> bool:
+        """Whether a site is no longer as the snapshot shows it."""
+        pools = self._pools.get(site)
+        return site in self._shut_at or (pools is not None and pools.has_changed)
 
     def is_on(self, reservation: WindowId) -> bool:
         """Whether a reservation is going on."""
@@ -122,8 +125,8 @@ class Present:
         if self._state is None:
             self._state = scratch_of(self.snapshot, self.columns)
             self._state.held_milli = self.held_milli
-        seen, self._caught_up = self._caught_up, len(self.nodes)
-        take_ranks(self.columns, self._state, self.nodes[seen:], self.ranks[seen:])
+        seen, self._caught_up = self._caught_up, len(self.taken)
+        take_ranks(self.columns, self._state, self.taken[seen:])
         return self._state
 
     def capped(self, state: Scratch) -> Scratch:
@@ -185,22 +188,26 @@ class Present:
 
     def take(self, ask: Ask, site: int, nodes: Sequence[int]) -> tuple[RankPlace, ...]:
         """Take a rank's part of each of some nodes that pools have."""
-        self.touched.add(site)
-        if len(nodes) == 1 and not ask.whole:
-            rank = self._pools[site].take_one(ask, nodes[0])
-            self.nodes.append(nodes[0])
-            self.ranks.append(rank)
-            return (rank,)
         ranks = self._pools[site].take(ask, nodes)
-        self.nodes.extend(nodes)
-        self.ranks.extend(ranks)
+        self.taken.extend(zip(nodes, ranks, strict=True))
         return ranks
+
+    def take_first(self, known: Known, site: int) -> RankPlace | None:
+        """:meth:`choose` and :meth:`take` in one, for a plain option; None if it fits nowhere at the site."""
+        pools = self._pools.get(site) or self.pools(site)
+        sieves = known.sieves.get(site)
+        if sieves is None:
+            sieves = known.sieves[site] = pools.sieves(known.ask)
+        found = pools.take_first(known.ask, sieves)
+        if found is None:
+            return None
+        self.taken.append(found)
+        return found[1]
 
     def take_apart(
         self, known: Known, site: int, nodes: Sequence[int], *, by_rule: bool
     ) -> tuple[RankPlace, ...]:
         """The same where pools can't: a fraction, or nodes that are held. ``by_rule``: its costs chose the accelerator."""
-        self.touched.add(site)
         ask, costs = known.ask, self.pools(site).costs.get(known.ask)
         state, fleet = self.state, self.snapshot.fleet
         ranks = []
@@ -226,7 +233,7 @@ class Present:
         self._shut(site, nodes, elements.tolist())
 
     def _shut(self, site: int, nodes: I64, elements: list[int]) -> None:
-        self.touched.add(site)
+        self._shut_at.add(site)
         self.state.open[nodes] = False
         pools = self.pools(site)
         pools.limit(elements, self.capped(self.state).head_w)

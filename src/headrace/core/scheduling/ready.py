@@ -53,14 +53,17 @@ def soonest(
     """
     if known is None:
         known = Ready(np.full(span.stop - span.start, NEVER), len(history))
-        nodes = (np.flatnonzero(suit) + span.start).tolist()
+        nodes = np.flatnonzero(suit) + span.start
     else:
-        nodes = [node for node in sorted(set(history[known.seen :])) if suit[node - span.start]]
+        nodes = np.array(sorted(set(history[known.seen :])), dtype=np.int64)
+        nodes = nodes[suit[nodes - span.start]]
         known.seen = len(history)
-    for node in nodes:
-        known.key[node - span.start], known.leave[node] = _ready(
-            columns, state, ask, node, on_node.get(node, ())
-        )
+    room = _has_room(columns, state, ask, nodes)
+    known.key[nodes - span.start] = np.where(room, 0, NEVER)
+    for node in nodes[~room].tolist():
+        holders = on_node.get(node)
+        if holders:
+            known.key[node - span.start], known.leave[node] = _ready(columns, state, ask, node, holders)
     key = np.where(state.open[span], known.key, NEVER)
     if np.count_nonzero(key < NEVER) < ask.nodes:
         return known, None
@@ -69,7 +72,7 @@ def soonest(
     leave = {
         holder.placement.id: (at, age, holder)
         for node in chosen.tolist()
-        for at, age, holder in known.leave[node]
+        for at, age, holder in (known.leave[node] if known.key[node - span.start] else ())
     }
     order = sorted(leave.values(), key=_moment)
     return known, Horizon(tuple([holder for _, _, holder in order]), chosen.astype(np.int64))
@@ -79,20 +82,22 @@ def _moment(leaving: tuple[int, int, Holder]) -> tuple[int, int]:
     return leaving[:2]
 
 
+def _has_room(columns: Columns, state: Scratch, ask: Ask, nodes: I64) -> Mask:
+    if ask.whole:
+        empty: Mask = (state.ranks[nodes] == 0) & (state.free[nodes] == columns.total[nodes])
+        return empty
+    room: Mask = state.free[nodes] >= ask.accelerators
+    room &= state.cpu_milli[nodes] >= ask.cpu_milli
+    room &= state.memory_mb[nodes] >= ask.memory_mb
+    return room
+
+
 def _ready(
     columns: Columns, state: Scratch, ask: Ask, node: int, holders: Sequence[Holder]
 ) -> tuple[int, list[tuple[int, int, Holder]]]:
+    """When a node without room for an ask has it, and who leaves until then."""
     free, cpu_milli, memory_mb = int(state.free[node]), int(state.cpu_milli[node]), int(state.memory_mb[node])
-    ranks = int(state.ranks[node])
-    total = int(columns.total[node])
-
-    def has_room() -> bool:
-        if ask.whole:
-            return ranks == 0 and free == total
-        return free >= ask.accelerators and cpu_milli >= ask.cpu_milli and memory_mb >= ask.memory_mb
-
-    if has_room():
-        return 0, []
+    ranks, total = int(state.ranks[node]), int(columns.total[node])
     order = sorted([(end_key(holder), holder.placement.made_seq, holder) for holder in holders], key=_moment)
     for count, (key, _, holder) in enumerate(order, 1):
         if key == NEVER:
@@ -102,6 +107,7 @@ def _ready(
         cpu_milli += use.cpu_milli
         memory_mb += use.memory_mb
         ranks -= 1
-        if has_room():
+        enough = free >= ask.accelerators and cpu_milli >= ask.cpu_milli and memory_mb >= ask.memory_mb
+        if (ranks == 0 and free == total) if ask.whole else enough:
             return key, order[:count]
     return NEVER, []

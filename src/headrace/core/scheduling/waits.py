@@ -169,14 +169,13 @@ class Waits:
             self._soon = self.present.state.copy()
             if self.leaving:
                 release(self.columns, self._soon, self._gone)
-            self._caught_up = len(self.present.nodes)
-        seen, self._caught_up = self._caught_up, len(self.present.nodes)
-        nodes, ranks = self.present.nodes[seen:], self.present.ranks[seen:]
-        take_ranks(self.columns, self._soon, nodes, ranks)
+            self._caught_up = len(self.present.taken)
+        seen, self._caught_up = self._caught_up, len(self.present.taken)
+        taken = self.present.taken[seen:]
+        take_ranks(self.columns, self._soon, taken)
         for site, best in self._best_cases.items():
             span = self.columns.spans[site]
-            there = [at for at, node in enumerate(nodes) if span.start <= node < span.stop]
-            take_ranks(self.columns, best, [nodes[at] for at in there], [ranks[at] for at in there])
+            take_ranks(self.columns, best, [one for one in taken if span.start <= one[0] < span.stop])
         return self._soon
 
     def _may_evict(self, waiting: Workload) -> Callable[[Holder], bool]:
@@ -271,7 +270,7 @@ class Waits:
             release(self.columns, best, [one for one in self._staying(site) if one.may_leave])
         fits = self.present.choose_in(known, site, self.present.open_to(known.ask, best)) is not None
         known.ever[site] = self.reserved if fits else -1
-        if not fits and site not in self.present.touched:
+        if not fits and not self.present.has_changed(site):
             known.never[site] = changes
         return fits
 
@@ -319,6 +318,9 @@ class Waits:
         memory = present.memory
         if len(soon.share_milli) or site in self.leaving or memory.evictable(self.snapshot, site):
             return None
+        if not memory.holders(self.snapshot, site):
+            # It does not fit now, and nobody is there to leave.
+            return []
         pools.ready[ask], found = soonest(
             self.columns,
             soon,
