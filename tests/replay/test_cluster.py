@@ -21,6 +21,7 @@ def spec(nodes: int, accelerators: int, cpu_milli: int, share_milli: int = 1_000
 def rebuilt(cluster: ReplayCluster) -> Snapshot:
     """A cluster of its own, to which all placements are added one by one."""
     other = ReplayCluster(cluster.fleet, ("a", "b"))
+    other.workloads.update(cluster.workloads)
     for placement in cluster.placements.values():
         other._hold(placement, 1)
     return other.snapshot(0)

@@ -343,7 +343,7 @@ def _node(world: World, committed: ev.Committed, event: ev.NodeStateChanged) -> 
     index = world.fleet.node_index.get(node)
     if index is not None:
         world.node_ready[index] = event.state == "ready"
-        world.memory.node_changed(int(world.fleet.node_site[index]), index)
+        world.memory.came_free(int(world.fleet.node_site[index]))
     _remember(world, committed, node)
     return _audit(committed, node, event.verdict)
 

@@ -352,7 +352,8 @@ class World:
     def hold(self, placement: Placement, sign: int, *, power: bool = True) -> None:
         """Take (1) or give back (-1) what a placement has: accelerators, processors, memory, and power up the tree."""
         columns, fleet = self._fast, self.fleet
-        self.memory.moved(placement, fleet.site_index[placement.site], sign)
+        spec = self.state.workloads[placement.workload].spec
+        self.memory.moved(placement, spec, fleet.site_index[placement.site], sign)
         self.endings.moved(placement, sign)
         held_milli = 0
         leaves: dict[int, int] = {}

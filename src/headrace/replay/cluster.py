@@ -181,9 +181,9 @@ class ReplayCluster:
     def end(self, placement: Placement) -> None:
         """A placement has ended, and its workload with it: nothing of either is kept."""
         self.version += 1
+        self._hold(placement, -1)
         del self.placements[placement.id]
         del self.workloads[placement.workload]
-        self._hold(placement, -1)
 
     def withdraw(self, work: Workload) -> None:
         """It waits no longer."""
@@ -201,7 +201,7 @@ class ReplayCluster:
         self.queue.add(work)
 
     def _hold(self, placement: Placement, sign: int) -> None:
-        self.memory.moved(placement, 0, sign)
+        self.memory.moved(placement, self.workloads[placement.workload].spec, 0, sign)
         index, masks, cpus = self._node_index, self._masks, self._cpus
         memories, counts = self._memories, self._counts
         held_milli = cpu_total = memory_total = 0

@@ -42,11 +42,12 @@ def carry_out(world: World, memory: Memory, chance: Random) -> None:
     index = world.fleet.site_index
     for placement in list(world.placements.values()):
         if placement.id not in before:
-            memory.moved(placement, index[placement.site], 1)
+            memory.moved(placement, world.workloads[placement.workload].spec, index[placement.site], 1)
     for placement in list(world.placements.values()):
         if placement.stop_reason is not None or chance.random() < 0.2:
+            spec = world.workloads[placement.workload].spec
             world.end(placement)
-            memory.moved(placement, index[placement.site], -1)
+            memory.moved(placement, spec, index[placement.site], -1)
     world.now_ms += chance.choice((1_000, 400_000))
 
 

@@ -3,11 +3,13 @@
 from collections.abc import Sequence
 
 from headrace.core.scheduling.shapes import NO_DEMAND, Demand, Shape
-from headrace.core.workload import Alternative, Resources, WorkloadSpec
+from headrace.core.workload import Alternative, WorkloadSpec
 
 TYPICAL_PERCENT = 95
 """Typical shapes are the most frequent ones that together are so much of what is asked for."""
 _FIRST = 16
+_Asked = tuple[str, int, int, int, int, tuple[Alternative, ...]]
+"""Model, accelerators, share_milli, cpu_milli and memory_mb of a rank, and the alternatives to the model."""
 
 
 class Popularity:
@@ -15,7 +17,7 @@ class Popularity:
 
     def __init__(self, specs: Sequence[WorkloadSpec] = ()) -> None:
         self._new: list[WorkloadSpec] = list(specs)
-        self._counts: dict[tuple[Resources, tuple[Alternative, ...]], int] = {}
+        self._counts: dict[_Asked, int] = {}
         self._total, self._next = 0, _FIRST
         self._demand = NO_DEMAND
 
@@ -27,12 +29,20 @@ class Popularity:
     def demand(self) -> Demand:
         """The typical shapes of what had come when there was last a quarter more of it."""
         for spec in self._new:
-            key = spec.resources, spec.alternatives
+            need = spec.resources
+            key = (
+                need.accelerator,
+                need.accelerators,
+                need.share_milli,
+                need.cpu_milli,
+                need.memory_mb,
+                spec.alternatives,
+            )
             self._counts[key] = self._counts.get(key, 0) + spec.nodes
             self._total += 1
             if self._total >= self._next:
                 self._next = self._total * 5 // 4
-                self._demand = typical([(_shape(*one), count) for one, count in self._counts.items()])
+                self._demand = typical([(_shape(one), count) for one, count in self._counts.items()])
         self._new.clear()
         return self._demand
 
@@ -50,12 +60,7 @@ def typical(counted: Sequence[tuple[Shape, int]]) -> Demand:
     return Demand(tuple(shapes))
 
 
-def _shape(need: Resources, alternatives: tuple[Alternative, ...]) -> Shape:
-    models = sorted({need.accelerator, *(other.accelerator for other in alternatives)})
-    return Shape(
-        need.accelerators,
-        need.share_milli,
-        need.cpu_milli,
-        need.memory_mb,
-        () if "" in models else tuple(models),
-    )
+def _shape(asked: _Asked) -> Shape:
+    model, accelerators, share_milli, cpu_milli, memory_mb, alternatives = asked
+    models = sorted({model, *(other.accelerator for other in alternatives)})
+    return Shape(accelerators, share_milli, cpu_milli, memory_mb, () if "" in models else tuple(models))

@@ -15,7 +15,7 @@ from headrace.core.scheduling.rules import NodeRule, Rule, default_rule, everywh
 from headrace.core.scheduling.shapes import Demand
 from headrace.core.scheduling.snapshot import Snapshot, Taken
 from headrace.core.scheduling.windows import may_be_evicted
-from headrace.core.workload import Placement, WorkloadType
+from headrace.core.workload import Placement, WorkloadSpec, WorkloadType
 
 _MOST_REMEMBERED = 20_000
 """Classes of workloads and asks; a tenant can invent more than any memory holds."""
@@ -139,42 +139,34 @@ class Memory:
         self.shapes: dict[tuple[object, ...], Shape] = {}
         self.allowed: dict[tuple[object, ...], dict[int, Contract]] = {}
         self.pools: dict[int, SitePools] = {}
-        self._log: list[tuple[Placement, int]] | None = None
         self._held = Held()
         self._evictable = Held(may_be_evicted)
         self._columns: Columns | None = None
         self._demand: Demand | None = None
-        self._default: Rule | None = None
         self._given: NodeRule | None = None
         self.rule: Rule | None = None
         """What decides between nodes where the fewest free accelerators do not; None: nowhere."""
 
     # -- what the world says --------------------------------------------------------------------------------------
 
-    def moved(self, placement: Placement, site: int, sign: int) -> None:
+    def moved(self, placement: Placement, spec: WorkloadSpec, site: int, sign: int) -> None:
         """A placement has taken (1) or given back (-1) what it has at a site."""
         if sign < 0:
             self.came_free(site)
-        if self._log is not None:
-            self._log.append((placement, sign))
+        self._held.moved(placement, sign)
+        if may_be_evicted(spec):
+            self._evictable.moved(placement, sign)
 
     def changed(self, placement: Placement, site: int) -> None:
         """A placement was told to stop, or has started: when its nodes have room is another question now."""
         pools = self.pools.get(site)
         if pools is not None and self._columns is not None:
             index = self._columns.fleet.node_index
-            for rank in placement.ranks:
-                pools.stale[index[rank.node]] = None  # type: ignore[index]
+            pools.turned.extend(index[rank.node] for rank in placement.ranks)  # type: ignore[index]
 
     def came_free(self, site: int) -> None:
         """Something at a site could be had now, or soon, that could not before."""
         self.changes[site] = self.changes.get(site, 0) + 1
-
-    def node_changed(self, site: int, node: int) -> None:
-        """A node of a site is in another state."""
-        self.came_free(site)
-        if site in self.pools:
-            self.pools[site].stale[node] = None
 
     def forget_nodes(self) -> None:
         """The nodes of every site may be in another state: a day has begun."""
@@ -190,7 +182,7 @@ class Memory:
         self.pools.clear()
         self._held.clear()
         self._evictable.clear()
-        self._log = self._columns = self._default = None
+        self._columns = self._demand = None
 
     # -- what a plan asks -----------------------------------------------------------------------------------------
 
@@ -203,34 +195,21 @@ class Memory:
         if len(self.known) > _MOST_REMEMBERED:
             self.known.clear()
             self.shapes.clear()
-        if self._log:
-            self._follow(snapshot, self._log)
-        self._log = []
         self.stamp += 1
         return self.stamp
 
     def _take_rule(self, snapshot: Snapshot, columns: Columns, given: NodeRule | None) -> None:
-        if self._default is not None and self._demand is snapshot.demand and self._given is given:
+        if self._demand is snapshot.demand and self._given is given:
             return
+        before = self.rule
         self._demand, self._given = snapshot.demand, given
-        self._default = default_rule(columns, snapshot.demand)
-        rule = self._default if given is None else everywhere(columns, given)
-        self.rule = rule if any(rule.decides) else None
+        self.rule = default_rule(columns, snapshot.demand) if given is None else everywhere(columns, given)
+        if self.rule is None and before is None:
+            return
         self.known.clear()
         self.shapes.clear()
         for pools in self.pools.values():
             pools.costs.clear()
-
-    def _follow(self, snapshot: Snapshot, moves: list[tuple[Placement, int]]) -> None:
-        site_index, index = snapshot.fleet.site_index, snapshot.fleet.node_index
-        for placement, _ in moves:
-            pools = self.pools.get(site_index[placement.site])
-            if pools is not None:
-                stale = pools.stale
-                for rank in placement.ranks:
-                    stale[index[rank.node]] = None  # type: ignore[index]
-        self._held.follow(snapshot, moves)
-        self._evictable.follow(snapshot, moves)
 
     def holders(self, snapshot: Snapshot, site: int) -> dict[PlacementId, Holder]:
         """Placements that hold nodes of a site, in the order in which they were made."""
@@ -242,8 +221,16 @@ class Memory:
 
     def on_node(self, snapshot: Snapshot, site: int) -> dict[int, list[Holder]]:
         """Who holds something of each node, of this site and others, in the order in which they came."""
-        self._held.at(snapshot, site)
-        return self._held.on_node
+        held = self._held
+        held.at(snapshot, site)
+        if held.turned is None:
+            for pools in self.pools.values():
+                pools.ready.clear()
+        for at, node in held.turned or ():
+            if at in self.pools:
+                self.pools[at].turned.append(node)
+        held.turned = []
+        return held.on_node
 
     def pools_at(self, snapshot: Snapshot, columns: Columns, site: int) -> SitePools:
         """The pools of a site as the snapshot has it."""

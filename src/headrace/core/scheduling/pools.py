@@ -83,6 +83,7 @@ class Pool:
     step_w: int
     wake_w: int
     level: list[int]
+    opened: list[bool]
     free: list[int]
     asleep: int
     mixed: int
@@ -108,19 +109,54 @@ class Pool:
         return found
 
 
+class _Seen:
+    """The nodes of a site as a snapshot had them, to tell which are otherwise now."""
+
+    def __init__(self, snapshot: Snapshot, span: slice) -> None:
+        self.span = span
+        self.before = [column[span].copy() for column in _columns_of(snapshot)]
+
+    def changed(self, snapshot: Snapshot) -> list[int]:
+        """The nodes that are otherwise than when this was last asked."""
+        span, now = self.span, [column[self.span] for column in _columns_of(snapshot)]
+        nodes = np.zeros(span.stop - span.start, dtype=np.bool_)
+        for at, (before, column) in enumerate(zip(self.before, now, strict=True)):
+            if before.shape != column.shape:
+                # The first fraction has come, or the last has gone.
+                nodes[:] = True
+            elif len(column):
+                differs = before != column
+                nodes |= differs if differs.ndim == 1 else differs.any(axis=1)
+            self.before[at] = column.copy()
+        found: list[int] = (np.flatnonzero(nodes) + span.start).tolist()
+        return found
+
+
+def _columns_of(snapshot: Snapshot) -> tuple[npt.NDArray[np.generic], ...]:
+    return (
+        snapshot.node_open,
+        snapshot.node_mask,
+        snapshot.node_cpu_milli,
+        snapshot.node_memory_mb,
+        snapshot.node_ranks,
+        snapshot.node_share_milli,
+        snapshot.node_sharer,
+    )
+
+
 class SitePools:
     """The pools of a site: as a snapshot has them when a pass enters, then kept in step by :meth:`take` and :meth:`close`.
 
-    ``stale`` are the nodes that the world has changed since the last snapshot; ``history`` all that were touched, in order, from
-    ``entered`` on by this pass, and ``costs`` what a rule found before some of it, ``ready`` when there would be room.
+    ``history``: the nodes that were touched, in order, from ``entered`` on by this pass; ``turned``: those whose holders are
+    others, or will leave at other times. ``costs``: what a rule found before some of it; ``ready``: when there would be room.
     """
 
     def __init__(self, columns: Columns, snapshot: Snapshot, site: int) -> None:
         self.columns = columns
         self.stamp = -1
-        self.stale: dict[int, None] = {}
         self.history: list[int] = []
         self.entered = 0
+        self.turned: list[int] = []
         self.costs: dict[Ask, Costs] = {}
         self.ready: dict[Ask, Ready] = {}
         span = columns.spans[site]
@@ -137,35 +173,49 @@ class SitePools:
         self.tight = np.array(_tight(columns, snapshot, site), dtype=np.int64)
         """Elements that could ever become too little."""
         self._watch(self.tight.tolist())
+        self._seen = _Seen(snapshot, span)
 
     def enter(self, snapshot: Snapshot, stamp: int) -> None:
         """A pass begins: what changed since the last one is as the snapshot has it."""
         if self.stamp == stamp:
             return
         self.stamp = stamp
-        full = self.columns.full
-        changed = self.stale | dict.fromkeys(self.history[self.entered :])
-        if len(self.history) > len(self.where):
+        changed = dict.fromkeys(self._seen.changed(snapshot))
+        changed.update(dict.fromkeys(self.history[self.entered :]))
+        if len(self.history) + len(self.turned) > len(self.where):
             self.history.clear()
+            self.turned.clear()
             self.costs.clear()
             self.ready.clear()
         self.history.extend(changed)
         self.entered = len(self.history)
-        for node in changed:
-            pool, at = self.where[node]
-            _put(
-                pool,
-                at,
-                opened=bool(snapshot.node_open[node]),
-                bits=int(full[node]) & ~int(snapshot.node_mask[node]),
-                cpu_milli=pool.hardware.cpu_milli - int(snapshot.node_cpu_milli[node]),
-                memory_mb=pool.hardware.memory_mb - int(snapshot.node_memory_mb[node]),
-                asleep=not snapshot.node_ranks[node],
-            )
-        self.stale.clear()
+        self._refresh(snapshot, list(changed))
         limit_w, power_w = snapshot.power_limit_w, snapshot.power_w
         for element in self.head:
             self.head[element] = int(limit_w[element]) - int(power_w[element])
+
+    def _refresh(self, snapshot: Snapshot, changed: list[int]) -> None:
+        nodes = np.array(changed, dtype=np.int64)
+        columns = (
+            snapshot.node_open[nodes],
+            self.columns.full[nodes] & ~snapshot.node_mask[nodes],
+            self.columns.cpu_milli[nodes] - snapshot.node_cpu_milli[nodes],
+            self.columns.memory_mb[nodes] - snapshot.node_memory_mb[nodes],
+            snapshot.node_ranks[nodes] == 0,
+        )
+        where = self.where
+        rows = zip(changed, *(column.tolist() for column in columns), strict=True)
+        for node, opened, bits, cpu_milli, memory_mb, asleep in rows:
+            pool, at = where[node]
+            # Most of what the last pass took is there now: it was adopted as it was proposed.
+            if (
+                pool.bits[at] != bits
+                or pool.opened[at] != opened
+                or pool.cpu_milli[at] != cpu_milli
+                or pool.memory_mb[at] != memory_mb
+                or bool(pool.asleep >> at & 1) != asleep
+            ):
+                _put(pool, at, opened, bits, cpu_milli, memory_mb, asleep)
 
     @property
     def has_changed(self) -> bool:
@@ -294,11 +344,11 @@ class SitePools:
             _put(
                 pool,
                 at,
-                opened=bool(state.open[node]),
-                bits=int(state.bits[node]),
-                cpu_milli=int(state.cpu_milli[node]),
-                memory_mb=int(state.memory_mb[node]),
-                asleep=not state.ranks[node],
+                bool(state.open[node]),
+                int(state.bits[node]),
+                int(state.cpu_milli[node]),
+                int(state.memory_mb[node]),
+                not state.ranks[node],
             )
             for element in pool.rack_path[pool.rack_of[at]]:
                 self.head[element] = int(head_w[element])
@@ -309,19 +359,20 @@ class SitePools:
         for node in nodes:
             pool, at = self.where[node]
             bit, free = 1 << at, pool.free[at]
+            pool.opened[at] = False
             if pool.level[free] & bit:
                 _leave_level(pool, at, bit, free, pool.rack_of[at])
 
 
-def _put(
-    pool: Pool, at: int, *, opened: bool, bits: int, cpu_milli: int, memory_mb: int, asleep: bool
-) -> None:
+def _put(pool: Pool, at: int, opened: bool, bits: int, cpu_milli: int, memory_mb: int, asleep: bool) -> None:
     """A node as it is, whatever it was."""
     bit, rack, free = 1 << at, pool.rack_of[at], bits.bit_count()
     if pool.level[pool.free[at]] & bit:
         _leave_level(pool, at, bit, pool.free[at], rack)
+    pool.opened[at] = opened
     pool.free[at], pool.bits[at], pool.cpu_milli[at], pool.memory_mb[at] = free, bits, cpu_milli, memory_mb
-    pool.asleep = pool.asleep | bit if asleep else pool.asleep & ~bit
+    if bool(pool.asleep & bit) != asleep:
+        pool.asleep ^= bit
     if not opened:
         return
     pool.level[free] |= bit
@@ -491,6 +542,7 @@ def _pool(columns: Columns, snapshot: Snapshot, nodes: I64, hardware: HardwareTy
         step_w=int(columns.step_w[nodes[0]]),
         wake_w=int(columns.wake_w[nodes[0]]),
         level=[bits_of(opened & (free == count)) for count in range(most + 1)],
+        opened=opened.tolist(),
         free=free.tolist(),
         asleep=bits_of(ranks == 0),
         mixed=bits_of(is_whole & (ranks != 0)),

@@ -47,7 +47,8 @@ def line_of(workload: Workload) -> Line:
     """The line that a workload stands in."""
     spec = workload.spec
     need, policy = spec.resources, spec.policy
-    return Line(
+    # Not by its own constructor, which costs as much again: this is made for each of thousands that come.
+    fields = (
         spec.priority,
         spec.project,
         spec.type,
@@ -68,6 +69,7 @@ def line_of(workload: Workload) -> Line:
         spec.contract,
         spec.reservation,
     )
+    return tuple.__new__(Line, fields)
 
 
 class Queue(Mapping[WorkloadId, Workload]):
@@ -76,7 +78,7 @@ class Queue(Mapping[WorkloadId, Workload]):
     def __init__(self, workloads: Iterable[Workload] = ()) -> None:
         self._all: dict[WorkloadId, Workload] = {workload.id: workload for workload in workloads}
         self._unsorted = dict(self._all)
-        self._line: dict[WorkloadId, Line] = {}
+        self._members: dict[WorkloadId, dict[WorkloadId, Workload]] = {}
         self._lines: dict[Line, dict[WorkloadId, Workload]] = {}
 
     def add(self, workload: Workload) -> None:
@@ -87,28 +89,32 @@ class Queue(Mapping[WorkloadId, Workload]):
         """It waits no longer; nothing happens if it did not."""
         self._all.pop(ident, None)
         self._unsorted.pop(ident, None)
-        line = self._line.pop(ident, None)
-        if line is not None:
-            members = self._lines[line]
-            del members[ident]
+        members = self._members.pop(ident, None)
+        if members is not None:
+            workload = members.pop(ident)
             if not members:
-                del self._lines[line]
+                del self._lines[line_of(workload)]
 
     @property
     def lines(self) -> Lines:
         """The same workloads, by what they have in common, each line in order of arrival."""
+        lines, members_of = self._lines, self._members
         for ident, workload in self._unsorted.items():
-            line = self._line[ident] = line_of(workload)
-            members = self._lines.get(line)
+            line = line_of(workload)
+            members = lines.get(line)
             if members is None:
-                members = self._lines[line] = {}
-            elif members and next(reversed(members.values())).submitted_seq > workload.submitted_seq:
-                # One that was requeued keeps the place that it had.
+                members = lines[line] = {ident: workload}
+            else:
+                is_late = next(reversed(members.values())).submitted_seq > workload.submitted_seq
                 members[ident] = workload
-                members = self._lines[line] = dict(sorted(members.items(), key=_arrival))
-            members[ident] = workload
+                if is_late:
+                    # One that was requeued keeps the place that it had.
+                    in_order = sorted(members.items(), key=_arrival)
+                    members.clear()
+                    members.update(in_order)
+            members_of[ident] = members
         self._unsorted.clear()
-        return self._lines
+        return lines
 
     def __getitem__(self, ident: WorkloadId) -> Workload:
         return self._all[ident]

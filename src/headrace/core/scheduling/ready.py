@@ -26,6 +26,7 @@ class Ready:
 
     key: I64
     seen: int
+    turned: int
     leave: dict[int, list[tuple[int, int, Holder]]] = field(default_factory=dict)
 
 
@@ -44,20 +45,23 @@ def soonest(
     span: slice,
     suit: Mask,
     known: Ready | None,
-    history: Sequence[int],
+    logs: tuple[Sequence[int], Sequence[int]],
     on_node: dict[int, list[Holder]],
 ) -> tuple[Ready, Horizon | None]:
     """Where an ask has room soonest if nobody but time makes any, and who leaves until then; None if it never has.
 
-    ``state``: what is left once all that is being stopped is gone; ``on_node``: who else is there.
+    ``state``: what is left once all that is being stopped is gone; ``on_node``: who else is there. ``logs``: nodes of the
+    site on which something was taken, and those whose holders are others, in the order in which it came about.
     """
+    history, turned = logs
     if known is None:
-        known = Ready(np.full(span.stop - span.start, NEVER), len(history))
+        known = Ready(np.full(span.stop - span.start, NEVER), len(history), len(turned))
         nodes = np.flatnonzero(suit) + span.start
     else:
-        nodes = np.array(sorted(set(history[known.seen :])), dtype=np.int64)
+        changed = sorted({*history[known.seen :], *turned[known.turned :]})
+        nodes = np.array(changed, dtype=np.int64)
         nodes = nodes[suit[nodes - span.start]]
-        known.seen = len(history)
+        known.seen, known.turned = len(history), len(turned)
     room = _has_room(columns, state, ask, nodes)
     known.key[nodes - span.start] = np.where(room, 0, NEVER)
     for node in nodes[~room].tolist():

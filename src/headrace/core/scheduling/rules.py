@@ -45,14 +45,17 @@ class Costs:
     seen: int
 
 
-def default_rule(columns: Columns, demand: Demand) -> Rule:
-    """The least expected loss, wherever it is another choice than the fewest free accelerators.
+def default_rule(columns: Columns, demand: Demand) -> Rule | None:
+    """The least expected loss, wherever it is another choice than the fewest free accelerators; None: nowhere.
 
     That is where accelerators are asked for in parts, or processors or memory run out before them.
     """
     hardware = columns.fleet.hardware
+    decides = tuple(_is_contested(kind, demand) for kind in hardware)
+    if not any(decides):
+        return None
     counts = np.bincount(columns.fleet.node_hardware, minlength=len(hardware)).tolist()
-    return Rule(Waste(hardware, counts, demand), tuple(_is_contested(kind, demand) for kind in hardware))
+    return Rule(Waste(hardware, counts, demand), decides)
 
 
 def everywhere(columns: Columns, of: NodeRule) -> Rule:

@@ -321,6 +321,7 @@ class Waits:
         if not memory.holders(self.snapshot, site):
             # It does not fit now, and nobody is there to leave.
             return []
+        on_node = memory.on_node(self.snapshot, site)
         pools.ready[ask], found = soonest(
             self.columns,
             soon,
@@ -328,8 +329,8 @@ class Waits:
             self.columns.spans[site],
             option.known.suit[site],
             pools.ready.get(ask),
-            pools.history,
-            memory.on_node(self.snapshot, site),
+            (pools.history, pools.turned),
+            on_node,
         )
         return [] if found is None else [found]
 
