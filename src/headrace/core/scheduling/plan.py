@@ -384,7 +384,7 @@ class _Pass:
         ranks: tuple[RankPlace, ...],
     ) -> None:
         """Count what it has, and propose it."""
-        more, parts = self.taken(option, ranks)
+        more, parts = option.taken.get(len(ranks)) or self.taken(option, ranks)
         contract = option.allowed[site]
         if contract.kind == "reserved":
             held_milli = self.present.held_milli
@@ -398,11 +398,11 @@ class _Pass:
     def taken(self, option: Option, ranks: Sequence[RankPlace]) -> tuple[Taken, Taken]:
         """What so many ranks have, and which part of the estate that is; the same for equal workloads."""
         count, ask = len(ranks), option.ask
-        found = option.taken.get(count)
-        if found is None or ask.whole:
-            accelerators_milli = sum(rank.accelerators_milli for rank in ranks)
-            more = Taken(accelerators_milli, count * ask.cpu_milli, count * ask.memory_mb)
-            found = option.taken[count] = more, self.shares.parts(more)
+        accelerators_milli = sum(rank.accelerators_milli for rank in ranks)
+        more = Taken(accelerators_milli, count * ask.cpu_milli, count * ask.memory_mb)
+        found = more, self.shares.parts(more)
+        if not ask.whole:
+            option.taken[count] = found
         return found
 
 

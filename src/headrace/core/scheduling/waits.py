@@ -314,13 +314,13 @@ class Waits:
         plain = ask.topology is None and ask.share_milli == WHOLE_MILLI and ask.reservation is None
         if not plain or option.allowed[site].kind == "reserved" or pools.head:
             return None
-        soon = self._soon_state()
         memory = present.memory
-        if len(soon.share_milli) or site in self.leaving or memory.evictable(self.snapshot, site):
-            return None
         if not memory.holders(self.snapshot, site):
             # It does not fit now, and nobody is there to leave.
             return []
+        soon = self._soon_state()
+        if len(soon.share_milli) or site in self.leaving or memory.evictable(self.snapshot, site):
+            return None
         on_node = memory.on_node(self.snapshot, site)
         pools.ready[ask], found = soonest(
             self.columns,
