@@ -39,7 +39,6 @@ NOW_MS = 1_790_000_000_000
 COUNTRIES = ("NO", "GB", "SE", "FI", "IS", "NO", "GB", "NO", "SE", "FI", "NO", "GB")
 TENANTS = tuple(TenantId(f"tenant-{number}") for number in range(40))
 ALL = PlanLimits(max_placements=1 << 40)
-ALIKE = 16
 
 
 def site(number: int, gpus: int) -> Site:
@@ -104,20 +103,17 @@ class Estates:
         """Apply one event."""
         apply(self.world, ev.Committed(self.world.state.version, at_ms, event))
 
-    def submit(self, count: int, waited_ms: int = 0, alike: int = 1) -> list[WorkloadId]:
-        """Let workloads of all tenants wait, for up to ``waited_ms`` by now; ``alike``: so many come as one array, on average."""
-        made: list[WorkloadId] = []
-        while len(made) < count:
-            tenant, asked = self.chance.choice(TENANTS), spec(self.chance, self.number)
-            size = self.chance.randint(1, 2 * alike - 1) if alike > 1 else 1
-            for _ in range(min(size, count - len(made))):
-                ident = WorkloadId(f"{tenant}-{self.number}")
-                named = replace(asked, name=f"w-{self.number}")
-                self.commit(ev.WorkloadSubmitted(ident, tenant, named, "", ""))
-                work = self.world.state.workloads[ident]
-                work.submitted_ms = work.since_ms = NOW_MS - self.chance.randint(0, waited_ms)
-                self.number += 1
-                made.append(ident)
+    def submit(self, count: int, waited_ms: int = 0) -> list[WorkloadId]:
+        """Let workloads of all tenants wait, for up to ``waited_ms`` by now."""
+        made = []
+        for _ in range(count):
+            tenant = self.chance.choice(TENANTS)
+            ident = WorkloadId(f"{tenant}-{self.number}")
+            self.commit(ev.WorkloadSubmitted(ident, tenant, spec(self.chance, self.number), "", ""))
+            work = self.world.state.workloads[ident]
+            work.submitted_ms = work.since_ms = NOW_MS - self.chance.randint(0, waited_ms)
+            self.number += 1
+            made.append(ident)
         return made
 
     def adopt(self, proposed: Plan) -> list[PlacementId]:
@@ -296,11 +292,7 @@ def explaining(quick: bool) -> Figure:
 
 
 def rate(quick: bool) -> Figure:
-    """Placements planned per second on a running estate where thousands of jobs end and come; and those committed beside it.
-
-    They come in arrays of 16 alike on average: in the openb trace 4,000 pods in a row are of 125 shapes, 32 of each.
-    ``single_per_s`` is the rate where each is drawn on its own.
-    """
+    """Placements planned per second on a running estate where thousands of jobs end and come; and those committed beside it."""
     made = make(75_000, 25_000) if quick else make(300_000, 100_000)
     running = made.adopt(whole_plan(made)[1])
     for ident in list(made.world.queue):
@@ -308,24 +300,22 @@ def rate(quick: bool) -> Figure:
     count = 5_000 if quick else 20_000
     with as_in_the_planner():
         plan(made.world.snapshot(NOW_MS), ALL)
-        rates = [_steady(made, running, count, ALIKE) for _ in range(9)]
-        single = [_steady(made, running, count, 1) for _ in range(3)]
+        rates = [_steady(made, running, count) for _ in range(9)]
     notes: dict[str, object] = {
         "worst": round(min(rates)),
         "running": len(running),
         "ending_and_coming": count,
-        "single_per_s": round(statistics.median(single)),
         "committed_per_s": round(_committed_per_s(quick)),
         "runs": len(rates),
     }
     return Figure(statistics.median(rates), notes)
 
 
-def _steady(made: Estates, running: list[PlacementId], count: int, alike: int) -> float:
+def _steady(made: Estates, running: list[PlacementId], count: int) -> float:
     """``count`` jobs end and as many come: placements planned per second."""
     for _ in range(count):
         made.end(running.pop(made.chance.randrange(len(running))))
-    waiting = made.submit(count, alike=alike)
+    waiting = made.submit(count)
     start = time.perf_counter()
     found = plan(made.world.snapshot(NOW_MS), ALL)
     per_s = len(found.placements) / (time.perf_counter() - start)

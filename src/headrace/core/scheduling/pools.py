@@ -74,6 +74,7 @@ class Pool:
     - ``mixed``: nodes with all accelerators free that have ranks.
     - ``rack_of[i]``, ``rack_bits[r]``: racks and their nodes; ``whole[r]``: nodes of a rack with all accelerators free;
       ``racks_with[n]``: racks (as bits) with ``n`` such nodes.
+    - ``columns``: ``nodes`` and ``rack_of`` as arrays.
     - ``rack_path[r]``: elements over a rack that could become too little in this pass.
     """
 
@@ -82,19 +83,20 @@ class Pool:
     names: list[NodeId]
     step_w: int
     wake_w: int
-    level: list[int]
-    opened: list[bool]
-    free: list[int]
-    asleep: int
-    mixed: int
-    bits: list[int]
-    cpu_milli: list[int]
-    memory_mb: list[int]
     rack_of: list[int]
     rack_bits: list[int]
-    rack_path: list[tuple[int, ...]]
-    whole: list[int]
-    racks_with: list[int]
+    columns: tuple[I64, I64]
+    rack_path: list[tuple[int, ...]] = field(default_factory=list)
+    level: list[int] = field(default_factory=list)
+    opened: list[bool] = field(default_factory=list)
+    free: list[int] = field(default_factory=list)
+    asleep: int = 0
+    mixed: int = 0
+    bits: list[int] = field(default_factory=list)
+    cpu_milli: list[int] = field(default_factory=list)
+    memory_mb: list[int] = field(default_factory=list)
+    whole: list[int] = field(default_factory=list)
+    racks_with: list[int] = field(default_factory=list)
     under: dict[int, int] = field(default_factory=dict)
 
     def below(self, element: int) -> int:
@@ -189,7 +191,11 @@ class SitePools:
             self.ready.clear()
         self.history.extend(changed)
         self.entered = len(self.history)
-        self._refresh(snapshot, list(changed))
+        if len(changed) > len(self.where) // 4:
+            for pool in self.pools:
+                _fill(pool, self.columns, snapshot)
+        else:
+            self._refresh(snapshot, list(changed))
         limit_w, power_w = snapshot.power_limit_w, snapshot.power_w
         for element in self.head:
             self.head[element] = int(limit_w[element]) - int(power_w[element])
@@ -522,36 +528,39 @@ def _tight(columns: Columns, snapshot: Snapshot, site: int) -> list[int]:
 
 
 def _pool(columns: Columns, snapshot: Snapshot, nodes: I64, hardware: HardwareType) -> Pool:
-    most = hardware.accelerators
-    opened, ranks = snapshot.node_open[nodes], snapshot.node_ranks[nodes]
-    bits = columns.full[nodes] & ~snapshot.node_mask[nodes]
-    free = np.bitwise_count(bits)
     leaves, rack_of = np.unique(columns.fleet.node_leaf[nodes], return_inverse=True)
-    is_whole = opened & (free == most)
-    whole = np.bincount(rack_of[is_whole], minlength=len(leaves))
-    sizes = np.bincount(rack_of, minlength=len(leaves))
     names = columns.fleet.node_ids
     racks = rack_of.tolist()
     rack_bits = [0] * len(leaves)
     for at, rack in enumerate(racks):
         rack_bits[rack] |= 1 << at
-    return Pool(
+    pool = Pool(
         hardware=hardware,
         nodes=nodes.tolist(),
         names=[names[node] for node in nodes.tolist()],
         step_w=int(columns.step_w[nodes[0]]),
         wake_w=int(columns.wake_w[nodes[0]]),
-        level=[bits_of(opened & (free == count)) for count in range(most + 1)],
-        opened=opened.tolist(),
-        free=free.tolist(),
-        asleep=bits_of(ranks == 0),
-        mixed=bits_of(is_whole & (ranks != 0)),
-        bits=bits.tolist(),
-        cpu_milli=(columns.cpu_milli[nodes] - snapshot.node_cpu_milli[nodes]).tolist(),
-        memory_mb=(columns.memory_mb[nodes] - snapshot.node_memory_mb[nodes]).tolist(),
         rack_of=racks,
         rack_bits=rack_bits,
-        rack_path=[],
-        whole=whole.tolist(),
-        racks_with=[bits_of(whole == count) for count in range(int(sizes.max()) + 1)],
+        columns=(nodes, rack_of),
     )
+    _fill(pool, columns, snapshot)
+    return pool
+
+
+def _fill(pool: Pool, columns: Columns, snapshot: Snapshot) -> None:
+    """All nodes of a pool as a snapshot has them: from some hundreds on it costs less than :func:`_put` for each."""
+    (nodes, racks), most = pool.columns, pool.hardware.accelerators
+    opened, sleeps = snapshot.node_open[nodes], snapshot.node_ranks[nodes] == 0
+    bits = columns.full[nodes] & ~snapshot.node_mask[nodes]
+    free = np.bitwise_count(bits)
+    is_whole = opened & (free == most)
+    whole = np.bincount(racks[is_whole], minlength=len(pool.rack_bits))
+    largest = int(np.bincount(racks).max())
+    pool.level = [bits_of(opened & (free == count)) for count in range(most + 1)]
+    pool.opened, pool.free, pool.bits = opened.tolist(), free.tolist(), bits.tolist()
+    pool.asleep, pool.mixed = bits_of(sleeps), bits_of(is_whole & ~sleeps)
+    pool.cpu_milli = (columns.cpu_milli[nodes] - snapshot.node_cpu_milli[nodes]).tolist()
+    pool.memory_mb = (columns.memory_mb[nodes] - snapshot.node_memory_mb[nodes]).tolist()
+    pool.whole = whole.tolist()
+    pool.racks_with = [bits_of(whole == count) for count in range(largest + 1)]

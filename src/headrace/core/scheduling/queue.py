@@ -73,24 +73,27 @@ def line_of(workload: Workload) -> Line:
 
 
 class Queue(Mapping[WorkloadId, Workload]):
-    """Queued workloads in the order in which they came in; ``lines`` are sorted out when somebody asks for them."""
+    """Queued workloads in the order in which they came in.
+
+    ``lines`` are kept from the first time that somebody asks for them.
+    """
 
     def __init__(self, workloads: Iterable[Workload] = ()) -> None:
         self._all: dict[WorkloadId, Workload] = {workload.id: workload for workload in workloads}
-        self._unsorted = dict(self._all)
         self._members: dict[WorkloadId, dict[WorkloadId, Workload]] = {}
-        self._lines: dict[Line, dict[WorkloadId, Workload]] = {}
+        self._lines: dict[Line, dict[WorkloadId, Workload]] | None = None
 
     def add(self, workload: Workload) -> None:
         """Let it wait."""
-        self._all[workload.id] = self._unsorted[workload.id] = workload
+        self._all[workload.id] = workload
+        if self._lines is not None:
+            self._sort(self._lines, workload)
 
     def remove(self, ident: WorkloadId) -> None:
         """It waits no longer; nothing happens if it did not."""
         self._all.pop(ident, None)
-        self._unsorted.pop(ident, None)
         members = self._members.pop(ident, None)
-        if members is not None:
+        if members is not None and self._lines is not None:
             workload = members.pop(ident)
             if not members:
                 del self._lines[line_of(workload)]
@@ -98,23 +101,26 @@ class Queue(Mapping[WorkloadId, Workload]):
     @property
     def lines(self) -> Lines:
         """The same workloads, by what they have in common, each line in order of arrival."""
-        lines, members_of = self._lines, self._members
-        for ident, workload in self._unsorted.items():
-            line = line_of(workload)
-            members = lines.get(line)
-            if members is None:
-                members = lines[line] = {ident: workload}
-            else:
-                is_late = next(reversed(members.values())).submitted_seq > workload.submitted_seq
-                members[ident] = workload
-                if is_late:
-                    # One that was requeued keeps the place that it had.
-                    in_order = sorted(members.items(), key=_arrival)
-                    members.clear()
-                    members.update(in_order)
-            members_of[ident] = members
-        self._unsorted.clear()
-        return lines
+        if self._lines is None:
+            self._lines = {}
+            for workload in self._all.values():
+                self._sort(self._lines, workload)
+        return self._lines
+
+    def _sort(self, lines: dict[Line, dict[WorkloadId, Workload]], workload: Workload) -> None:
+        ident, line = workload.id, line_of(workload)
+        members = lines.get(line)
+        if members is None:
+            members = lines[line] = {ident: workload}
+        else:
+            is_late = next(reversed(members.values())).submitted_seq > workload.submitted_seq
+            members[ident] = workload
+            if is_late:
+                # One that was requeued keeps the place that it had.
+                in_order = sorted(members.items(), key=_arrival)
+                members.clear()
+                members.update(in_order)
+        self._members[ident] = members
 
     def __getitem__(self, ident: WorkloadId) -> Workload:
         return self._all[ident]
