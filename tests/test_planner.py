@@ -10,12 +10,12 @@ import pytest
 
 from headrace.control import SYSTEM, Control
 from headrace.core import commands as c
-from headrace.core.ids import NodeId, WorkloadId
+from headrace.core.ids import NodeId, PlacementId, SiteId, WorkloadId
 from headrace.core.scheduling.plan import PlanLimits, plan
-from headrace.core.scheduling.proposal import Plan
-from headrace.core.workload import Resources, State
+from headrace.core.scheduling.proposal import Eviction, Plan, ProposedPlacement
+from headrace.core.workload import RankPlace, Resources, State
 from headrace.journal.sqlite import SqliteStore
-from headrace.planner import CHECKPOINT_EVERY, Follower, FromPlanner, PlannerProcess
+from headrace.planner import CHECKPOINT_EVERY, RANKS_AT_ONCE, Follower, FromPlanner, PlannerProcess, parts_of
 from tests.journal.small import SetClock, begun, job, live_a_life, opened, place, submit
 
 PATIENCE_S = 60.0
@@ -122,6 +122,42 @@ def test_parts_of_a_plan_that_became_stale_are_rejected_and_planned_anew(
     assert [part.workload for part in again.placements] == [stale]
     assert node not in [rank.node for rank in again.placements[0].ranks]
     assert len(adopt(control, again).made) == 1
+
+
+def test_a_plan_comes_in_parts_of_few_ranks_in_its_own_order() -> None:
+    """Evictions first; a gang that is larger than a part has one of its own; nothing is lost or said twice."""
+    sizes = [1, 3, 2 * RANKS_AT_ONCE, 1] + [2] * RANKS_AT_ONCE
+    rank = RankPlace("node", 1, 1_000, 1_000)
+    placements = tuple(
+        ProposedPlacement(WorkloadId(f"acme-{number}"), SiteId("site"), (rank,) * size)
+        for number, size in enumerate(sizes)
+    )
+    evictions = tuple(
+        Eviction(PlacementId(f"acme-{number}.1"), None) for number in range(2 * RANKS_AT_ONCE + 1)
+    )
+    parts = list(parts_of(Plan(7, placements, evictions)))
+    assert tuple(one for part in parts for one in part.placements) == placements
+    assert tuple(one for part in parts for one in part.evictions) == evictions
+    assert {part.base_version for part in parts} == {7}
+    first = next(number for number, part in enumerate(parts) if part.placements)
+    assert not any(part.evictions for part in parts[first + 1 :])
+    for part in parts:
+        ranks = sum(len(one.ranks) for one in part.placements)
+        assert ranks <= RANKS_AT_ONCE or len(part.placements) == 1
+        assert len(part.evictions) <= RANKS_AT_ONCE
+    assert list(parts_of(Plan(7))) == []
+
+
+def test_the_planner_proposes_nothing_while_a_plan_is_being_adopted(
+    planner: PlannerProcess, control: Control
+) -> None:
+    """It would only propose again what is adopted next; once that is over it plans the world as it is then."""
+    submit(control, "a", job("a"))
+    planner.tell(control.durable, control.now_ms(), adopting=True)
+    submit(control, "b", job("b"))
+    proposal = planned(planner, control)
+    assert proposal.base_version == control.durable
+    assert [part.workload for part in proposal.placements] == ["acme-1", "acme-2"]
 
 
 def test_the_planner_ends_with_its_control_plane(planner: PlannerProcess) -> None:

@@ -18,6 +18,7 @@ from headrace.engines.fake import FakeEngine
 from headrace.journal.sqlite import JournalUnavailable, SqliteStore
 from headrace.ports import FIRST_TENANT_UID, EngineError, PlacementReport, RankState, StartOrder
 from headrace.reconcile import (
+    ASK_AGAIN_MOST_MS,
     ASK_AGAIN_MS,
     MISSING_MS,
     MISSING_STOP_MS,
@@ -172,6 +173,55 @@ def test_an_engine_is_asked_again_only_after_a_while(plant: Plant) -> None:
     assert len(plant.engine.orders) == 2
 
 
+def test_an_engine_that_takes_an_order_and_shows_nothing_is_asked_ever_more_rarely(plant: Plant) -> None:
+    """Tens of thousands that it has still to start must not be asked for every two seconds."""
+    plant.engine.faults.observe_delay_ms = 100 * ASK_AGAIN_MOST_MS
+    ident = plant.submit(job("a", commands=LONG))
+    place(plant.control)
+    plant.reconciler.act()
+    waits_ms = []
+    for _ in range(7):
+        asked, since_ms = len(plant.engine.orders), plant.clock.at_ms
+        while len(plant.engine.orders) == asked:
+            plant.clock.at_ms += ASK_AGAIN_MS // 2
+            plant.reconciler.act()
+        waits_ms.append(plant.clock.at_ms - since_ms)
+    assert waits_ms == [2_000, 4_000, 8_000, 16_000, 32_000, ASK_AGAIN_MOST_MS, ASK_AGAIN_MOST_MS]
+    assert plant.engine.starts == {f"{ident}.1": 1}
+    # What is wanted now is another thing: that does not wait.
+    plant.control.execute(SYSTEM, c.Stop(ident))
+    plant.control.commit()
+    plant.reconciler.act()
+    assert plant.engine.stops == [f"{ident}.1"]
+
+
+def test_asking_goes_on_where_it_was_interrupted(plant: Plant) -> None:
+    """Whoever has no time for more than one order at once still asks for all, each once, in order; the newest come last."""
+    idents = [plant.submit(job(name, commands=LONG)) for name in ("a", "b")]
+    place(plant.control)
+    assert plant.reconciler.act(lambda: True)
+    late = plant.submit(job("c", commands=LONG))
+    place(plant.control)
+    while plant.reconciler.act(lambda: True):
+        pass
+    assert [order.workload for order in plant.engine.orders] == idents
+    while plant.reconciler.act(lambda: True):
+        pass
+    assert [order.workload for order in plant.engine.orders] == [*idents, late]
+
+
+def test_what_ended_while_asking_was_interrupted_is_not_asked_for(plant: Plant) -> None:
+    """The list of what is wanted was made before; what it names may be gone or settled."""
+    idents = [plant.submit(job(name, commands=LONG)) for name in ("a", "b", "c")]
+    place(plant.control)
+    assert plant.reconciler.act(lambda: True)
+    plant.control.execute(SYSTEM, c.Observe((), missing=(PlacementId(f"{idents[1]}.1"),)))
+    plant.control.commit()
+    while plant.reconciler.act(lambda: True):
+        pass
+    assert [order.workload for order in plant.engine.orders] == [idents[0], idents[2]]
+
+
 def test_a_start_that_is_refused_for_good_goes_back_to_the_queue(plant: Plant) -> None:
     """After so many tries; then it is stopped, found missing, and planned again after a wait."""
     plant.engine.faults.refusing = True
@@ -206,6 +256,33 @@ def test_a_refused_start_that_did_run_is_ended_and_billed(plant: Plant) -> None:
     assert first not in plant.placements
     assert plant.engine.starts == {first: 1}
     assert plant.billed_ms() == sum(one.running_ms for one in plant.engine.ran) > 0
+
+
+def test_reports_are_heard_in_parts_and_none_is_lost(plant: Plant) -> None:
+    """So many ranks at once, and whether there is more; metering, too, comes to all of them once."""
+    idents = [plant.submit(job(name, commands=("sleep 90000",))) for name in ("a", "b", "c")]
+    place(plant.control)
+    plant.reconciler.act()
+    plant.clock.at_ms += 1_000
+    seen = []
+    more = True
+    while more:
+        more = plant.reconciler.observe(at_most=1)
+        plant.control.commit()
+        seen.append([plant.state_of(ident) for ident in idents].count(State.RUNNING))
+    assert seen == [1, 2, 3]
+    plant.clock.at_ms += plant.reconciler.meter_every_ms
+    metered = []
+    more = True
+    while more:
+        more = plant.reconciler.observe(at_most=1)
+        plant.control.commit()
+        placements = plant.control.world.state.placements.values()
+        metered.append(sum(one.metered_ms == plant.clock.at_ms for one in placements))
+    assert metered == [1, 2, 3]
+    version = plant.control.world.state.version
+    assert not plant.reconciler.observe(at_most=1)
+    assert plant.control.world.state.version == version
 
 
 # -- ending ------------------------------------------------------------------------------------------------------------

@@ -27,7 +27,7 @@ from headrace.journal.sqlite import SqliteStore
 from headrace.ports import Clock
 
 _LENGTH = struct.Struct(">I")
-RANKS_AT_ONCE = 200
+RANKS_AT_ONCE = 100
 """Ranks that are adopted before somebody else has a turn: a few milliseconds."""
 HEARD_AT_ONCE = 1 << 17
 """So many bytes of messages are decoded before somebody else has a turn: about a millisecond."""
@@ -138,8 +138,8 @@ def _propose(world: World, now_ms: int, link: socket.socket, limits: PlanLimits)
         found = tuple((one.promise, one.subject, one.detail) for one in check(snapshot, proposed))
         if found:
             send(link, _encode(FromPlanner(alarms=found)))
-    # What the writer turns down shows in no event: it is proposed again soon.
-    return now_ms
+    # What the writer turns down shows in no event: it is proposed again, but not at once, since it may be turned down again.
+    return now_ms + int(IDLE_S * 1000)
 
 
 def parts_of(proposed: Plan) -> Iterator[Plan]:
@@ -224,13 +224,14 @@ class PlannerProcess:
         """Whether the process runs."""
         return self.process.poll() is None
 
-    def tell(self, size: int, now_ms: int, *, adopting: bool = False) -> None:
-        """Something was committed. A planner that is behind misses nothing: the next message says it all."""
+    def tell(self, size: int, now_ms: int, *, adopting: bool = False) -> bool:
+        """Something was committed; whether it could be said. One message says it all: of several the last is enough."""
         message = _encode(ToPlanner(size, now_ms, adopting))
         try:
             self.link.send(_LENGTH.pack(len(message)) + message)
         except (BlockingIOError, BrokenPipeError, ConnectionResetError):
-            return
+            return False
+        return True
 
     def messages(self) -> list[FromPlanner]:
         """What the planner said since the last call, or the first of it if that is much: then the link stays readable."""

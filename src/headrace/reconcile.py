@@ -24,7 +24,7 @@ ASK_AT_ONCE = 100
 """So much is asked of engines before somebody else has a turn."""
 LOOK_AT_ONCE = 500
 """So many placements are looked at between two looks at the time: a fraction of a millisecond."""
-LOOK_AT_MOST = 5_000
+LOOK_AT_MOST = 2_000
 """So many placements are looked for among the reports at once: a millisecond; the next round goes on with the others."""
 ASK_AGAIN_MS = 2_000
 """An engine that was asked and shows no effect is asked again after this long; every call is idempotent."""
@@ -202,9 +202,9 @@ class Reconciler:
         placements = self.control.world.state.placements
         here = {site.id for site in self.control.world.fleet.sites if site.engine == name}
         found: list[PlacementId] = []
-        looked = 0
         sweep = self._absent.pop(name, None) or iter(list(placements))
-        for looked, ident in enumerate(islice(sweep, LOOK_AT_MOST), 1):
+        looked = list(islice(sweep, LOOK_AT_MOST))
+        for ident in looked:
             placement = placements.get(ident)
             if placement is None or ident in present or placement.site not in here:
                 self._missing_since.pop(ident, None)
@@ -215,7 +215,7 @@ class Reconciler:
                 gone = placement.started_ms or placement.stop_reason is not None
                 if gone and now_ms - since >= patience_ms:
                     found.append(ident)
-        if looked == LOOK_AT_MOST:
+        if len(looked) == LOOK_AT_MOST:
             self._absent[name] = sweep
         return found
 

@@ -42,8 +42,10 @@ TICK_S = 0.1
 """How often the loop looks at its engines."""
 REPORTED_AT_ONCE = 200
 """Ranks whose reports are decided on before somebody else has a turn: a few milliseconds."""
-ACT_S = 0.004
-"""So long the loop asks engines for things before requests have their turn, for as long again."""
+ACT_S = 0.003
+"""So long the loop asks engines for things before requests have their turn."""
+REST_S = 0.006
+"""How long their turn is."""
 SWITCH_S = 0.0005
 """A thread that wants the interpreter gets it after this long: a commit takes it some four times."""
 
@@ -93,6 +95,7 @@ class Server:
         self._proposed: deque[Plan] = deque()
         self._adopting: asyncio.Task[None] | None = None
         self._more_to_come = False
+        self._is_told = True
         self.service = Service(self.control, self.reconciler)
         self.service.on_durable.append(self._tell_planner)
         self.meter = TokenMeter(self.control, self.service)
@@ -129,7 +132,8 @@ class Server:
         # What the world is made of lives as long as it does: the collector need not look at it again.
         gc.collect()
         gc.freeze()
-        gc.set_threshold(50_000, 20, 50)
+        # Often and little: nothing waits longer for the collector than for a part of a plan.
+        gc.set_threshold(5_000, 5, 200)
         sys.setswitchinterval(SWITCH_S)
         try:
             uvloop.run(self.serve(ready))
@@ -161,9 +165,10 @@ class Server:
             task.add_done_callback(lambda _: stop.set())
         ready()
         await stop.wait()
+        loop.remove_reader(self.planner.link)
         web.should_exit = True
         await serving
-        for task in (ticking, metering):
+        for task in filter(None, (ticking, metering, self._adopting)):
             task.cancel()
             with contextlib.suppress(asyncio.CancelledError):
                 await task
@@ -171,7 +176,7 @@ class Server:
 
     def _tell(self, size: int) -> None:
         adopting = bool(self._proposed) or self._more_to_come
-        self.planner.tell(size, self.control.now_ms(), adopting=adopting)
+        self._is_told = self.planner.tell(size, self.control.now_ms(), adopting=adopting)
 
     async def _tick_forever(self) -> None:
         loop = asyncio.get_running_loop()
@@ -183,19 +188,25 @@ class Server:
                 self._more_to_come = False
                 loop.add_reader(self.planner.link, self._hear_planner)
                 self._tell(self.control.durable)
+            if not self._is_told:
+                self._tell(self.control.durable)
+            more = False
             with contextlib.suppress(HeadraceError):
-                await self.tick()
-            await asyncio.sleep(TICK_S)
+                more = await self.tick()
+            await asyncio.sleep(REST_S if more else TICK_S)
 
-    async def tick(self) -> None:
-        """One round: what the engines say becomes durable, then what the world wants is asked of them."""
+    async def tick(self) -> bool:
+        """One round: what the engines say becomes durable, then what the world wants is asked of them.
+
+        Whether the engines say more than was heard at once.
+        """
         if self.control.broken is not None:
-            return
-        while self.reconciler.observe(at_most=REPORTED_AT_ONCE):
-            await self.service.settled()
+            return False
+        more = self.reconciler.observe(at_most=REPORTED_AT_ONCE)
         await self.service.settled()
         while self.reconciler.act(_over(ACT_S)):
-            await asyncio.sleep(ACT_S)
+            await asyncio.sleep(REST_S)
+        return more
 
     def _hear_planner(self) -> None:
         for message in self.planner.messages():
@@ -217,13 +228,19 @@ class Server:
 
     async def _adopt(self) -> None:
         """Adopt what was proposed part by part, each durable before the next, so that nobody waits long for an answer."""
-        while self._proposed:
-            part = self._proposed.popleft()
-            with contextlib.suppress(HeadraceError):
-                self.control.execute(SYSTEM, c.AdoptPlan(part))
-                await self.service.settled()
-        # Nobody told it to propose more as long as there was something left to adopt.
-        self._tell(self.control.durable)
+        try:
+            while self._proposed:
+                with contextlib.suppress(HeadraceError):
+                    self.control.execute(SYSTEM, c.AdoptPlan(self._proposed.popleft()))
+                    if self.control.has_pending:
+                        await self.service.settled()
+                        continue
+                # Nothing of it was right any more, or nothing can be decided now.
+                await asyncio.sleep(REST_S)
+        finally:
+            # The planner proposes nothing as long as something is left to adopt.
+            self._proposed.clear()
+            self._tell(self.control.durable)
 
     def close(self) -> None:
         """Stop planning and close the store; a checkpoint makes the next start short."""

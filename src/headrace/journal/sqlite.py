@@ -34,6 +34,10 @@ _PAGES = (
 )
 
 
+_SYNC_BYTES = 1 << 22
+"""A checkpoint is synced piece by piece: a commit, which goes to the same disk, must not wait for the whole of it."""
+
+
 def _private(path: str, flags: int) -> int:
     return os.open(path, flags, 0o600)
 
@@ -212,9 +216,10 @@ class SqliteStore:
             temporary = folder / f".{size}"
             with open(temporary, "wb", opener=_private) as file:
                 file.write(digest + signature)
-                file.write(state)
-                file.flush()
-                os.fsync(file.fileno())
+                for at in range(0, len(state), _SYNC_BYTES):
+                    file.write(memoryview(state)[at : at + _SYNC_BYTES])
+                    file.flush()
+                    os.fsync(file.fileno())
             temporary.rename(folder / f"{size:020d}")
         except OSError as error:
             raise JournalUnavailable(f"checkpoint {size}: {error}") from error
