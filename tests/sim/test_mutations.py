@@ -181,8 +181,8 @@ MUTATIONS = (
     Mutation(
         "usage is not projected",
         "journal/sqlite.py",
-        "            self._insert_rows(rows)\n            db.executemany",
-        "            db.executemany",
+        "            self._insert_rows(rows)\n            # Each statement",
+        "            # Each statement",
         ("projection",),
     ),
     Mutation(
