@@ -11,6 +11,7 @@ from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import TypeVar
 
+from headrace.apart import apart
 from headrace.control import Batch, Caller, Control
 from headrace.core import commands as c
 from headrace.core.errors import HeadraceError, Problem, ProblemCode
@@ -79,6 +80,10 @@ class InlineService:
 
     async def aside(self, work: Callable[[], T]) -> T:
         """Do blocking work that touches neither the world nor the writer's store."""
+        return work()
+
+    async def apart(self, work: Callable[[], bytes]) -> bytes:
+        """Do work on the world as it is at this moment; it must leave the world as it was. Raises what it raises."""
         return work()
 
     async def close(self) -> None:
@@ -156,6 +161,10 @@ class Service(InlineService):
     async def aside(self, work: Callable[[], T]) -> T:
         """Do blocking work in a thread; it must touch neither the world nor the writer's store."""
         return await asyncio.get_running_loop().run_in_executor(None, work)
+
+    async def apart(self, work: Callable[[], bytes]) -> bytes:
+        """Do work on the world as it is at this moment, in a process of its own; see :func:`headrace.apart.apart`."""
+        return await apart(work)
 
     async def close(self) -> None:
         """Commit what is left, then end the tasks and the thread."""

@@ -125,12 +125,17 @@ async def carry_out(call: Call, command: c.Command, asked: str = "") -> tuple[c.
     return await call.service.run(call.caller, command, idempotency_key(call.request), asked)
 
 
-_encode = msgspec.json.Encoder().encode
+encode = msgspec.json.Encoder().encode
 
 
 def reply(value: object, status: int = 200) -> Response:
     """A JSON response of a view."""
-    return Response(_encode(value), status, media_type="application/json")
+    return json_reply(encode(value), status)
+
+
+def json_reply(body: bytes, status: int = 200) -> Response:
+    """The same of a view that is encoded already."""
+    return Response(body, status, media_type="application/json")
 
 
 def head_view(head: Head | None) -> HeadView | None:

@@ -1,14 +1,14 @@
 """Planning: what would be placed now, and what if the estate or the queue were otherwise. Nothing is changed by it."""
 
 import asyncio
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
-from typing import Annotated, TypeVar
+from typing import Annotated
 
 from fastapi import Query, Response
 
 from headrace.api.bodies import check_text, decode_json, read_body
-from headrace.api.endpoint import Group, reply
+from headrace.api.endpoint import Group, encode, json_reply
 from headrace.api.guard import Call, CallDep, operators
 from headrace.api.routes.documents import Work, works_of
 from headrace.api.routes.workloads import gpu_text
@@ -24,13 +24,10 @@ from headrace.api.views import (
 from headrace.core import commands as c
 from headrace.core.errors import HeadraceError, Problem, ProblemCode
 from headrace.core.ids import WorkloadId
-from headrace.core.planning.whatif import Changes, Outcome, copy_of, plan_now, what_if
+from headrace.core.planning.whatif import Changes, Outcome, plan_now, what_if
 from headrace.core.workload import options
-from headrace.core.world import World
 from headrace.documents.whatif import WhatIf, load_what_if, parse_what_if
-from headrace.journal.checkpoint import without_collection
 
-T = TypeVar("T")
 planning = Group("planning")
 MOST_TRIED = 10_000
 """Workloads that one question tries."""
@@ -65,23 +62,27 @@ async def plan(
     tried = _tried(call, raw) if raw else None
     works = _works(call, tried, tenant) if tried is not None else []
     lock: asyncio.Lock = call.request.app.state.planning
-    # One at a time: each is a world of its own.
+    # One at a time: each may take as much memory as the world has.
     async with lock:
         now_ms = call.service.control.now_ms()
-        # Copied here, where nobody else can change it meanwhile, and looked at in a thread: nobody waits for it.
-        world, state = call.world, copy_of(call.world.state)
-        policies = world.policies
         if tried is None:
-            outcome = await _aside(call, lambda: plan_now(World(state, policies), now_ms))
-            return reply(PlanView(_outcome(outcome), rfc3339(now_ms)))
+            return json_reply(await call.service.apart(lambda: _plan(call, now_ms)))
         changes = _changes(tried, works)
         try:
-            found = await _aside(call, lambda: what_if(World(state, policies), changes, now_ms))
+            return json_reply(await call.service.apart(lambda: _what_if(call, changes, now_ms)))
         except HeadraceError as error:
             raise HeadraceError(*(_placed(one, tried, works) for one in error.problems)) from None
+
+
+def _plan(call: Call, now_ms: int) -> bytes:
+    return encode(PlanView(_outcome(plan_now(call.world, now_ms)), rfc3339(now_ms)))
+
+
+def _what_if(call: Call, changes: Changes, now_ms: int) -> bytes:
+    found = what_if(call.world, changes, now_ms)
     before = {work.id for work, _ in found.now.starts}
     after = {work.id for work, _ in found.then.starts}
-    return reply(
+    return encode(
         PlanView(
             _outcome(found.now),
             rfc3339(found.at_ms),
@@ -93,14 +94,6 @@ async def plan(
             tuple(work.id for work, _ in found.now.starts if work.id not in after),
         )
     )
-
-
-async def _aside(call: Call, work: Callable[[], T]) -> T:
-    def run() -> T:
-        with without_collection():
-            return work()
-
-    return await call.service.aside(run)
 
 
 def _tried(call: Call, raw: bytes) -> WhatIf:
