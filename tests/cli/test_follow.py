@@ -4,6 +4,7 @@ from pathlib import Path
 
 import pytest
 
+from headrace.cli.common import seconds
 from headrace.cli.follow import MOST_FOLLOWED, follow_ranks
 from headrace.core.errors import HeadraceError
 from tests.cli.conftest import Headrace
@@ -74,3 +75,36 @@ def test_a_wait_that_takes_too_long_names_what_is_missing(headrace: Headrace) ->
     assert "succeeded" in said.out
     assert f"still waiting for workload {ident} (" in said.err
     headrace("stop", "long")
+
+
+@pytest.mark.parametrize(
+    ("text", "wanted_s", "said"),
+    [
+        ("20", 20, ""),
+        ("0.5", 0.5, ""),
+        ("0", 0, ""),
+        ("20s", 20, ""),
+        ("1h30m", 5_400, ""),
+        ("200ms", 0.2, ""),
+        ("-1", None, "--timeout: '-1' is no time to wait."),
+        ("nan", None, "--timeout: 'nan' is no time to wait."),
+        ("soon", None, "--timeout: no duration: 'soon'; write it like 90s, 30m, 2h, 1h30m or 2d."),
+    ],
+)
+def test_a_time_has_a_unit_or_is_in_seconds(text: str, wanted_s: float | None, said: str) -> None:
+    """As durations are everywhere; a plain number is what it was before."""
+    if wanted_s is not None:
+        assert seconds(text, "--timeout") == wanted_s
+        return
+    with pytest.raises(HeadraceError) as caught:
+        seconds(text, "--timeout")
+    assert str(caught.value).startswith(said)
+
+
+def test_a_wait_takes_a_time_with_its_unit(headrace: Headrace) -> None:
+    """`--timeout 100ms` is over soon, with the exit code of a wait that is."""
+    ident = submit(headrace, "awaited", "sleep 60").out.split()[-1]
+    said = headrace("wait", ident, "--timeout", "100ms")
+    assert (said.code, "after 0.1 s" in said.err) == (8, True)
+    assert headrace("wait", ident, "--timeout", "soon").code == 2
+    headrace("stop", ident)

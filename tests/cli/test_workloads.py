@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from tests.cli.conftest import Headrace, Said
-from tests.cli.plane import ROOT
+from tests.cli.plane import ROOT, client_of
 
 
 def submit(headrace: Headrace, name: str, command: str, *more: str) -> Said:
@@ -151,9 +151,30 @@ def test_flags_say_what_shape_a_workload_has(headrace: Headrace) -> None:
     headrace("stop", ident)
 
 
+def test_flags_say_how_long_it_may_run_how_it_is_curtailed_and_who_pays(
+    headrace: Headrace, plane: Path
+) -> None:
+    """What `explain` advises to give work can be given without a file."""
+    flags = ("--max-duration", "2h", "--expected", "1h30m", "--flex", "pausable", "--priority", "3")
+    said = submit(headrace, "bounded", "sleep 60", *flags, "--contract", "fjord-on-demand")
+    assert said.code == 0, said
+    ident = said.out.split()[-1]
+    with client_of(plane) as control:
+        spec = control.workload(ident).spec
+    headrace("stop", ident)
+    assert (spec["max_duration_ms"], spec["expected_ms"]) == (7_200_000, 5_400_000)
+    assert (spec["flex"], spec["priority"], spec["contract"]) == ("pausable", 3, "fjord-on-demand")
+
+
 @pytest.mark.parametrize(
     ("flags", "words"),
     [
+        (("--nodes", "0"), "--nodes: "),
+        (("--nodes", "-1"), "--nodes: "),
+        (("--max-duration", "10"), "--max-duration: '10' is not a duration."),
+        (("--max-duration", "1h", "--expected", "2h"), "--expected: it is expected to take 2h"),
+        (("--flex", "soft"), "--flex: no flex 'soft'"),
+        (("--contract", "no such"), "--contract: "),
         (("--gpu", "lab:0.1234"), "--gpu: 'lab:0.1234' is finer than a thousandth"),
         (("--nodes", "3..1"), "--nodes: '3..1' ends before it begins."),
         (("--pack", "rakc"), "--pack: no level 'rakc'"),

@@ -2,6 +2,7 @@
 
 import json
 import os
+import pty
 import subprocess
 import sys
 from pathlib import Path
@@ -23,14 +24,20 @@ LOG = "; MaxProcs: 8\n" + "".join(
 )
 NODES = "sn,cpu_milli,memory_mib,gpu,model\nn-1,64000,262144,2,A10\nn-2,96000,524288,4,T4\n"
 PODS = "name,cpu_milli,memory_mib,num_gpu,gpu_milli,gpu_spec\np-1,4000,8192,1,500,\np-2,8000,8192,1,1000,\n"
+MURI = "job_id,num_gpu,submit_time,iterations,model_name,iteration_time\n" + "".join(
+    f"{number},{1 + number % 4},{number * 900},{50 + number * 31 % 400},bert,300\n" for number in range(40)
+)
+CLUSTER = "num_switch,num_node_p_switch,num_gpu_p_node\n1,2,4\n"
 MEASURED = ("wall_s", "plan_microseconds_per_event")
 
 
 @pytest.fixture
 def data(tmp_path: Path) -> Path:
-    """A data directory with one small trace of each kind but Muri's."""
+    """A data directory with one small trace of each kind."""
     for name, text in (("jobs.csv", JOBS), ("log.swf", LOG), ("nodes.csv", NODES), ("pods.csv", PODS)):
         (tmp_path / name).write_text(text)
+    (tmp_path / "muri.csv").write_text(MURI)
+    (tmp_path / "n2g4.csv").write_text(CLUSTER)
     return tmp_path
 
 
@@ -97,6 +104,60 @@ def test_openb_prints_every_seed(data: Path, capsys: pytest.CaptureFixture[str])
     assert "wall_s" in found
 
 
+KINDS = {
+    "openb": ("--nodes", "nodes.csv", "--pods", "pods.csv", "--seeds", "1-2"),
+    "muri": ("--trace", "muri.csv", "--cluster", "n2g4.csv"),
+    "philly": ("--trace", "jobs.csv", "--gpus", "32"),
+    "swf": ("--trace", "log.swf"),
+}
+JCT = ("jct_mean_s", "jct_p50_s", "jct_p99_s", "makespan_s", "wall_s")
+KEYS = {"openb": ("unallocated_gpu_percent", "per_seed", "wall_s"), "muri": JCT, "philly": JCT, "swf": JCT}
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_one_object_is_all_that_is_printed(data: Path, capfd: pytest.CaptureFixture[str], kind: str) -> None:
+    """One line on standard output with the keys that scripts look for, and without a terminal nothing beside it."""
+    assert run(["replay", kind, *KINDS[kind], "--data", str(data), "--json"]) == 0
+    out, err = capfd.readouterr()
+    assert out.count("\n") == 1
+    assert set(KEYS[kind]) <= json.loads(out).keys()
+    assert err == ""
+
+
+def test_progress_is_shown_on_a_terminal_alone(data: Path) -> None:
+    """The bar goes where errors go, so that the figures may go to a file."""
+    here, there = pty.openpty()
+    words = ("replay", "muri", *KINDS["muri"], "--data", str(data), "--json")
+    command = [sys.executable, "-P", "-m", "headrace", *words]
+    done = subprocess.run(
+        command, stdout=subprocess.PIPE, stderr=there, env=os.environ | {"TERM": "xterm"}, check=True
+    )
+    os.close(there)
+    seen = os.read(here, 65_536).decode()
+    os.close(here)
+    assert json.loads(done.stdout)["jobs"] == 40
+    assert "muri, default" in seen
+
+
+def test_a_plot_that_can_not_be_written_is_told_before_anything_is_read(
+    data: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Whoever waited for an hour should not hear it then. The check leaves no file, and keeps the one that is there."""
+    (data / "log.swf").write_text("no log at all\n")
+    (data / "old.svg").write_text("<svg/>")
+    trace = str(data / "log.swf")
+    for plot, said in (("none/x.svg", "No such file"), ("", "it is a folder"), ("old.svg/x", "Not a dir")):
+        assert run(["replay", "swf", "--trace", trace, "--plot", str(data / plot)]) == 2
+        err = capsys.readouterr().err
+        assert err.startswith("headrace: --plot: can't write ")
+        assert said in err
+    for name in ("new.svg", "old.svg"):
+        assert run(["replay", "swf", "--trace", trace, "--plot", str(data / name)]) == 2
+        assert "log.swf:1: a job has 18 fields" in capsys.readouterr().err
+    assert not (data / "new.svg").exists()
+    assert (data / "old.svg").read_text() == "<svg/>"
+
+
 def test_without_json_it_is_a_table(data: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """A line for each figure, those of the configuration too."""
     assert run(["replay", "swf", "--trace", str(data / "log.swf"), "--policy", "easy"]) == 0
@@ -137,6 +198,31 @@ def test_data_may_stand_in_the_environment(
             ("openb", "--nodes", "nodes.csv", "--pods", "pods.csv", "--policy", "x"),
             "no policy 'x'; known: best-fit",
         ),
+        (
+            ("openb", "--nodes", "nodes.csv", "--pods", "pods.csv", "--seeds", "1-1000000000"),
+            "--seeds: '1-1000000000' is 1,000,000,000 seeds. Give at most 10,000.",
+        ),
+        (
+            ("openb", "--nodes", "nodes.csv", "--pods", "pods.csv", "--seeds", "9" * 5_000),
+            "is no list of numbers",
+        ),
+        (("openb", "--nodes", "nodes.csv", "--pods", "idle.csv"), "idle.csv: no pod in it asks for a GPU"),
+        (("openb", "--nodes", "pods.csv", "--pods", "pods.csv"), "pods.csv:1: pods.csv lacks the columns sn"),
+        (("muri", "--trace", "muri.csv", "--cluster", "muri.csv"), "muri.csv:1: muri.csv lacks the columns"),
+        (
+            ("swf", "--trace", "log.swf", "--processors", "-4"),
+            "'--processors': Input should be greater than or equal to 1. Try",
+        ),
+        (("swf", "--trace", "log.swf", "--processors", "99999999999"), "--processors: 99,999,999,999 proc"),
+        (
+            ("philly", "--trace", "jobs.csv", "--likeness", "-1"),
+            "'--likeness': Input should be greater than or equal to 0. Try",
+        ),
+        (
+            ("philly", "--trace", "jobs.csv", "--likeness", "1000000000"),
+            "Input should be less than or equal to 1000000. Try",
+        ),
+        (("philly", "--trace", "jobs.csv", "--gpus", "0"), "--gpus: 0 GPUs don't make up nodes of 8."),
         (("swf", "--trace", "log.swf", "--plot", "no/such/folder.svg"), "can't write no/such/folder.svg"),
     ],
 )
@@ -147,11 +233,14 @@ def test_a_mistake_is_told_with_the_next_step(
     words: tuple[str, ...],
     said: str,
 ) -> None:
-    """On standard error, and the exit code is not 0."""
+    """In one line on standard error, and the exit code is not 0."""
+    (data / "idle.csv").write_text("cpu_milli,memory_mib,num_gpu,gpu_milli\n100,1,0,0\n")
     monkeypatch.chdir(data)
     monkeypatch.delenv("HEADRACE_DATA", raising=False)
     assert run(["replay", *words]) != 0
-    assert said in capsys.readouterr().err
+    out, err = capsys.readouterr()
+    assert said in err
+    assert (out, err.count("\n")) == ("", 1)
 
 
 def test_a_plot_shows_no_more_points_than_a_screen_has(tmp_path: Path) -> None:

@@ -46,7 +46,7 @@ def test_columns_are_those_of_a_rebuild(seed: int) -> None:
         live = list(cluster.placements.values())
         if live and chance.random() < 0.5:
             leaves = chance.choice(live)
-            cluster.end(leaves) if chance.random() < 0.6 else cluster.requeue(leaves, now_ms)
+            cluster.end(leaves, now_ms) if chance.random() < 0.6 else cluster.requeue(leaves, now_ms)
     ours, theirs = cluster.snapshot(0), rebuilt(cluster)
     assert len(cluster.placements) > 3
     for name in ("node_mask", "node_cpu_milli", "node_memory_mb", "node_ranks", "power_w"):

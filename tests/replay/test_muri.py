@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from headrace.core.errors import HeadraceError, ProblemCode
 from headrace.replay.muri import Durations, Simulation, TraceJob, read_cluster, read_trace, replay
 from headrace.replay.queueing import NEED_DURATIONS, POLICIES, Cluster
-from headrace.replay.result import Result, least
+from headrace.replay.result import Result, least, read_published
 
 DATA = Path(os.environ.get("HEADRACE_DATA", Path(__file__).parents[3] / "shared/data")) / "muri_philly"
 S = 1_000_000
@@ -144,6 +144,55 @@ def test_what_can_not_be_run_is_refused(tmp_path: Path) -> None:
         with pytest.raises(HeadraceError) as caught:
             replay(path, cluster, policy, durations)
         assert caught.value.problem.code is code
+
+
+@pytest.mark.parametrize(
+    ("row", "said"),
+    [
+        ("0,0,0,1,bert,1", "num_gpu is '0', not from 1 to"),
+        ("0,-4,0,1,bert,1", "num_gpu is '-4', not from 1 to"),
+        ("0,x,0,1,bert,1", "num_gpu is 'x', not a number."),
+        ("0,1,nan,1,bert,1", "submit_time is 'nan', not from 0 to"),
+        ("0,1,0,-5,bert,1", "iterations is '-5', not from 0 to"),
+        ("0,1,0,1,bert,inf", "iteration_time is 'inf', not from 0 to"),
+        ("0,1,0,1e10,bert,1e10", "iterations x iteration_time is more than 10,000,000,000,000 ms."),
+        ("0,1,0", "it has 3 fields, and the header 6."),
+        ("\udcff", "can't read it: byte 0xff is no text in UTF-8."),
+    ],
+)
+def test_a_bad_job_is_told_by_its_line(tmp_path: Path, row: str, said: str) -> None:
+    """File, line, column; nobody runs for less than nothing."""
+    path = tmp_path / "small.csv"
+    path.write_bytes(f"{HEAD}0,1,0,1,bert,1\n{row}\n".encode(errors="surrogateescape"))
+    with pytest.raises(HeadraceError) as caught:
+        read_trace(path)
+    assert f"small.csv:3: {said}" in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("rows", "said"),
+    [
+        ("", "cluster.csv: it has no rows below its header."),
+        ("0,2,4\n", "cluster.csv:2: num_switch is '0', not from 1 to"),
+        ("1,2,65\n", "cluster.csv:2: num_gpu_p_node is '65', not from 1 to 64."),
+        ("10000,10000,8\n", "cluster.csv:2: num_switch x num_node_p_switch is 100,000,000, more than"),
+        ("1,2,4\n1,2,4\n", "cluster.csv:3: a cluster has one row."),
+    ],
+)
+def test_a_bad_cluster_is_told_by_its_line(tmp_path: Path, rows: str, said: str) -> None:
+    """One row, with nodes in it."""
+    path = tmp_path / "cluster.csv"
+    path.write_text(f"num_switch,num_node_p_switch,num_gpu_p_node\n{rows}")
+    with pytest.raises(HeadraceError) as caught:
+        read_cluster(path)
+    assert said in str(caught.value)
+
+
+def test_published_figures_that_are_none_are_told_before_the_replay(tmp_path: Path) -> None:
+    """By file and line; nobody waits for a replay to hear it."""
+    (tmp_path / "published_results.csv").write_text("trace,policy,metric,value\nsmall,SRSF,avg_jct_s,nan\n")
+    with pytest.raises(HeadraceError, match=r"published_results\.csv:2: value is 'nan'"):
+        read_published(tmp_path / "small.csv")
 
 
 def test_the_distribution_of_completion_times_ends_at_one() -> None:

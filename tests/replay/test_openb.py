@@ -17,6 +17,7 @@ from headrace.replay.board import Board, board_replay
 from headrace.replay.openb import (
     Cluster,
     arrivals,
+    check_demand,
     read_nodes,
     read_pods,
     replay,
@@ -79,6 +80,78 @@ def test_another_file_is_told_by_the_columns_that_it_lacks(tmp_path: Path) -> No
         HeadraceError, match=r"jobs\.csv lacks the columns sn, cpu_milli, memory_mib, gpu, model"
     ):
         read_nodes(path)
+
+
+@pytest.mark.parametrize(
+    ("rows", "said"),
+    [
+        ("", "nodes.csv: it has no rows below its header. Give a node or pod list"),
+        ("n-1,8000,100,two,G2\n", "nodes.csv:2: gpu is 'two', not a number. Correct the line"),
+        ("n-1,8000,100,1,G2\nn-2,8000\n", "nodes.csv:3: it has 2 fields, and the header 5."),
+        ("n-1,8000,100,0,\n", "nodes.csv: no node in it has a GPU."),
+        ("n-1,8000,100,99,G2\n", "nodes.csv:2: gpu is '99', not from 0 to 64."),
+        ("n-1,8000,1e20,1,G2\n", "nodes.csv:2: memory_mib is '1e20', not from 0 to 1,000,000,000."),
+        ("n-1,-8000,100,1,G2\n", "nodes.csv:2: cpu_milli is '-8000', not from 0"),
+        ("n-1,nan,100,1,G2\n", "nodes.csv:2: cpu_milli is 'nan', not from 0"),
+        ("n-1,8000,100,1.5,G2\n", "nodes.csv:2: gpu is '1.5', not a whole number."),
+        ('n-1,8000,100,1,"G2' + "x" * 200_000, "nodes.csv:2: it is no CSV: field larger than"),
+    ],
+)
+def test_a_bad_list_of_nodes_is_told_by_its_line(tmp_path: Path, rows: str, said: str) -> None:
+    """File, line, column, and what to do."""
+    path = tmp_path / "nodes.csv"
+    path.write_text(f"sn,cpu_milli,memory_mib,gpu,model\n{rows}")
+    with pytest.raises(HeadraceError) as caught:
+        read_nodes(path)
+    assert said in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("row", "said"),
+    [
+        ("-1,1000", "num_gpu is '-1', not from 0 to 64."),
+        ("1,0", "gpu_milli is '0', not from 1 to 1,000."),
+        ("1,1500", "gpu_milli is '1500', not from 1 to 1,000."),
+        ("2,500", "gpu_milli is 500 for 2 GPUs: of several each is had whole."),
+        ("1,half", "gpu_milli is 'half', not a number."),
+    ],
+)
+def test_a_bad_pod_is_told_by_its_line(tmp_path: Path, row: str, said: str) -> None:
+    """More than an accelerator has is no part of one, and nobody asks for less than nothing."""
+    path = tmp_path / "pods.csv"
+    path.write_text(f"name,cpu_milli,memory_mib,num_gpu,gpu_milli\np-0,100,1,0,0\np-1,100,1,{row}\n")
+    with pytest.raises(HeadraceError) as caught:
+        read_pods(path)
+    assert f"pods.csv:3: {said}" in str(caught.value)
+
+
+@pytest.mark.parametrize("text", ["", "\n\n"])
+def test_an_empty_file_is_told(tmp_path: Path, text: str) -> None:
+    """It does not lack columns: it has nothing."""
+    path = tmp_path / "pods.csv"
+    path.write_text(text)
+    with pytest.raises(HeadraceError, match=r"pods\.csv: it is empty"):
+        read_pods(path)
+
+
+def test_how_a_list_was_saved_changes_nothing(tmp_path: Path, pods: tuple[Shape, ...]) -> None:
+    """With a byte order mark and carriage returns, as spreadsheets do; and what is no text is told by its line."""
+    path = tmp_path / "saved.csv"
+    path.write_bytes(b"\xef\xbb\xbf" + PODS.replace("\n", "\r\n").encode())
+    assert read_pods(path) == pods
+    path.write_bytes(b"\xef\xbb\xbf" + PODS.encode().replace(b"p-1", b"p\xe9"))
+    with pytest.raises(HeadraceError, match=r"saved\.csv:3: can't read it: byte 0xe9"):
+        read_pods(path)
+
+
+def test_pods_that_never_fill_the_cluster_are_refused(cluster: Cluster) -> None:
+    """Nobody asks for an accelerator, or so few do that a million pods would have to come; arrivals end all the same."""
+    none, one = Shape(0, 1000, 100, 1), Shape(1, 1, 100, 1)
+    assert list(arrivals([none, none], cluster.milli, 1)) == [none, none]
+    for pods, said in (([none] * 3, "no pod in it asks for a GPU"), ([none] * 100 + [one], "1,000,000 had")):
+        with pytest.raises(HeadraceError, match=f"pods.csv: .*{said}"):
+            check_demand(pods, cluster.milli, "pods.csv")
+    check_demand([none, one], cluster.milli, "pods.csv")
 
 
 def test_typical_pods_are_the_most_frequent_without_memory() -> None:

@@ -56,12 +56,20 @@ def test_gangs_have_the_fewest_nodes_in_equal_parts(gpus: int, shape: tuple[int,
         ("a,b\n1,2\n", "jobs.csv:1: no column says the submission of a job. Call it submit_time or"),
         ("submit_time,num_gpu,duration\n", "there is no job in it"),
         ("submit_time,num_gpu,duration\n0,1,5\n0,two,5\n", "jobs.csv:3: num_gpu is 'two', not a number."),
-        ("submit_time,num_gpu,duration\n0,1\n", "jobs.csv:2: duration is None, neither seconds nor a date."),
+        ("submit_time,num_gpu,duration\n0,1\n", "jobs.csv:2: it has 2 fields, and the header 3."),
+        ("submit_time,num_gpu,duration\n0,1,5,7\n", "jobs.csv:2: it has 4 fields, and the header 3."),
+        ("", "jobs.csv: it is empty. Give a CSV file of jobs."),
         (
             "submit_time,num_gpu,duration\nsoon,1,5\n",
             "jobs.csv:2: submit_time is 'soon', neither seconds nor a date.",
         ),
-        ("submit_time,num_gpu,duration\n0,-1,5\n", "jobs.csv:2: less than nothing is asked for."),
+        ("submit_time,num_gpu,duration\n0,-1,5\n", "jobs.csv:2: num_gpu is '-1', not from 0 to"),
+        ("submit_time,num_gpu,duration\n0,2.5,5\n", "jobs.csv:2: num_gpu is '2.5', not a whole number."),
+        ("submit_time,num_gpu,duration\n0,1,-5\n", "jobs.csv:2: duration is '-5', not from 0 to"),
+        ("submit_time,num_gpu,duration\n0,1,nan\n", "jobs.csv:2: duration is 'nan', not from 0 to"),
+        ("submit_time,num_gpu,duration\n0,1,2017-10-03\n", "jobs.csv:2: duration is '2017-10-03', not a"),
+        ("submit_time,num_gpu,duration\n1e300,1,5\n", "jobs.csv:2: submit_time is '1e300', not within"),
+        ("submit_time,num_gpu,duration\n0001-01-01T00:00+23:00,1,5\n", "jobs.csv:2: submit_time is"),
         ("submit_time,num_gpu,duration\ninf,1,5\n", "jobs.csv:2: submit_time is 'inf'"),
     ],
 )
@@ -75,14 +83,34 @@ def test_a_bad_file_is_told_by_its_line(tmp_path: Path, text: str, said: str) ->
 def test_a_file_that_is_no_text_is_told(tmp_path: Path) -> None:
     """Somebody gave the archive."""
     path = tmp_path / "jobs.csv"
-    path.write_bytes(b"\xff\xfe\x00")
-    with pytest.raises(HeadraceError, match="can't read it"):
+    path.write_bytes(b"submit_time,num_gpu,duration\n\xff\xfe\x00")
+    with pytest.raises(HeadraceError, match=r"jobs\.csv:2: can't read it: byte 0xff is no text in UTF-8"):
         read(path)
+
+
+def test_how_a_file_was_saved_changes_nothing(tmp_path: Path) -> None:
+    """A byte order mark before the column of tenants must not make one of two; nor may anything else do that."""
+    text = "vc,submit_time,num_gpu,duration\nx,0,1,5\n\ny,1,1,5\n"
+    plain = read(written(tmp_path, text))
+    assert {job.tenant for job in plain} == {"x", "y"}
+    for saved in (f"\ufeff{text}", text.replace("\n", "\r\n"), text.replace("5\n", "5,,\n") + ",,,\n"):
+        path = tmp_path / "jobs.csv"
+        path.write_bytes(saved.encode())
+        assert [(one.tenant, one.submit_ms) for one in read(path)] == [
+            (one.tenant, one.submit_ms) for one in plain
+        ]
+
+
+def test_two_jobs_of_one_name_are_two_jobs(tmp_path: Path) -> None:
+    """Sets have a line for each attempt of a job; each of them took its GPUs."""
+    path = written(tmp_path, "job_id,submit_time,num_gpu,duration\n7,5,1,30\n7,0,2,30\n7,0,2,30\n")
+    assert [(job.name, job.submit_ms) for job in read(path)] == [("7", 0), ("7", 0), ("7", 5_000)]
 
 
 def test_gpus_make_up_whole_nodes(tmp_path: Path) -> None:
     """Else the figure would be of another cluster than was asked for."""
     jobs = read(written(tmp_path, "submit_time,num_gpu,duration\n0,1,5\n"))
     assert cluster_of(64, jobs).capacity_milli == 64_000
-    with pytest.raises(HeadraceError, match="60 GPUs don't make up nodes of 8"):
-        cluster_of(60, jobs)
+    for gpus, said in ((60, "don't make up nodes of 8"), (0, "don't make"), (8 * 10**9, "are more than")):
+        with pytest.raises(HeadraceError, match=f"--gpus: {gpus:,} GPUs {said}"):
+            cluster_of(gpus, jobs)

@@ -108,7 +108,19 @@ def test_a_log_without_requested_times_replays_all_the_same(tmp_path: Path, poli
         (HEAD + "1 2 3\n", "log.swf:4: a job has 18 fields, not 3."),
         (HEAD + line(1, 0, 1, 1).replace("1 0 ", "1 now ", 1), "log.swf:4: field 2 is 'now', not a number."),
         (HEAD, "there is no job in it"),
+        ("", "there is no job in it"),
         (line(1, 0, 1, 1), "no header says MaxProcs or MaxNodes. Give --processors."),
+        (HEAD + line(1, 0, 1, 1).replace("1 0 ", "1 nan ", 1), "log.swf:4: field 2 is 'nan', not from"),
+        (HEAD + line(1, 0, 1, 1).replace("1 0 ", "1 inf ", 1), "log.swf:4: field 2 is 'inf', not from"),
+        (HEAD + line(1, 0, 77, 1).replace("77", "inf"), "log.swf:4: field 4 is 'inf', not from"),
+        (HEAD + line(1, 0, 1, 77).replace("77", "inf"), "log.swf:4: field 5 is 'inf', not from"),
+        (HEAD + line(1, 0, 1, 77).replace("77", "2.5"), "log.swf:4: field 5 is '2.5', not a whole number."),
+        (HEAD + line(1, 0, 1, 1, limit=77).replace("77", "1e300"), "log.swf:4: field 9 is '1e300', not from"),
+        (
+            "; MaxProcs: 99999999999\n" + line(1, 0, 1, 1),
+            "log.swf:1: 99,999,999,999 processors make up 99,999,999,999 nodes, more than 1,000,000. Give",
+        ),
+        (f"; MaxProcs: {'9' * 5000}\n" + line(1, 0, 1, 1), "log.swf:1: maxprocs is '999"),
     ],
 )
 def test_a_bad_log_is_told_by_its_line(tmp_path: Path, text: str, said: str) -> None:
@@ -121,3 +133,39 @@ def test_a_bad_log_is_told_by_its_line(tmp_path: Path, text: str, said: str) -> 
 def test_who_knows_better_may_say_how_many_processors(tmp_path: Path) -> None:
     """Old logs have no header."""
     assert read(written(tmp_path, line(1, 0, 1, 1)), processors=32).machine == Machine(32, 1)
+
+
+@pytest.mark.parametrize(("processors", "said"), [(-4, "there are no -4 processors"), (10**9, "more than")])
+def test_a_number_of_processors_that_can_not_be_is_refused(
+    tmp_path: Path, processors: int, said: str
+) -> None:
+    """None, or more than a computer has memory for."""
+    with pytest.raises(HeadraceError, match=f"--processors: .*{said}"):
+        read(written(tmp_path, line(1, 0, 1, 1)), processors)
+
+
+@pytest.mark.parametrize("policy", ["default", "easy", "conservative", "srsf"])
+def test_the_longest_times_are_replayed(tmp_path: Path, policy: str) -> None:
+    """What a log may say at most is far within what planners count in."""
+    most = 10_000_000_000
+    text = HEAD + "".join(line(number, most - number, most, 4, limit=most) for number in range(1, 4))
+    log = read(written(tmp_path, text))
+    cluster = log.cluster()
+    assert len(replay(cluster, log.jobs, planner_of(POLICIES[policy], cluster)).ran) == 3
+
+
+def test_how_a_log_was_saved_changes_nothing(tmp_path: Path) -> None:
+    """A byte order mark before a first line that is a job, and carriage returns."""
+    text = line(1, 0, 10, 1) + line(2, 3, 10, 1)
+    path = tmp_path / "log.swf"
+    plain = read(written(tmp_path, text), 4)
+    for saved in (f"\ufeff{text}", text.replace("\n", "\r\n")):
+        path.write_bytes(saved.encode())
+        assert read(path, 4) == plain
+
+
+def test_a_log_out_of_order_is_sorted_and_its_numbers_may_be_twice(tmp_path: Path) -> None:
+    """Logs that were joined have both; each line is a job."""
+    text = HEAD + line(7, 20, 10, 1) + line(7, 5, 10, 1) + line(3, 10, 10, 1)
+    found = read(written(tmp_path, text)).jobs
+    assert [(job.name, job.submit_ms) for job in found] == [("7", 0), ("3", 5_000), ("7", 15_000)]

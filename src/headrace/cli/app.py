@@ -137,7 +137,9 @@ def run(arguments: Sequence[str]) -> int:
     except TyperException as error:
         context = getattr(error, "ctx", None)
         path = context.command_path if context is not None else "headrace"
-        sys.stderr.write(f"headrace: {error.format_message()} Try '{path} --help'.\n")
+        message = error.format_message()
+        stop = "" if message.endswith((".", "?", "!")) else "."
+        sys.stderr.write(f"headrace: {message}{stop} Try '{path} --help'.\n")
         return error.exit_code
     return code if isinstance(code, int) else 0
 

@@ -15,7 +15,7 @@ from rich.text import Text
 from headrace.api.listing import where_listed
 from headrace.api.views import WorkloadView
 from headrace.core.errors import HeadraceError, Problem, ProblemCode
-from headrace.core.units import format_duration
+from headrace.core.units import MS_PER_SECOND, format_duration, parse_duration_ms
 from headrace.core.workload import TERMINAL
 from headrace.sdk import Client
 
@@ -136,6 +136,27 @@ def age(since: str) -> str:
     """How long ago a time of the API was."""
     passed = datetime.now(UTC) - datetime.fromisoformat(since)
     return format_duration(max(0, int(passed.total_seconds() * 1000)))
+
+
+def seconds(text: str, option: str) -> float:
+    """A time from the command line in seconds: a plain number of them, or a duration with its unit, like 90s.
+
+    Raises HeadraceError that names ``option``.
+    """
+    try:
+        found = float(text)
+    except ValueError:
+        try:
+            return parse_duration_ms(text) / MS_PER_SECOND
+        except ValueError as error:
+            raise HeadraceError(
+                Problem(ProblemCode.BAD_INPUT, f"{error}.", "A plain number is seconds.", option)
+            ) from None
+    # So written that nan is refused too.
+    if not found >= 0:
+        message = f"{text!r} is no time to wait."
+        raise HeadraceError(Problem(ProblemCode.BAD_INPUT, message, "Give 0 or more seconds.", option))
+    return found
 
 
 def plain(value: Any) -> Any:

@@ -7,6 +7,7 @@ import sys
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import replace
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -40,12 +41,27 @@ OPENB_PUBLISHED = "fgd_atc23/summary_unalloc.csv"
 MURI_TRACE = "muri_philly/trace1.csv"
 MURI_CLUSTER = "muri_philly/n8g8.csv"
 
+
+def _writable(plot: Path | None) -> Path | None:
+    """The file of a plot; HeadraceError where it can't be written, which nobody should hear after an hour only."""
+    if plot is not None:
+        plots.check(plot)
+    return plot
+
+
 AS_JSON = typer.Option(False, "--json", help="Print one JSON object.")
 DATA_DIR = typer.Option(None, "--data", help=f"Where traces are [default: ${DATA}].")
 POLICY = typer.Option("default", help="A policy; an unknown one lists them all.")
-PLOT = typer.Option(None, "--plot", help="Write allocation and completion times to this SVG file.")
+PLOT = typer.Option(
+    None,
+    "--plot",
+    callback=_writable,
+    help="Write allocation and completion times to this SVG file.",
+)
 TRACE = typer.Option(None, help="The trace, as it is or in the data directory.")
-SEEDS = re.compile(r"\d+(-\d+)?(,\d+(-\d+)?)*")
+SEEDS = re.compile(r"[0-9]{1,18}(-[0-9]{1,18})?(,[0-9]{1,18}(-[0-9]{1,18})?)*")
+MOST_SEEDS = 10_000
+MOST_LIKE = 1_000_000
 
 
 @app.callback()
@@ -67,7 +83,11 @@ def philly(  # noqa: PLR0913, PLR0917
         "", help="known or unknown [default: unknown, if the policy can do without]."
     ),
     like: int = typer.Option(
-        0, "--likeness", help="So many jobs in the likeness of the trace, of 15 tenants."
+        0,
+        "--likeness",
+        min=0,
+        max=MOST_LIKE,
+        help="So many jobs in the likeness of the trace, of 15 tenants.",
     ),
     seed: int = typer.Option(1, help="What --likeness is drawn from."),
     data: Path | None = DATA_DIR,
@@ -102,7 +122,9 @@ def philly(  # noqa: PLR0913, PLR0917
 def swf(
     trace: str = typer.Option(..., help="The log, as it is or in the data directory."),
     policy: str = POLICY,
-    processors: int = typer.Option(0, help="How many there are, if the log's header doesn't say."),
+    processors: int | None = typer.Option(
+        None, min=1, help="How many there are [default: as the log's header says]."
+    ),
     data: Path | None = DATA_DIR,
     as_json: bool = AS_JSON,
     plot: Path | None = PLOT,
@@ -110,7 +132,7 @@ def swf(
     """A log in the Standard Workload Format: jobs end at the time that they requested, which is what is expected of them."""
     chosen = named(policy, POLICIES)
     path = found(trace, "--trace", data, "")
-    log = swf_log.read(path, processors)
+    log = swf_log.read(path, processors or 0)
     jobs = log.jobs
     known = chosen.order != "arrival"
     if known:
@@ -221,10 +243,12 @@ def _durations(said: str, policy: Policy) -> bool:
 def _seeds(text: str) -> list[int]:
     if not SEEDS.fullmatch(text):
         raise _bad("--seeds", f"{text!r} is no list of numbers.", "Give such as 42-51 or 1,5,7-9.")
-    made: dict[int, None] = {}
-    for part in text.split(","):
-        first, _, last = part.partition("-")
-        made.update(dict.fromkeys(range(int(first), int(last or first) + 1)))
+    ends = [(first, last or first) for first, _, last in (part.partition("-") for part in text.split(","))]
+    ranges = [range(int(first), int(last) + 1) for first, last in ends]
+    count = sum(map(len, ranges))
+    if count > MOST_SEEDS:
+        raise _bad("--seeds", f"{text!r} is {count:,} seeds.", f"Give at most {MOST_SEEDS:,}.")
+    made = dict.fromkeys(chain.from_iterable(ranges))
     if not made:
         raise _bad("--seeds", f"{text!r} has no number in it.", "Give the lesser one first, as in 42-51.")
     return list(made)

@@ -21,6 +21,8 @@ app = typer.Typer(rich_markup_mode=None)
 FLAGS = {
     **{name: f"--{name}" for name in ("name", "type", "project", "nodes", "priority", "site", "reservation")},
     **{name: f"--{name}" for name in ("gpu", "cpu", "memory", "pack", "spread", "expected", "checkpoint")},
+    **{name: f"--{name}" for name in ("flex", "contract")},
+    "max_duration": "--max-duration",
     "gpu_memory": "--gpu-memory",
     "topology": "--pack",
     "resources": "--gpu",
@@ -57,6 +59,12 @@ def submit(  # noqa: PLR0913, PLR0917 - one for each flag
     countries: str = typer.Option("", help="Where it may run, like NO,GB."),
     site: str = typer.Option("", help="Run at this site alone."),
     expected: str = typer.Option("", help="How long it will probably run, like 2h."),
+    max_duration: str = typer.Option("", help="After how long it is stopped, like 8h."),
+    flex: str = typer.Option(
+        "",
+        help="How it may be curtailed: firm, cappable, pausable or preemptible [default: firm; a filler preemptible].",
+    ),
+    contract: str = typer.Option("", help="The contract that pays; a reserved one has to be named."),
     checkpoint: str = typer.Option("", help="How often it saves its state, like 10m."),
     reservation: str = typer.Option("", help="Run in the nodes of this reservation."),
     tenant: str = typer.Option(
@@ -77,6 +85,9 @@ def submit(  # noqa: PLR0913, PLR0917 - one for each flag
         "priority": priority,
         "site": site,
         "expected": expected,
+        "max_duration": max_duration,
+        "flex": flex,
+        "contract": contract,
         "reservation": reservation,
         "checkpoint": {"every": checkpoint} if checkpoint else "",
         "topology": topology_of(pack, spread, required=required),
@@ -168,7 +179,7 @@ def from_flags(
     if missing:
         step = "Give -f FILE, or at least --name, --project and --command."
         raise HeadraceError(Problem(ProblemCode.BAD_INPUT, f"{' and '.join(missing)} not given.", step))
-    spec = {key: value for key, value in flags.items() if value not in ("", 0)}
+    spec = {key: value for key, value in flags.items() if value != ""}
     given = {key: value for key, value in resources.items() if value}
     if given:
         spec["resources"] = given

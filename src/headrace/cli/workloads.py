@@ -7,7 +7,7 @@ from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 import typer
 
 from headrace.api.views import Done, WorkloadView
-from headrace.cli.common import age, client, console, cut_last, print_json, print_table, resolve, say
+from headrace.cli.common import age, client, console, cut_last, print_json, print_table, resolve, say, seconds
 from headrace.cli.follow import follow_ranks
 from headrace.core.errors import HeadraceError, Problem, ProblemCode
 from headrace.core.workload import TERMINAL, State
@@ -142,17 +142,20 @@ def wait(
     state: list[str] = typer.Option(
         [], "--for", help="A state to wait for, like running [default: any end]."
     ),
-    timeout: float = typer.Option(600.0, min=0, help="Seconds for all; exit code 8 when they are over."),
+    timeout: str = typer.Option(
+        "600", help="How long for all, in seconds or like 90s or 2h; exit code 8 when it is over."
+    ),
 ) -> None:
     """Wait until workloads have ended, or are in a state. Exit code 1 when one ended without success."""
     unknown = [one for one in state if one not in set(State)]
     if unknown:
         step = f"States are {', '.join(State)}."
         raise HeadraceError(Problem(ProblemCode.BAD_INPUT, f"no state {unknown[0]!r};", step))
+    timeout_s = seconds(timeout, "--timeout")
     with client() as control:
         idents = dict.fromkeys(resolve(control, name) for name in workload)
         failed = False
-        for found in wait_for_all(control, list(idents), state or TERMINAL, timeout):
+        for found in wait_for_all(control, list(idents), state or TERMINAL, timeout_s):
             say(f"{found.id} {found.state}{f': {found.reason}' if found.reason else ''}")
             failed |= found.state != State.SUCCEEDED
     if not state and failed:

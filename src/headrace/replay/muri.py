@@ -20,7 +20,7 @@ from headrace.core.scheduling import service, timeshare
 from headrace.core.units import MS_PER_SECOND, ceil_div
 from headrace.replay.queueing import NEED_DURATIONS, POLICIES, Choice, Cluster, Job, Policy
 from headrace.replay.result import Result, read_published
-from headrace.replay.rows import rows_of
+from headrace.replay.rows import MOST_NODES, MOST_S, WIDEST, Row, bad, rows_of
 
 Durations = Literal["known", "unknown"]
 Progress = Callable[[int, int], None]
@@ -40,6 +40,8 @@ _OVERHEAD_S = {
 }
 _OTHER_S = 10
 _TRACE_COLUMNS = ("num_gpu", "submit_time", "iterations", "model_name", "iteration_time")
+_STEP = "Give a trace and a cluster of the Muri experiment."
+_MOST_MS = MOST_S * MS_PER_SECOND
 _CLUSTER_COLUMNS = ("num_switch", "num_node_p_switch", "num_gpu_p_node")
 
 
@@ -55,14 +57,26 @@ class TraceJob:
 
 
 def read_cluster(path: Path) -> Cluster:
-    """The cluster of a file with the columns num_switch, num_node_p_switch and num_gpu_p_node, in one row."""
-    row = _rows(path, _CLUSTER_COLUMNS)[0]
-    return Cluster(int(row["num_switch"]) * int(row["num_node_p_switch"]), int(row["num_gpu_p_node"]))
+    """The cluster of a file with the columns num_switch, num_node_p_switch and num_gpu_p_node, in one row.
+
+    Raises HeadraceError that names the file and the line.
+    """
+    row, *more = rows_of(path, _CLUSTER_COLUMNS, _STEP)
+    if more:
+        raise bad(more[0].where, "a cluster has one row.")
+    switches, each = row.whole("num_switch", 1), row.whole("num_node_p_switch", 1)
+    if switches * each > MOST_NODES:
+        message = f"num_switch x num_node_p_switch is {switches * each:,}, more than {MOST_NODES:,} nodes."
+        raise bad(row.where, message, "Give a smaller cluster.")
+    return Cluster(switches * each, row.whole("num_gpu_p_node", 1, WIDEST))
 
 
 def read_trace(path: Path) -> tuple[TraceJob, ...]:
-    """The jobs of a trace in order of submission; its times are in milliseconds."""
-    jobs = [_trace_job(row) for row in _rows(path, _TRACE_COLUMNS)]
+    """The jobs of a trace in order of submission; its times are in milliseconds.
+
+    Raises HeadraceError that names the file and the line.
+    """
+    jobs = [_trace_job(row) for row in rows_of(path, _TRACE_COLUMNS, _STEP)]
     return tuple(sorted(jobs, key=lambda job: job.submitted_us))
 
 
@@ -87,7 +101,7 @@ def replay(
                 + ".",
             )
         )
-    machines, jobs = read_cluster(cluster), read_trace(trace)
+    machines, jobs, known = read_cluster(cluster), read_trace(trace), read_published(trace)
     for job in jobs:
         if job.accelerators > machines.size:
             raise HeadraceError(
@@ -111,7 +125,7 @@ def replay(
         simulation.moves,
         simulation.events,
         configuration(policy),
-        read_published(trace),
+        known,
     )
 
 
@@ -233,19 +247,18 @@ class Simulation:
         self._running = running
 
 
-def _trace_job(row: dict[str, str]) -> TraceJob:
-    accelerators = int(row["num_gpu"])
-    service_us = float(row["iterations"]) * float(row["iteration_time"]) * _STRETCH_PERMILLE
+def _trace_job(row: Row) -> TraceJob:
+    accelerators = row.whole("num_gpu", 1)
+    iterations, each_ms = row.number("iterations", most=_MOST_MS), row.number("iteration_time", most=_MOST_MS)
+    if iterations * each_ms > _MOST_MS:
+        raise bad(row.where, f"iterations x iteration_time is more than {_MOST_MS:,} ms.")
+    service_us = iterations * each_ms * _STRETCH_PERMILLE
     column = next((number for number, size in enumerate(_SIZES) if accelerators <= size), len(_SIZES) - 1)
-    seconds = _OVERHEAD_S.get(row["model_name"])
+    seconds = _OVERHEAD_S.get(row.text("model_name"))
     overhead_s = _OTHER_S if seconds is None else seconds[column]
     return TraceJob(
-        round(1_000 * float(row["submit_time"])),
+        round(1_000 * row.number("submit_time", most=_MOST_MS)),
         accelerators,
         max(1, round(service_us)),
         overhead_s * 1_000_000,
     )
-
-
-def _rows(path: Path, wanted: tuple[str, ...]) -> list[dict[str, str]]:
-    return rows_of(path, wanted, "Give a trace and a cluster of the Muri experiment.")

@@ -22,12 +22,15 @@ from headrace.core.scheduling.rules import NodeRule
 from headrace.core.scheduling.shapes import Demand, Shape
 from headrace.core.workload import WHOLE_MILLI, Alternative, Resources, WorkloadSpec, WorkloadType
 from headrace.replay.cluster import BEGIN_MS, PROJECT, ReplayCluster, fleet_of
-from headrace.replay.rows import rows_of
+from headrace.replay.rows import WIDEST, Row, bad, rows_of
 
 TYPICAL_PERCENT = 95
 """Typical pods are the most frequent specs that together cover so much of all pods, as in the paper."""
 ARRIVED_PERCENT = 130
 """Up to how much of the cluster's GPUs pods are re-sampled."""
+MOST_PODS = 1_000_000
+"""The most that may come until the cluster's GPUs are asked for: each costs a plan."""
+_STEP = "Give a node or pod list of the openb traces."
 TENANT = "replay"
 AT_ONCE = PlanLimits(max_reservations=0, max_barriers=0)
 """A pod is placed on its arrival or not at all: nobody waits for anything."""
@@ -56,17 +59,41 @@ class Outcome:
 
 
 def read_nodes(path: Path) -> Cluster:
-    """The nodes of a file with columns sn, cpu_milli, memory_mib, gpu, model; those without a GPU are left out."""
-    rows = sorted(_rows(path, ("sn", "cpu_milli", "memory_mib", "gpu", "model")), key=lambda row: row["sn"])
-    rows = [row for row in rows if int(row["gpu"])]
+    """The nodes of a file with columns sn, cpu_milli, memory_mib, gpu, model; those without a GPU are left out.
+
+    Raises HeadraceError that names the file, and the line where it is one.
+    """
+    rows = rows_of(path, ("sn", "cpu_milli", "memory_mib", "gpu", "model"), _STEP)
+    made = sorted(((row.text("sn"), _hardware(row)) for row in rows), key=lambda one: one[0])
+    made = [(name, hardware) for name, hardware in made if hardware.accelerators]
+    if not made:
+        raise bad(str(path), "no node in it has a GPU.", _STEP)
     kinds: dict[HardwareType, int] = {}
-    kind = [kinds.setdefault(_hardware(row), len(kinds)) for row in rows]
-    return Cluster(tuple(row["sn"] for row in rows), tuple(kinds), np.array(kind, np.int64))
+    kind = [kinds.setdefault(hardware, len(kinds)) for _, hardware in made]
+    return Cluster(tuple(name for name, _ in made), tuple(kinds), np.array(kind, np.int64))
 
 
 def read_pods(path: Path) -> tuple[Shape, ...]:
-    """The pods of a file, in its order. The column gpu_spec may be missing: then every model will do."""
-    return tuple(_shape(row) for row in _rows(path, ("cpu_milli", "memory_mib", "num_gpu", "gpu_milli")))
+    """The pods of a file, in its order. The column gpu_spec may be missing: then every model will do.
+
+    Raises HeadraceError that names the file, and the line where it is one.
+    """
+    rows = rows_of(path, ("cpu_milli", "memory_mib", "num_gpu", "gpu_milli"), _STEP)
+    return tuple(map(_shape, rows))
+
+
+def check_demand(pods: Sequence[Shape], capacity_milli: int, where: str) -> None:
+    """Raise HeadraceError unless no more than :data:`MOST_PODS` of ``pods`` ask for ``capacity_milli``."""
+    asked_milli = sum(pod.milli for pod in pods)
+    if not asked_milli:
+        message = "no pod in it asks for a GPU, so that the cluster's are never all asked for."
+        raise bad(where, message, "Give a list with pods that have num_gpu and gpu_milli.")
+    if capacity_milli * len(pods) > MOST_PODS * asked_milli:
+        message = (
+            f"its pods ask for {asked_milli:,} thousandths of a GPU, {len(pods):,} of them: "
+            f"more than {MOST_PODS:,} had to come until the cluster's {capacity_milli:,} are asked for."
+        )
+        raise bad(where, message, "Give fewer nodes, or pods that ask for more.")
 
 
 def typical(pods: Sequence[Shape]) -> Demand:
@@ -91,7 +118,8 @@ def arrivals(pods: Sequence[Shape], capacity_milli: int, seed: int) -> Iterator[
     chance.shuffle(order)
     yield from order
     asked_milli = sum(pod.milli for pod in order)
-    while True:
+    # Who asks for nothing never fills a cluster.
+    while asked_milli:
         pod = pods[chance.randrange(len(pods))]
         asked_milli += pod.milli
         if asked_milli * 100 > ARRIVED_PERCENT * capacity_milli:
@@ -161,15 +189,12 @@ def _spec(pod: Shape) -> WorkloadSpec:
     )
 
 
-def _rows(path: Path, wanted: tuple[str, ...]) -> list[dict[str, str]]:
-    return rows_of(path, wanted, "Give a node or pod list of the openb traces.")
-
-
-def _hardware(row: dict[str, str]) -> HardwareType:
-    cpu_milli, memory_mb, accelerators = int(row["cpu_milli"]), int(row["memory_mib"]), int(row["gpu"])
+def _hardware(row: Row) -> HardwareType:
+    cpu_milli, memory_mb = row.whole("cpu_milli"), row.whole("memory_mib")
+    accelerators, model = row.whole("gpu", most=WIDEST), row.text("model")
     return HardwareType(
-        id=f"{row['model']}-{accelerators}-{cpu_milli}-{memory_mb}",
-        accelerator=row["model"],
+        id=f"{model}-{accelerators}-{cpu_milli}-{memory_mb}",
+        accelerator=model,
         accelerators=accelerators,
         nameplate_w=0,
         idle_w=0,
@@ -180,12 +205,16 @@ def _hardware(row: dict[str, str]) -> HardwareType:
     )
 
 
-def _shape(row: dict[str, str]) -> Shape:
-    accelerators = int(row["num_gpu"])
+def _shape(row: Row) -> Shape:
+    accelerators = row.whole("num_gpu", most=WIDEST)
+    share_milli = row.whole("gpu_milli", 1, WHOLE_MILLI) if accelerators else WHOLE_MILLI
+    if accelerators > 1 and share_milli != WHOLE_MILLI:
+        message = f"gpu_milli is {share_milli} for {accelerators} GPUs: of several each is had whole."
+        raise bad(row.where, message, f"Write {WHOLE_MILLI}, or num_gpu 1.")
     return Shape(
         accelerators=accelerators,
-        share_milli=int(row["gpu_milli"]) if accelerators else WHOLE_MILLI,
-        cpu_milli=int(row["cpu_milli"]),
-        memory_mb=int(row["memory_mib"]),
-        models=tuple(sorted(set(filter(None, row.get("gpu_spec", "").split("|"))))),
+        share_milli=share_milli,
+        cpu_milli=row.whole("cpu_milli"),
+        memory_mb=row.whole("memory_mib"),
+        models=tuple(sorted(set(filter(None, row.text("gpu_spec").split("|"))))),
     )

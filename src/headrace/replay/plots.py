@@ -38,6 +38,19 @@ def cdf_points(sorted_ms: Sequence[int]) -> list[tuple[float, float]]:
     return [(at_ms / MS_PER_HOUR, 100 * number / count) for number, at_ms in enumerate(sorted_ms[:upto], 1)]
 
 
+def check(path: Path) -> None:
+    """Raise HeadraceError that names a file that can't be written, before anything is computed for it. Nothing is left behind."""
+    try:
+        # What is no regular file, like a pipe, may wait for its reader: only writing tells.
+        if path.is_file():
+            path.open("ab").close()
+        elif not path.exists() or path.is_dir():
+            path.open("xb").close()
+            path.unlink()
+    except OSError as error:
+        raise _unwritable(path, error) from None
+
+
 def write(path: Path, title: str, allocation: Points, cdf: Points = ()) -> None:
     """One file with a chart for each that has points. Raises HeadraceError that names a file that can't be written."""
     charts = []
@@ -53,11 +66,13 @@ def write(path: Path, title: str, allocation: Points, cdf: Points = ()) -> None:
     try:
         path.write_text(drawn, encoding="utf-8")
     except OSError as error:
-        raise HeadraceError(
-            Problem(
-                ProblemCode.BAD_INPUT, f"can't write {path}: {error.strerror}.", "Give a file for --plot."
-            )
-        ) from None
+        raise _unwritable(path, error) from None
+
+
+def _unwritable(path: Path, error: OSError) -> HeadraceError:
+    reason = "it is a folder" if path.is_dir() else error.strerror
+    step = "Give a file for --plot, in a folder that is there."
+    return HeadraceError(Problem(ProblemCode.BAD_INPUT, f"can't write {path}: {reason}.", step, "--plot"))
 
 
 def _chart(title: str, points: Points, x: str, y: str) -> leather.Chart:

@@ -1,10 +1,11 @@
 """What a replay of jobs came to: figures, the same as one JSON object or a table, and the distribution of completion times."""
 
-import csv
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+
+from headrace.replay.rows import MOST_S, rows_of
 
 _US_PER_SECOND = 1_000_000
 PUBLISHED = "published_results.csv"
@@ -91,10 +92,12 @@ def read_published(trace: Path) -> dict[str, dict[str, float]]:
     if not path.is_file():
         return {}
     found: dict[str, dict[str, float]] = {}
-    with path.open(newline="", encoding="utf-8") as file:
-        for row in csv.DictReader(file):
-            if row["trace"] == trace.stem:
-                found.setdefault(row["policy"], {})[row["metric"]] = float(row["value"])
+    step = "Give the published figures, or move the file away."
+    for row in rows_of(path, ("trace", "policy", "metric", "value"), step):
+        if row.text("trace") == trace.stem:
+            found.setdefault(row.text("policy"), {})[row.text("metric")] = row.number(
+                "value", -MOST_S, MOST_S
+            )
     return found
 
 

@@ -1,6 +1,5 @@
 """The openb experiment over several seeds: what each leaves unallocated when arrived demand reaches the cluster."""
 
-import csv
 import statistics
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -15,6 +14,7 @@ from headrace.core.scheduling.shapes import Demand, Shape
 from headrace.replay.openb import (
     Cluster,
     arrivals,
+    check_demand,
     play,
     read_nodes,
     read_pods,
@@ -22,9 +22,11 @@ from headrace.replay.openb import (
     typical,
     until_full,
 )
+from headrace.replay.rows import MOST, rows_of
 
 PUBLISHED = "summary_unalloc.csv"
 """Beside the folder of the traces, in ``fgd_atc23``: the published figures."""
+_PUBLISHED_COLUMNS = ("workload", "policy", "arrived_pct_of_gpu_capacity", "unalloc_gpu_pct_mean")
 _PUBLISHED_AS = {"best-fit": "BestFit", "fgd": "FGD"}
 _CURVE_POINTS = 400
 
@@ -80,6 +82,8 @@ def run(
         raise HeadraceError(unknown("policy", policy, POLICIES))
     began = time.perf_counter()
     cluster, listed = read_nodes(nodes), read_pods(pods)
+    check_demand(listed, cluster.milli, str(pods))
+    known = _published(published, pods, policy)
     per_seed: dict[int, float] = {}
     come: tuple[Shape, ...] = ()
     for done, seed in enumerate(seeds):
@@ -93,7 +97,7 @@ def run(
         policy,
         per_seed,
         _curve(cluster, come, typical(listed), make(cluster, listed)),
-        _published(published, pods, policy),
+        known,
         wall_s,
     )
 
@@ -125,11 +129,11 @@ def _published(path: Path | None, pods: Path, policy: str) -> dict[str, float]:
     if path is None or not path.is_file():
         return {}
     wanted = dict.fromkeys(filter(None, (_PUBLISHED_AS.get(policy), "FGD")))
-    with path.open(newline="", encoding="utf-8") as file:
-        return {
-            row["policy"]: float(row["unalloc_gpu_pct_mean"])
-            for row in csv.DictReader(file)
-            if row["workload"] == pods.stem
-            and row["arrived_pct_of_gpu_capacity"] == "100"
-            and row["policy"] in wanted
-        }
+    rows = rows_of(path, _PUBLISHED_COLUMNS, "Give the published figures, or move the file away.")
+    return {
+        row.text("policy"): row.number("unalloc_gpu_pct_mean", -MOST)
+        for row in rows
+        if row.text("workload") == pods.stem
+        and row.text("arrived_pct_of_gpu_capacity") == "100"
+        and row.text("policy") in wanted
+    }

@@ -5,19 +5,21 @@ accelerator of a node: the header says how many processors a node has.
 """
 
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import NamedTuple
 
-from headrace.core.errors import HeadraceError, Problem, ProblemCode
 from headrace.replay.clock import Job
 from headrace.replay.cluster import ReplayCluster, fleet_of, hardware
 from headrace.replay.philly import shape_of
+from headrace.replay.rows import MOST, MOST_NODES, MOST_S, WIDEST, bad, number, whole
 
 _FIELDS = 18
-_WIDEST = 64
-"""The most accelerators that a node of ours has."""
+_MOST_NUMBER = 1 << 53
+"""Numbers of jobs and users may be as large as a file in this format says exactly."""
+_STEP = "Correct the line, or begin it with ';'."
+_LOG = "Give a log in the Standard Workload Format."
 _PARTIAL = frozenset({2, 3, 4})
 _CANCELLED = 5
 
@@ -64,60 +66,62 @@ def read(path: Path, processors: int = 0) -> Log:
     requested time is over, and is expected to take that. Those that never ran, and parts of a job that is summed up on a line of
     its own, give no job. Raises HeadraceError that names the file and the line.
     """
-    header: dict[str, str] = {}
+    header: dict[str, tuple[str, str]] = {}
     skipped: Counter[str] = Counter()
-    found: list[tuple[Line, str]] = []
+    found: list[Line] = []
     for where, text in _lines(path):
         if text.startswith(";"):
             key, colon, value = text.lstrip("; \t").partition(":")
             if colon:
-                header.setdefault(key.strip().lower(), value.strip())
+                header.setdefault(key.strip().lower(), (where, value.strip()))
             continue
         line = _line(where, text)
         why = _no_job(line)
         if why:
             skipped[why] += 1
         else:
-            found.append((line, where))
+            found.append(line)
     if not found:
-        raise _bad(str(path), "there is no job in it.", "Give a log in the Standard Workload Format.")
+        raise bad(str(path), "there is no job in it.", _LOG)
     machine = _machine(path, header, processors)
-    first_s = min(line.submit_s for line, _ in found)
-    jobs = sorted((_job(line, machine, first_s) for line, _ in found), key=lambda job: job.submit_ms)
+    first_s = min(line.submit_s for line in found)
+    jobs = sorted((_job(line, machine, first_s) for line in found), key=lambda job: job.submit_ms)
     return Log(machine, jobs, dict(sorted(skipped.items())))
 
 
 def _lines(path: Path) -> Iterator[tuple[str, str]]:
     try:
         # Names in the headers of old logs are in any encoding.
-        with path.open(encoding="utf-8", errors="replace") as file:
+        with path.open(encoding="utf-8-sig", errors="replace") as file:
             for number, raw in enumerate(file, 1):
                 text = raw.strip()
                 if text:
                     yield f"{path}:{number}", text
     except OSError as error:
-        raise _bad(str(path), f"can't read it: {error.strerror}.", "Give a log.") from None
+        raise bad(str(path), f"can't read it: {error.strerror}.", _LOG) from None
 
 
 def _line(where: str, text: str) -> Line:
     words = text.split()
     if len(words) != _FIELDS:
-        raise _bad(
-            where, f"a job has {_FIELDS} fields, not {len(words)}.", "Correct the line, or begin it with ';'."
-        )
+        raise bad(where, f"a job has {_FIELDS} fields, not {len(words)}.", _STEP)
 
-    def number(at: int, of: Callable[[str], float] = float) -> float:
-        try:
-            return of(words[at - 1])
-        except ValueError:
-            raise _bad(
-                where,
-                f"field {at} is {words[at - 1]!r}, not a number.",
-                "Correct the line, or begin it with ';'.",
-            ) from None
+    def seconds(at: int) -> float:
+        return number(words[at - 1], f"field {at}", where, (-MOST_S, MOST_S), _STEP)
 
-    whole = [int(number(at)) for at in (1, 5, 8, 11, 12)]
-    return Line(whole[0], number(2), number(4), whole[1], whole[2], number(9), whole[3], whole[4])
+    def count(at: int, most: int = MOST) -> int:
+        return whole(words[at - 1], f"field {at}", where, (-most, most), _STEP)
+
+    return Line(
+        number=count(1, _MOST_NUMBER),
+        submit_s=seconds(2),
+        run_s=seconds(4),
+        allocated=count(5),
+        requested=count(8),
+        requested_s=seconds(9),
+        status=count(11),
+        user=count(12, _MOST_NUMBER),
+    )
 
 
 def _no_job(line: Line) -> str:
@@ -150,23 +154,30 @@ def _job(line: Line, machine: Machine, first_s: float) -> Job:
     )
 
 
-def _machine(path: Path, header: dict[str, str], processors: int) -> Machine:
+def _machine(path: Path, header: dict[str, tuple[str, str]], processors: int) -> Machine:
     """Nodes as the header has them; wider ones than ours are taken apart, uneven ones into single processors."""
-    count = processors or _leading(header.get("maxprocs", "")) or _leading(header.get("maxnodes", ""))
+    if processors < 0:
+        raise bad("--processors", f"there are no {processors} processors.", "Give how many there are.")
+    where, count = "--processors", processors
+    for key in ("maxprocs", "maxnodes"):
+        if not count:
+            where, count = _leading(header, key)
     if not count:
-        raise _bad(str(path), "no header says MaxProcs or MaxNodes.", "Give --processors.")
-    nodes = _leading(header.get("maxnodes", "")) or count
+        raise bad(str(path), "no header says MaxProcs or MaxNodes.", "Give --processors.")
+    nodes = _leading(header, "maxnodes")[1] or count
     width = count // nodes if count % nodes == 0 else 1
-    if width > _WIDEST:
-        width = next(part for part in range(_WIDEST, 0, -1) if width % part == 0)
+    if width > WIDEST:
+        width = next(part for part in range(WIDEST, 0, -1) if width % part == 0)
+    if count // width > MOST_NODES:
+        message = f"{count:,} processors make up {count // width:,} nodes, more than {MOST_NODES:,}."
+        raise bad(where, message, "Give less, with --processors.")
     return Machine(count // width, width)
 
 
-def _leading(text: str) -> int:
-    """The number that a header's value begins with; 0 if it begins with none."""
+def _leading(header: dict[str, tuple[str, str]], key: str) -> tuple[str, int]:
+    """Where a header's value stands, and the number that it begins with; 0 if it begins with none."""
+    where, text = header.get(key, ("", ""))
     words = text.replace(",", " ").split()
-    return int(words[0]) if words and words[0].isdecimal() else 0
-
-
-def _bad(where: str, message: str, step: str) -> HeadraceError:
-    return HeadraceError(Problem(ProblemCode.BAD_INPUT, message, step, where))
+    if not words or not words[0].isdecimal():
+        return where, 0
+    return where, whole(words[0], key, where, (0, _MOST_NUMBER), _STEP)
