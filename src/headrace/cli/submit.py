@@ -60,16 +60,11 @@ def submit(  # noqa: PLR0913, PLR0917 - one for each flag
     site: str = typer.Option("", help="Run at this site alone."),
     expected: str = typer.Option("", help="How long it will probably run, like 2h."),
     max_duration: str = typer.Option("", help="After how long it is stopped, like 8h."),
-    flex: str = typer.Option(
-        "",
-        help="How it may be curtailed: firm, cappable, pausable or preemptible [default: firm; a filler preemptible].",
-    ),
+    flex: str = typer.Option("", help="firm, cappable, pausable or preemptible [default: firm]."),
     contract: str = typer.Option("", help="The contract that pays; a reserved one has to be named."),
     checkpoint: str = typer.Option("", help="How often it saves its state, like 10m."),
     reservation: str = typer.Option("", help="Run in the nodes of this reservation."),
-    tenant: str = typer.Option(
-        "", help="Whose it is; a tenant's token knows [default: who has the project]."
-    ),
+    tenant: str = typer.Option("", help="Whose it is [default: the token's, or who has the project]."),
     key: str = typer.Option("", help="Idempotency key: the same key and workloads again change nothing."),
     follow: bool = typer.Option(
         False, "--follow", help="Print its log until it ends; exit 1 unless it succeeded."
@@ -102,8 +97,13 @@ def submit(  # noqa: PLR0913, PLR0917 - one for each flag
         except HeadraceError as error:
             raise _where_it_was_written(error, wanted, sources) from None
         _print(control, made, wanted, as_json=as_json)
-        if follow and len(made.workloads) == 1 and not made.refused:
-            raise typer.Exit(follow_to_the_end(control, made.workloads[0]))
+        _leave(control, made, follow=follow)
+
+
+def _leave(control: Client, made: SubmittedView, *, follow: bool) -> None:
+    """Follow the log of one that was taken, if so asked; exit 7 where something was refused."""
+    if follow and len(made.workloads) == 1 and not made.refused:
+        raise typer.Exit(follow_to_the_end(control, made.workloads[0]))
     if made.refused:
         raise typer.Exit(7)
 
