@@ -45,8 +45,7 @@ def submit(  # noqa: PLR0913, PLR0917 - one for each flag
     type_: str = typer.Option("job", "--type", help="job, service, cluster or filler."),
     project: str = typer.Option("", help="The project that pays."),
     gpu: str = typer.Option(
-        "",
-        help="Accelerators of each node: H100:8, a part of one: H100:0.5, or what would do: H100:8,B200:8.",
+        "", help="Of each node: H100:8, a part: H100:0.5, or what would do: H100:8,B200:8."
     ),
     gpu_memory: str = typer.Option("", help="Least memory of each accelerator, like 80GB."),
     cpu: str = typer.Option("", help="Processors of each node, like 4 or 500m."),
