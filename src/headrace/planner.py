@@ -128,7 +128,7 @@ def _propose(world: World, now_ms: int, link: socket.socket, limits: PlanLimits)
     snapshot = world.snapshot(max(now_ms, world.state.last_ms))
     with without_collection():
         proposed = plan(snapshot, limits)
-    due_ms = min(again_ms(snapshot, limits) or now_ms + AGAIN_MS, now_ms + AGAIN_MS)
+    due_ms = min(again_ms(snapshot, limits, proposed) or now_ms + AGAIN_MS, now_ms + AGAIN_MS)
     if not proposed.placements and not proposed.evictions:
         return due_ms
     parts = list(parts_of(proposed))

@@ -156,6 +156,28 @@ def test_a_dry_run_finds_what_applying_would_refuse(world: Small) -> None:
     assert json.loads(dry.body)["error"]["related"] == ["fjord-ai-1"]
 
 
+def test_an_engine_that_is_not_connected_is_refused_in_a_dry_run_and_in_earnest(world: Small) -> None:
+    """Nothing could ever start there; the place of it is named."""
+    text = (EXAMPLES / "estates/lab.yaml").read_bytes().replace(b"engine: local", b"engine: nonesuch", 1)
+    dry, wet = apply(world, text, "?dry_run=true"), apply(world, text)
+    assert dry.status == wet.status == 404
+    assert dry.json == wet.json
+    assert "no engine 'nonesuch'" in json.loads(dry.body)["error"]["message"]
+    assert json.loads(dry.body)["error"]["where"] == "body:40:13 sites[0].engine"
+
+
+def test_a_dry_run_finds_a_reservation_that_would_be_broken_and_one_that_does_not_fit(world: Small) -> None:
+    """In the words of applying."""
+    estate = (EXAMPLES / "estates/lab.yaml").read_bytes().replace(b"firm: 3700W", b"firm: 1350W")
+    too_many = {"documents": [dict(RESERVATION, nodes=99)]}
+    assert apply(world, {"documents": [RESERVATION]}).status == 200
+    for text in (estate, too_many):
+        dry, wet = apply(world, text, "?dry_run=true"), apply(world, text)
+        assert dry.status == wet.status == 409
+        assert dry.json == wet.json
+        assert "reservation winter" in json.loads(dry.body)["error"]["message"]
+
+
 def test_windows_of_time_are_documents_like_any_other(world: Small) -> None:
     """Applied twice they change nothing; a moved one is shown in times; removed they are gone."""
     text = (EXAMPLES / "windows.yaml").read_bytes()

@@ -69,6 +69,9 @@ def test_what_runs_on_a_drained_site_goes_elsewhere_with_evict(world: Small) -> 
         ("kind: what-if\ndrain:\n- loughton\n- nowhere\n", 404, "body:4:3 drain[1]"),
         ("kind: what-if\ndrian: []\n", 400, "body:2:1 drian"),
         ("kind: what-if\n---\nkind: what-if\n", 400, "body:3:1"),
+        ("kind: what-if\nat: 2020-01-01T00:00:00Z\n", 400, "body:2:5 at"),
+        ("kind: what-if\nat: 9999-12-31T23:59:59Z\n", 400, "body:2:5 at"),
+        ("kind: what-if\nevict: true\n", 400, "body:2:8 evict"),
         (
             "kind: workload\nname: w\ntype: job\nproject: research\nnodes: 99\ncommands: [x]\n",
             422,
@@ -85,6 +88,15 @@ def test_what_is_wrong_is_named_by_line_and_column(world: Small, text: str, stat
     """As everywhere; nothing was tried."""
     answer = world.ask("POST", "/v1/plan", text.encode(), headers={"content-type": "application/yaml"})
     assert (answer.status, answer.json["error"]["where"]) == (status, where), answer.json
+
+
+def test_its_own_kind_is_among_those_that_are_known(world: Small) -> None:
+    """Written without its hyphen it is guessed; where documents are applied it is not one of them."""
+    text = b"kind: whatif\n"
+    said = world.ask("POST", "/v1/plan", text, headers={"content-type": "application/yaml"}).json["error"]
+    assert "Did you mean what-if?" in said["next_step"]
+    said = world.ask("POST", "/v1/apply", text, headers={"content-type": "application/yaml"}).json["error"]
+    assert "what-if" not in said["next_step"]
 
 
 def test_only_the_operator_may_ask(world: Small) -> None:

@@ -502,12 +502,34 @@ def test_only_what_was_made_to_be_interrupted_is_preempted(spec: WorkloadSpec, m
     """Whatever the planner proposes; and only for something that waits, and only once."""
     one = core()
     work, placement = one.started(spec)
-    waiting = one.submit(job("waiting"))[0]
+    waiting = one.submit(job("waiting", priority=1))[0]
     wanted = Plan(0, (), (Eviction(placement, waiting),))
     made = one.made(c.AdoptPlan(wanted))
     assert [type(event) for event in made] == ([ev.EvictionRequested] if may else [])
     assert (work.state is State.STOPPING) is may
     assert one.made(c.AdoptPlan(wanted)) == []
+
+
+@pytest.mark.parametrize(
+    ("runs", "waits", "ran_ms", "may"),
+    [
+        (3_600_000, 3_600_000, 60_000, True),
+        (3_600_000, 3_600_000, 59_999, False),
+        (2_000, 3_600_000, 2_000, True),
+        (0, 3_600_000, 60_000, False),
+        (3_600_000, 0, 60_000, False),
+    ],
+)
+def test_one_goes_for_its_equal_only_if_both_save_their_state(
+    runs: int, waits: int, ran_ms: int, may: bool
+) -> None:
+    """And once it has run for a minute, or for as long as it takes to save; whatever the planner proposes."""
+    one = core()
+    _, placement = one.started(job(flex=Flex.PREEMPTIBLE, checkpoint_ms=runs))
+    waiting = one.submit(job("waiting", flex=Flex.PREEMPTIBLE, checkpoint_ms=waits))[0]
+    one.state.placements[placement].started_ms = one.now_ms - ran_ms
+    made = one.made(c.AdoptPlan(Plan(0, (), (Eviction(placement, waiting),))))
+    assert bool(made) is may
 
 
 def test_an_eviction_for_what_no_longer_waits_is_not_made() -> None:
@@ -532,7 +554,7 @@ def test_one_tenant_is_not_told_which_workload_of_another_it_made_room_for() -> 
     ):
         one = core()
         work, placement = one.started(job(flex=Flex.PREEMPTIBLE))
-        waiting = one.submit(job(), tenant=whose)[0]
+        waiting = one.submit(job(priority=1), tenant=whose)[0]
         one.do(c.AdoptPlan(Plan(0, (), (Eviction(placement, waiting),))))
         assert work.reason == told
 

@@ -5,10 +5,26 @@ from pathlib import Path
 
 import pytest
 
+from headrace.control import SYSTEM
+from headrace.core import commands as c
+from headrace.core.ids import NodeId, WorkloadId
+from headrace.core.observation import RankState
+from headrace.core.workload import Flex, Resources
 from headrace.core.world import State
 from headrace.journal.checkpoint import load, save
 from headrace.journal.sqlite import SqliteStore
-from tests.journal.small import SetClock, begun, job, keys, live_a_life, opened, submit
+from tests.journal.small import (
+    MEMBER,
+    SetClock,
+    begun,
+    job,
+    keys,
+    live_a_life,
+    opened,
+    place,
+    report,
+    submit,
+)
 
 
 @pytest.fixture
@@ -137,3 +153,44 @@ def test_a_checkpoint_is_of_what_is_durable(tmp_path: Path) -> None:
     control.commit()
     assert control.checkpoint() == control.durable
     control.store.close()
+
+
+def test_how_long_work_ran_is_known_after_a_restart(tmp_path: Path) -> None:
+    """Of jobs that share accelerators in time: from a checkpoint, from genesis and without a restart the same is expected."""
+    clock = SetClock()
+    control = begun(tmp_path, clock=clock)
+    shared: dict[str, object] = {
+        "flex": Flex.PREEMPTIBLE,
+        "checkpoint_ms": 1_000,
+        "resources": Resources("lab", 1),
+    }
+    submit(control, "ended", *(job(f"job-{number}", **shared) for number in range(3)))
+    made = place(control)
+    for placement in made:
+        report(control, placement, RankState.RUNNING)
+    clock.at_ms += 3_600_000
+    report(control, made[0], RankState.EXITED, 3_600_000, exit_code=0)
+    works = [WorkloadId(placement.rpartition(".")[0]) for placement in made]
+    node = NodeId(control.world.state.placements[made[1]].ranks[0].node)
+    control.execute(SYSTEM, c.SetNodes((node,), "draining", "a fan", evict=True))
+    for placement in [ident for ident, one in control.world.state.placements.items() if one.stop_reason]:
+        report(control, placement, RankState.EXITED, 1_800_000, exit_code=143)
+    control.commit()
+    control.checkpoint()
+    submit(control, "more", job("late", **shared))
+    control.execute(MEMBER, c.Stop(works[2]))
+    control.commit()
+    world = control.world
+    control.store.close()
+    assert world.state.workloads[works[0]].attained_ms == 3_600_000
+    assert world.state.workloads[works[1]].attained_ms == 1_800_000
+    for tail in (True, False):
+        store = SqliteStore(tmp_path / "journal.sqlite", readonly=True)
+        loaded = load(store, keys())
+        store.close()
+        assert (loaded.replayed < world.state.version) == tail
+        assert loaded.world.state == world.state
+        for ident in world.state.workloads:
+            assert list(loaded.world.history.rests_ms(ident)) == list(world.history.rests_ms(ident))
+        if tail:
+            _only(tmp_path).unlink()

@@ -67,7 +67,7 @@ def test_who_has_nothing_is_not_listed() -> None:
     cluster.submit("w", "a", spec(1, 2, 1_000), BEGIN_MS)
     (placement,) = cluster.adopt(plan(cluster.snapshot(BEGIN_MS)), BEGIN_MS)
     assert cluster.usage == {(TenantId("a"), ProjectId("main")): Taken(2_000, 1_000, 500)}
-    cluster.end(placement)
+    cluster.end(placement, BEGIN_MS)
     assert cluster.usage == {}
     assert cluster.workloads == {}
 

@@ -11,8 +11,9 @@ from headrace.core.errors import Problem
 from headrace.core.ids import Epoch, EventSeq, NodeId, SiteId
 from headrace.core.ledger import Transfer, transfers_for_credit_note, transfers_for_invoice
 from headrace.core.metering import token_row, usage_row
+from headrace.core.scheduling.sharing import kind_of, shares_time
 from headrace.core.units import MS_PER_MINUTE
-from headrace.core.workload import EndReason, Placement, Workload, WorkloadType
+from headrace.core.workload import TERMINAL, EndReason, Placement, Workload, WorkloadType
 from headrace.core.workload import State as WorkloadState
 from headrace.core.world import (
     ALARMS_KEPT,
@@ -30,6 +31,7 @@ BACKOFF_MOST_MS = 5 * MS_PER_MINUTE
 
 _RESTARTED = frozenset({WorkloadType.SERVICE, WorkloadType.FILLER, WorkloadType.CLUSTER})
 _FALLS_KEPT = 10
+_BY_ITSELF = frozenset({EndReason.EXITED, EndReason.RANK_FAILED})
 _REQUEUED = frozenset({EndReason.PREEMPTED, EndReason.NODE_LOST, EndReason.DRAINED, EndReason.START_FAILED})
 
 
@@ -162,6 +164,8 @@ def _submitted(world: World, committed: ev.Committed, event: ev.WorkloadSubmitte
     world.state.workloads[ident] = work
     world.queue.add(work)
     world.popularity.add(event.spec)
+    if shares_time(event.spec):
+        world.history.enter(ident, kind_of(work))
     world.state.tenants[event.tenant].next_workload += 1
     _remember(world, committed, ident, event.request_digest)
     return []
@@ -177,6 +181,7 @@ def _refused(world: World, committed: ev.Committed, event: ev.WorkloadRefused) -
     work = world.state.workloads[event.workload]
     _enter(world, work, WorkloadState.REFUSED, committed.at_ms, f"{event.refusal}: {event.detail}")
     world.queue.remove(work.id)
+    _attained(world, work, EndReason.STOPPED)
     return _audit(committed, work.id, event.verdicts[0] if event.verdicts else "")
 
 
@@ -265,10 +270,23 @@ def _ended(world: World, committed: ev.Committed, event: ev.PlacementEnded) -> l
     work.exit_codes = event.exit_codes
     after = outcome(work, event.reason, event.exit_codes)
     _enter(world, work, after, committed.at_ms, event.detail or str(event.reason))
+    _attained(world, work, event.reason, min((running for running, _ in event.ranks), default=0))
     if after is WorkloadState.QUEUED:
         work.pause_wanted = False
         world.queue.add(work)
     return rows
+
+
+def _attained(world: World, work: Workload, reason: EndReason, more_ms: int = 0) -> None:
+    """One that shares accelerators in time has run for ``more_ms``, and perhaps ended: its siblings will run for as long."""
+    history = world.history
+    if work.id not in history:
+        return
+    work.attained_ms += more_ms
+    if work.state in TERMINAL:
+        history.end(work.id, work.attained_ms, by_itself=reason in _BY_ITSELF)
+    else:
+        history.attain(work.id, work.attained_ms)
 
 
 def _stop(world: World, committed: ev.Committed, event: ev.StopRequested) -> list[Row]:
@@ -277,6 +295,7 @@ def _stop(world: World, committed: ev.Committed, event: ev.StopRequested) -> lis
     if placement is None:
         world.queue.remove(work.id)
         _enter(world, work, WorkloadState.STOPPED, committed.at_ms, "stopped while it waited")
+        _attained(world, work, EndReason.STOPPED)
     else:
         _leave(world, committed, placement, EndReason.STOPPED, "stop requested")
     _remember(world, committed, work.id)

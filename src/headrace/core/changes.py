@@ -133,6 +133,12 @@ def _window_references(trial: World, window: Reservation | Maintenance) -> list[
         problems.append(unknown("site", window.site, trial.fleet.site_index))
     elif isinstance(window, Reservation):
         problems.extend(_unknown_model(trial, window))
+        owner = trial.site(window.site).dedicated_to
+        if owner not in (None, window.tenant):
+            message = (
+                f"site {window.site} is dedicated to {owner}: no work of {window.tenant} could run there;"
+            )
+            problems.append(Problem(ProblemCode.CONFLICT, message, "Reserve nodes of another site."))
     else:
         problems.extend(_unknown_parts(trial, window))
     return [replace(problem, where=where) for problem in problems]

@@ -19,6 +19,7 @@ from headrace.core.invoicing import credit_note, draft_invoices, nothing_to_invo
 from headrace.core.observe import observe
 from headrace.core.placing import adopt, reserve, set_nodes
 from headrace.core.scheduling.admit import can_ever_fit
+from headrace.core.scheduling.columns import ask_of
 from headrace.core.scheduling.refuse import Refusal
 from headrace.core.sovereignty.plain import PROFILES
 from headrace.core.workload import (
@@ -29,7 +30,7 @@ from headrace.core.workload import (
     WorkloadSpec,
     WorkloadType,
 )
-from headrace.core.world import Done, World
+from headrace.core.world import Done, World, remember
 
 
 def not_found(kind: str, ident: str) -> HeadraceError:
@@ -153,7 +154,9 @@ def _apply_documents(world: World, command: c.ApplyDocuments, asked: Asked) -> D
     problems = check_changes(world, wanted, removed=())
     if problems:
         raise HeadraceError(*problems)
-    reserved = reserve(world, wanted, asked.now_ms)
+    reserved, problems = reserve(world, wanted, asked.now_ms)
+    if problems:
+        raise HeadraceError(*problems)
     for one, change in zip(command.documents, changes, strict=True):
         if change.what != "unchanged":
             yield ev.DocumentApplied(one.kind, one.name, one.document, asked.verdict)
@@ -245,21 +248,27 @@ def _repeated(
 
 def _admission(world: World, tenant: TenantId, spec: WorkloadSpec, index: int, now_ms: int) -> str:
     """Why the law refuses a workload for ever ("" when it does not); raises HeadraceError for what can never be placed."""
-    asked = (
-        spec.type,
-        spec.nodes,
-        spec.resources,
-        spec.alternatives,
-        spec.topology,
-        spec.reservation,
+    names = (
+        tenant,
+        spec.project,
         spec.priority,
+        spec.type,
+        spec.policy,
+        spec.site,
+        spec.reservation,
+        spec.contract,
+        spec.resources.accelerator,
     )
-    key = (tenant, spec.project, *asked, spec.policy, spec.site, spec.contract)
+    if names not in world.known_names:
+        _check_names(world, tenant, spec, index)
+        remember(world.known_names, names, None)
+    # Only what decides it: not its name, its commands or its priority.
+    key = (tenant, spec.policy, spec.site, spec.contract, ask_of(spec), spec.alternatives)
     try:
         found = world.admissions[key]
     except KeyError:
-        _check_names(world, tenant, spec, index)
-        found = world.admissions[key] = can_ever_fit(world.snapshot(now_ms), spec, tenant)
+        found = can_ever_fit(world.snapshot(now_ms), spec, tenant)
+        remember(world.admissions, key, found)
     if found is None:
         return ""
     refusal, detail = found

@@ -6,6 +6,7 @@ from headrace.core import commands as c
 from headrace.core import events as ev
 from headrace.core.apply import backoff_ms
 from headrace.core.observation import NodeReport, PlacementReport, RankReport, RankState
+from headrace.core.placing import not_cleared
 from headrace.core.units import MS_PER_HOUR
 from headrace.core.workload import EndReason, Placement, State, Workload
 from headrace.core.world import World
@@ -37,6 +38,7 @@ def observe(world: World, command: c.Observe, now_ms: int) -> Generator[ev.Event
         if placement is not None:
             reason = placement.stop_reason or EndReason.NODE_LOST
             yield from _end_unseen(world, placement, reason, "its engine does not know it any more", now_ms)
+    yield from not_cleared(world, now_ms)
     return None
 
 

@@ -1,18 +1,21 @@
 """Decisions about nodes and plans: drains, reservations, what of a plan is carried out."""
 
-from collections.abc import Generator, Sequence
+from collections.abc import Collection, Generator, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
+
+import numpy as np
 
 from headrace.core import commands as c
 from headrace.core import events as ev
 from headrace.core.asked import Asked, Deciding, fail
-from headrace.core.errors import HeadraceError, Problem, unknown
+from headrace.core.errors import Problem, ProblemCode, unknown
 from headrace.core.ids import NodeId, PlacementId, WindowId, WorkloadId
 from headrace.core.scheduling.admit import admit
 from headrace.core.scheduling.proposal import Eviction, ProposedPlacement
 from headrace.core.scheduling.reserve import nodes_for
-from headrace.core.scheduling.windows import Window, may_be_evicted, must_clear
+from headrace.core.scheduling.sharing import are_equals, may_go_for_equal
+from headrace.core.scheduling.windows import LEAD_MS, Window, lead_ms, may_be_evicted, must_clear
 from headrace.core.workload import EndReason, Placement, State, Workload, options
 from headrace.core.world import World
 
@@ -27,7 +30,9 @@ def set_nodes(world: World, command: c.SetNodes, asked: Asked) -> Deciding:
     ]
     for node in changed:
         yield ev.NodeStateChanged(node, command.state, command.reason, asked.verdict)
-    evicted = list(_on(world, set(command.nodes))) if command.evict and command.state == "draining" else []
+    is_cleared = command.evict and command.state == "draining"
+    there = _on(world, set(command.nodes)) if is_cleared else []
+    evicted = [one.id for one in there if one.stop_reason is None]
     for placement in evicted:
         yield ev.EvictionRequested(placement, EndReason.DRAINED, command.reason or "its node is drained")
     if command.state != "ready":
@@ -51,11 +56,51 @@ def _replace_reserved(world: World, lost: Sequence[NodeId], now_ms: int) -> Gene
             yield ev.NodesReserved(window.id, tuple(str(world.fleet.node_ids[node]) for node in found))
 
 
-def _on(world: World, nodes: set[str]) -> Sequence[PlacementId]:
+def not_cleared(world: World, now_ms: int) -> Generator[ev.Event, None, None]:
+    """An alarm, once, for a window that has begun while others are still on its nodes who had their time to go."""
+    for window in world.windows:
+        if not window.is_on(now_ms) or window.id in world.cleared:
+            continue
+        nodes = np.array(window.nodes, dtype=np.int64)
+        if not world.node_ranks[nodes].any():
+            world.cleared[window.id] = None
+            continue
+        names = {world.fleet.node_ids[node] for node in window.nodes}
+        others = [one for one in _on(world, names) if not _is_of(world, one, window)]
+        late = [one for one in others if _is_late(world, one, window, now_ms)]
+        if late or not others:
+            world.cleared[window.id] = None
+        if late and not _is_known(world, window):
+            which = ", ".join(sorted(one.workload for one in late)[:5])
+            detail = f"it has begun, and {len(late)} workloads of others are still on its nodes: {which}"
+            yield ev.AlarmRaised(5, window.id, detail)
+
+
+def _is_of(world: World, placement: Placement, window: Window) -> bool:
+    return world.state.workloads[placement.workload].spec.reservation == window.id
+
+
+def _is_late(world: World, placement: Placement, window: Window, now_ms: int) -> bool:
+    """Whether a placement had its time to go: since it was told, or since the window began and it should have been."""
+    if placement.stop_reason is None:
+        return now_ms >= window.starts_ms + LEAD_MS
+    told_ms = placement.stop_since_ms + lead_ms(world.state.workloads[placement.workload].spec)
+    return now_ms >= max(window.starts_ms, told_ms)
+
+
+def _is_known(world: World, window: Window) -> bool:
+    """Whether the alarm stands already: a restart has forgotten that it looked."""
+    return any(
+        at_ms >= window.starts_ms and alarm.subject == window.id and alarm.detail.startswith("it has begun")
+        for at_ms, alarm in world.state.alarms
+    )
+
+
+def _on(world: World, nodes: Collection[str]) -> list[Placement]:
     return [
-        placement.id
+        placement
         for placement in world.state.placements.values()
-        if placement.stop_reason is None and any(rank.node in nodes for rank in placement.ranks)
+        if any(rank.node in nodes for rank in placement.ranks)
     ]
 
 
@@ -78,6 +123,9 @@ def adopt(world: World, command: c.AdoptPlan, asked: Asked) -> Deciding:
             continue
         yield from _place(world, work, proposal, command.plan.base_version)
         made.append(PlacementId(f"{work.id}.{work.attempt}"))
+        if snapshot.node_share_milli is not world.node_share_milli:
+            # The first fraction brings columns that the snapshot did not have.
+            snapshot = world.snapshot(asked.now_ms)
     return c.Adopted(tuple(made), tuple(rejected))
 
 
@@ -127,7 +175,10 @@ def _may_evict(world: World, eviction: Eviction, now_ms: int) -> bool:
         or waiting.state is not State.QUEUED
     ):
         return False
-    return may_be_evicted(world.state.workloads[placement.workload].spec)
+    victim = world.state.workloads[placement.workload]
+    if are_equals(waiting, victim) and waiting.spec.reservation is None:
+        return may_go_for_equal(waiting, victim, placement, now_ms)
+    return may_be_evicted(victim.spec)
 
 
 def _may_clear(world: World, ident: WindowId, placement: Placement, now_ms: int) -> bool:
@@ -138,52 +189,81 @@ def _may_clear(world: World, ident: WindowId, placement: Placement, now_ms: int)
     nodes = {world.fleet.node_ids[node] for node in window.nodes}
     there = any(rank.node in nodes for rank in placement.ranks)
     spec = world.state.workloads[placement.workload].spec
-    return must_clear(window, spec, on_its_nodes=there, now_ms=now_ms)
+    if placement.site != world.fleet.sites[window.site].id:
+        return False
+    began_ms = placement.started_ms or placement.made_ms
+    return must_clear(window, spec, began_ms, on_its_nodes=there, now_ms=now_ms)
 
 
-def reserve(world: World, wanted: dict[str, dict[str, Any]], now_ms: int) -> list[ev.NodesReserved]:
-    """The nodes of reservations that are new or changed, or lose some to maintenance.
+def reserve(
+    world: World, wanted: Mapping[str, dict[str, Any]], now_ms: int
+) -> tuple[list[ev.NodesReserved], list[Problem]]:
+    """The nodes of reservations that are new or changed, or lose some to maintenance or to another estate.
 
-    Raises HeadraceError when there are not enough for all of them.
+    And the problems: of those for which there are not enough nodes (CONFLICT); of those that were admitted, and that another
+    estate would break (IN_USE).
     """
-    keys = [key for key in wanted if key.partition("/")[0] in ("reservation", "maintenance")]
+    keys = [key for key in wanted if key.partition("/")[0] in ("reservation", "maintenance", "estate")]
     if not keys:
-        return []
+        return [], []
     # As the estate will be once these documents are applied.
-    trial = World(replace(world.state, documents=world.state.documents | wanted, requests={}), world.policies)
+    documents = world.state.documents | dict(wanted)
+    trial = World(replace(world.state, documents=documents, requests={}), world.policies)
     trial.state.reserved = dict(world.state.reserved)
     snapshot = trial.snapshot(now_ms)
-    found, problems = [], []
-    for ident in _concerned(trial, keys):
+    found: list[ev.NodesReserved] = []
+    problems: list[Problem] = []
+    for ident, is_asked in _concerned(trial, keys).items():
         reservation = trial.reservations[ident]
         if reservation.ends_ms <= now_ms:
             continue
-        index = trial.fleet.node_index
-        keep = [index[NodeId(name)] for name in trial.state.reserved.get(reservation.id, ()) if name in index]
-        nodes = nodes_for(snapshot, reservation, trial.windows, keep)
-        if isinstance(nodes, Problem):
+        nodes = nodes_for(snapshot, reservation, trial.windows, _has(trial, ident))
+        if not isinstance(nodes, Problem):
+            names = tuple(str(trial.fleet.node_ids[node]) for node in nodes)
+            trial.reserve(reservation.id, names)
+            found.append(ev.NodesReserved(reservation.id, names))
+        elif is_asked:
             problems.append(nodes)
-            continue
-        names = tuple(str(trial.fleet.node_ids[node]) for node in nodes)
-        trial.reserve(reservation.id, names)
-        found.append(ev.NodesReserved(reservation.id, names))
-    if problems:
-        raise HeadraceError(*problems)
-    return [one for one in found if world.state.reserved.get(one.reservation) != one.nodes]
+        elif _is_kept(world, ident, now_ms):
+            step = "Keep what it needs, change it, or remove it first."
+            message = f"reservation {ident} was admitted and would be broken: {nodes.message}"
+            problems.append(Problem(ProblemCode.IN_USE, message, step, related=(ident,)))
+    return [one for one in found if world.state.reserved.get(one.reservation) != one.nodes], problems
 
 
-def _concerned(trial: World, keys: Sequence[str]) -> list[WindowId]:
-    """The reservations among documents, and those that have a node in a maintenance window among them."""
-    names: dict[str, list[WindowId]] = {"reservation": [], "maintenance": []}
+def _has(world: World, ident: WindowId) -> list[int]:
+    """The nodes that a reservation has, of those that there are."""
+    index = world.fleet.node_index
+    return [index[NodeId(name)] for name in world.state.reserved.get(ident, ()) if NodeId(name) in index]
+
+
+def _is_kept(world: World, ident: WindowId, now_ms: int) -> bool:
+    """Whether a reservation has what it asks for as things are: what is broken already holds up no change."""
+    reservation = world.reservations.get(ident)
+    if reservation is None or reservation.site not in world.fleet.site_index:
+        return False
+    found = nodes_for(world.snapshot(now_ms), reservation, world.windows, _has(world, ident))
+    return not isinstance(found, Problem)
+
+
+def _concerned(trial: World, keys: Sequence[str]) -> dict[WindowId, bool]:
+    """The reservations among documents, those that have a node in a maintenance window among them, and of another estate all.
+
+    And whether each is asked for by these documents, or by maintenance; else it was admitted and has to be kept.
+    """
+    names: dict[str, list[WindowId]] = {"reservation": [], "maintenance": [], "estate": []}
     for key in keys:
         kind, _, name = key.partition("/")
         names[kind].append(WindowId(name))
-    found = dict.fromkeys(names["reservation"])
+    found = dict.fromkeys(names["reservation"], True)
     shut = [window for window in trial.windows if window.tenant is None and window.id in names["maintenance"]]
     for window in trial.windows:
         if window.tenant is not None and any(_collide(window, other) for other in shut):
-            found[window.id] = None
-    return list(found)
+            found[window.id] = True
+    if names["estate"]:
+        for ident in trial.reservations:
+            found.setdefault(ident, False)
+    return found
 
 
 def _collide(one: Window, other: Window) -> bool:

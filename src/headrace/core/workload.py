@@ -5,6 +5,7 @@ from enum import StrEnum
 from typing import Literal, NamedTuple
 
 from headrace.core.ids import ContractId, PlacementId, ProjectId, SiteId, TenantId, WindowId, WorkloadId
+from headrace.core.units import MS_PER_DAY, MS_PER_MINUTE
 
 
 class WorkloadType(StrEnum):
@@ -59,6 +60,17 @@ TRANSITIONS: dict[State, frozenset[State]] = {
     State.STOPPED: frozenset(),
     State.REFUSED: frozenset(),
 }
+
+
+MOST_GRACE_MS = {"filler": MS_PER_MINUTE, "preemptible": 15 * MS_PER_MINUTE, "": MS_PER_DAY}
+"""The longest grace of fillers, of what is preemptible, and of all else: who makes room is waited for."""
+
+
+def most_grace_ms(kind: WorkloadType, flex: Flex) -> int:
+    """The longest ``grace_ms`` of a workload of a type and a flex."""
+    if kind is WorkloadType.FILLER:
+        return MOST_GRACE_MS["filler"]
+    return MOST_GRACE_MS.get(flex, MOST_GRACE_MS[""])
 
 
 WHOLE_MILLI = 1_000
@@ -231,7 +243,10 @@ class Placement:
 
 @dataclass(slots=True)
 class Workload:
-    """A workload with its state; owned and mutated by the world. Times are journal time; 0 means not yet."""
+    """A workload with its state; owned and mutated by the world. Times are journal time; 0 means not yet.
+
+    ``attained_ms``: how long its earlier attempts ran, of one that shares accelerators in time with its equals.
+    """
 
     id: WorkloadId
     tenant: TenantId
@@ -248,3 +263,4 @@ class Workload:
     reason: str = ""
     exit_codes: tuple[int, ...] = ()
     verdict: str = ""
+    attained_ms: int = 0

@@ -7,7 +7,7 @@ world, the planner another that folds the same events.
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
 
@@ -48,16 +48,20 @@ from headrace.core.scheduling.endings import Endings
 from headrace.core.scheduling.memory import Memory
 from headrace.core.scheduling.queue import Queue
 from headrace.core.scheduling.refuse import Refusal
+from headrace.core.scheduling.service import History, Sibling
+from headrace.core.scheduling.sharing import kind_of, shares_time
 from headrace.core.scheduling.snapshot import Snapshot, Taken
 from headrace.core.scheduling.windows import Window, windows_of
 from headrace.core.sovereignty.plain import RIGHTS_POLICY, PlainPolicies, decide, decide_place
 from headrace.core.units import MS_PER_DAY, MS_PER_MINUTE
-from headrace.core.workload import WHOLE_MILLI, Placement, PolicyRef, Workload
+from headrace.core.workload import TERMINAL, WHOLE_MILLI, Placement, PolicyRef, Workload
 from headrace.core.workload import State as WorkloadState
 
 REQUEST_RETENTION_MS = 2 * MS_PER_DAY
 """How long an idempotency key is remembered."""
 ALARMS_KEPT = 1_000
+MOST_REMEMBERED = 100_000
+"""Answers about classes of workloads that are remembered: whoever submits makes them, and could make any number."""
 _NOTHING = Taken()
 _QUARTER_MS = 15 * MS_PER_MINUTE
 
@@ -126,6 +130,8 @@ class State:
     """The nodes of each reservation."""
     unisolated: dict[str, int] = field(default_factory=dict)
     """``tenant/period`` to how many of its placements shared a Unix user with others' ("none" isolation)."""
+    siblings: dict[str, list[Sibling]] = field(default_factory=dict)
+    """How long those ran that share accelerators in time: by kind, in order of submission."""
 
 
 class AuditRow(NamedTuple):
@@ -158,6 +164,17 @@ class _Fast:
         self.hardware: list[HardwareType] = [
             world.fleet.hardware[number] for number in world.fleet.node_hardware.tolist()
         ]
+
+
+Key = TypeVar("Key")
+Answer = TypeVar("Answer")
+
+
+def remember(answers: dict[Key, Answer], key: Key, answer: Answer) -> None:
+    """Remember an answer among at most ``MOST_REMEMBERED``."""
+    if len(answers) >= MOST_REMEMBERED:
+        answers.clear()
+    answers[key] = answer
 
 
 class World:
@@ -194,11 +211,16 @@ class World:
         self.memory = Memory()
         self.endings = Endings()
         self.admissions: dict[tuple[object, ...], tuple[Refusal, str] | None] = {}
-        """Of every class of workload submitted since the last document: can it ever be placed."""
+        """Of the classes of workloads submitted since the last document: can it ever be placed."""
+        self.known_names: dict[tuple[object, ...], None] = {}
+        """And the names that they give, which are all known."""
+        self.cleared: dict[WindowId, None] = {}
+        """Windows that are going on and whose nodes are free of others, or of which an alarm says that they are not."""
         self._is_made = False
         for key, document in self.state.documents.items():
             self.take_document(key.split("/", 1)[0], document)
         self.rebuild()
+        self.history = self._history()
         self._is_made = True
 
     # -- derived ---------------------------------------------------------------------------------------------------
@@ -226,9 +248,11 @@ class World:
 
     def _forget_classes(self) -> None:
         self._windows = None
+        self.cleared.clear()
         self._places.clear()
         self._contracts_for.clear()
         self.admissions.clear()
+        self.known_names.clear()
         self.memory.clear()
         self._quarter = -1
 
@@ -433,6 +457,16 @@ class World:
         if placement.stop_reason is not None:
             self.stopping[placement.id] = None
 
+    def _history(self) -> History:
+        """What is known of how long work runs; a checkpoint of before that was known has nobody in it."""
+        history = History(self.state.siblings)
+        for work in sorted(self.state.workloads.values(), key=lambda work: work.submitted_seq):
+            if work.state not in TERMINAL and shares_time(work.spec):
+                if work.id not in history:
+                    history.enter(work.id, kind_of(work))
+                history.attain(work.id, work.attained_ms)
+        return history
+
     # -- questions -------------------------------------------------------------------------------------------------
 
     @property
@@ -516,6 +550,7 @@ class World:
             waiting=self.queue,
             memory=self.memory,
             endings=self.endings,
+            history=self.history,
             workloads=self.state.workloads,
             placements=self.state.placements,
             place_verdict=self.place_verdict,

@@ -45,6 +45,7 @@ from headrace.core.workload import (
     Topology,
     WorkloadSpec,
     WorkloadType,
+    most_grace_ms,
 )
 from headrace.documents import schema
 from headrace.documents.source import Place
@@ -290,6 +291,12 @@ def problems_of(spec: WorkloadSpec) -> Iterator[tuple[Place, Bad]]:
     if spec.resources.share_milli != WHOLE_MILLI and kind is WorkloadType.CLUSTER:
         message = "a cluster has whole nodes, and no part of an accelerator."
         yield ("resources", "gpu"), Bad(message, "Write the model alone, like H100.")
+    most_ms = most_grace_ms(kind, flex)
+    if spec.grace_ms > most_ms:
+        what = "a filler" if kind is WorkloadType.FILLER else f"what is {flex}"
+        message = f"{format_duration(spec.grace_ms)} of grace are too long for {what}: others wait for it to make room."
+        other = "type" if kind is WorkloadType.FILLER else "flex"
+        yield ("grace",), Bad(message, f"At most {format_duration(most_ms)}, or another {other}.")
     if 0 < spec.max_duration_ms < spec.expected_ms:
         longest = format_duration(spec.max_duration_ms)
         message = (

@@ -90,13 +90,13 @@ def checked(model: type[M], data: Any, source: Source) -> M:
     return valid
 
 
-def documents_of(raws: Sequence[Raw]) -> list[Document]:
-    """Parsed texts as documents; HeadraceError with all that is wrong with them."""
+def documents_of(raws: Sequence[Raw], *besides: str) -> list[Document]:
+    """Parsed texts as documents; HeadraceError with all that is wrong with them. ``besides``: what else may stand here."""
     documents: list[Document] = []
     problems: list[Problem] = []
     for raw in raws:
         try:
-            documents.append(_document(raw))
+            documents.append(_document(raw, besides))
         except HeadraceError as error:
             problems.extend(error.problems)
     problems.extend(_twice(documents))
@@ -105,17 +105,18 @@ def documents_of(raws: Sequence[Raw]) -> list[Document]:
     return documents
 
 
-def _document(raw: Raw) -> Document:
-    model = _model_of(raw)
+def _document(raw: Raw, besides: Sequence[str]) -> Document:
+    model = _model_of(raw, besides)
     converted = to_core(checked(model, raw.data, raw.source))
     kind, name = raw.data["kind"], document_name(converted.value)
     normalised = normalise(kind, name, converted.value)
     return Document(kind, name, converted.value, normalised, converted.private, raw.source)
 
 
-def _model_of(raw: Raw) -> type[Model]:
+def _model_of(raw: Raw, besides: Sequence[str]) -> type[Model]:
     data, source = raw.data, raw.source
-    kinds = ", ".join(MODELS)
+    known = [*MODELS, *besides]
+    kinds = ", ".join(known)
     if not isinstance(data, dict):
         raise HeadraceError(
             bad_input(f"{show(data)} is not a document.", f"Begin with kind: {kinds}.", source)
@@ -124,7 +125,7 @@ def _model_of(raw: Raw) -> type[Model]:
         raise HeadraceError(bad_input("kind is missing.", f"Add kind: {kinds}.", source))
     kind = data["kind"]
     if not isinstance(kind, str) or kind not in MODELS:
-        step = did_you_mean(str(kind)[:60], MODELS)
+        step = did_you_mean(str(kind)[:60], known)
         raise HeadraceError(bad_input(f"no kind of document {show(kind)};", step, source, ("kind",)))
     return MODELS[kind]
 

@@ -451,8 +451,9 @@ def alternatives(options: Sequence[tuple[str, int, int]]) -> None:
     at_most(len(options), MAX_ALTERNATIVES, "alternatives")
     twice = first_repeated(f"{name}:{number}" for name, number, _ in options)
     if twice:
-        name, number, _ = options[twice[0]]
-        raise Bad(f"{name}:{number} stands twice among the alternatives.", "Keep one of them.")
+        name, number, share_milli = options[twice[0]]
+        part = number if share_milli == WHOLE_MILLI else f"{share_milli / WHOLE_MILLI:g}"
+        raise Bad(f"{name}:{part} stands twice among the alternatives.", "Keep one of them.")
     if len({share_milli for _, _, share_milli in options}) > 1:
         step = "Write the same part for each, like [H100:0.5, B200:0.5]."
         raise Bad("alternatives that differ in the part of an accelerator.", step)

@@ -58,7 +58,7 @@ def parse_what_if(data: Any, place: Place = ()) -> WhatIf:
 
 def _what_if(raws: Sequence[Raw]) -> WhatIf:
     own = [one for one in raws if isinstance(one.data, dict) and one.data.get("kind") == KIND]
-    others = documents_of([one for one in raws if one not in own])
+    others = documents_of([one for one in raws if one not in own], KIND)
     if not own:
         return WhatIf(others)
     if len(own) > 1:

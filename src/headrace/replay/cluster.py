@@ -27,7 +27,9 @@ from headrace.core.ids import (
 from headrace.core.scheduling.memory import Memory
 from headrace.core.scheduling.proposal import Plan
 from headrace.core.scheduling.queue import Queue
+from headrace.core.scheduling.service import History
 from headrace.core.scheduling.shapes import NO_DEMAND
+from headrace.core.scheduling.sharing import attained_ms, kind_of, shares_time
 from headrace.core.scheduling.snapshot import Snapshot, Taken
 from headrace.core.workload import (
     WHOLE_MILLI,
@@ -107,6 +109,7 @@ class ReplayCluster:
         self.contract_held_milli: dict[ContractId, int] = {}
         self.used_milli = 0
         self.demand = NO_DEMAND
+        self.history = History()
         types: list[HardwareType] = [fleet.hardware[kind] for kind in fleet.node_hardware.tolist()]
         self._full = [one.accelerator_mask() for one in types]
         self.capacity_milli = WHOLE_MILLI * sum(one.accelerators for one in types)
@@ -144,6 +147,8 @@ class ReplayCluster:
         work = Workload(key, owner, spec, now_ms, self.version, State.QUEUED, now_ms)
         self.workloads[key] = work
         self.queue.add(work)
+        if shares_time(spec):
+            self.history.enter(key, kind_of(work))
         return work
 
     def adopt(self, plan: Plan, now_ms: int) -> list[Placement]:
@@ -178,16 +183,20 @@ class ReplayCluster:
             made.append(placement)
         return made
 
-    def end(self, placement: Placement) -> None:
-        """A placement has ended, and its workload with it: nothing of either is kept."""
+    def end(self, placement: Placement, now_ms: int) -> None:
+        """A placement has ended at ``now_ms``, and its workload with it: of neither is anything kept but how long it ran."""
         self.version += 1
         self._hold(placement, -1)
         del self.placements[placement.id]
-        del self.workloads[placement.workload]
+        work = self.workloads.pop(placement.workload)
+        if work.id in self.history:
+            self.history.end(work.id, attained_ms(work, placement, now_ms))
 
     def withdraw(self, work: Workload) -> None:
         """It waits no longer."""
         self.version += 1
+        if work.id in self.history:
+            self.history.end(work.id, work.attained_ms, by_itself=False)
         self.queue.remove(work.id)
         del self.workloads[work.id]
 
@@ -197,6 +206,9 @@ class ReplayCluster:
         del self.placements[placement.id]
         self._hold(placement, -1)
         work = self.workloads[placement.workload]
+        if work.id in self.history:
+            work.attained_ms = attained_ms(work, placement, now_ms)
+            self.history.attain(work.id, work.attained_ms)
         work.state, work.since_ms, work.placement = State.QUEUED, now_ms, None
         self.queue.add(work)
 
@@ -283,6 +295,7 @@ class ReplayCluster:
             tenants=self._tenants,
             stopping=(),
             demand=self.demand,
+            history=self.history,
             zone="UTC",
         )
 

@@ -6,16 +6,19 @@ event all jobs are put in order, and placed anew one by one, each that doesn't f
 
 from bisect import bisect_left, insort
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import NamedTuple, Protocol
 
 from headrace.core.ids import WorkloadId
-from headrace.core.scheduling.service import History, expect
-from headrace.core.scheduling.timeshare import Contender, Layout, NodeRoom, Standing, decide
+from headrace.core.scheduling.plan import plan
+from headrace.core.scheduling.timeshare import Layout
 from headrace.core.units import ceil_div
+from headrace.core.workload import Flex, Placement, Resources, WorkloadSpec, WorkloadType
+from headrace.replay.cluster import BEGIN_MS, PROJECT, ReplayCluster, fleet_of, hardware
 
 _US = 1_000
 """Microseconds in a millisecond."""
+TENANT = "replay"
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,71 +90,77 @@ class Policy(Protocol):
 
 
 class Default:
-    """The production rule: least expected remaining service first, learned from siblings where nobody says how long jobs run."""
+    """The production planner on a cluster of its own: jobs that may be interrupted, lose nothing by it and come back at once."""
 
     def __init__(self, cluster: Cluster) -> None:
-        self._cluster = cluster
-        self._history = History()
-        self._standing = Standing()
+        kind = hardware("gpu", cluster.accelerators)
+        self._nodes = ReplayCluster(fleet_of([(kind, cluster.nodes)]))
         self._jobs: dict[WorkloadId, Job] = {}
+        self._specs: dict[tuple[int, int, int], WorkloadSpec] = {}
 
     def arrived(self, job: Job) -> None:
-        """Let it wait, among its siblings: all jobs of one size."""
+        """Submit it."""
         self._jobs[job.id] = job
-        if not job.expected_us:
-            self._history.enter(job.id, job.size)
-        self._standing.put(self._contender(job, job.submitted_us // _US))
+        self._nodes.submit(job.id, TENANT, self._spec(job), _journal_ms(job.submitted_us))
 
     def ended(self, job: Job) -> None:
-        """Learn from it."""
+        """It has ended by itself."""
         del self._jobs[job.id]
-        if job.id in self._history:
-            self._history.end(job.id, job.attained_us // _US)
+        placement = self._placement(job.id)
+        self._meter(job, placement)
+        self._nodes.end(placement, placement.metered_ms)
 
     def choose(self, now_us: int, running: Sequence[Job]) -> Choice:
-        """What :func:`~headrace.core.scheduling.timeshare.decide` says, given what is known by now."""
-        standing, history, now_ms = self._standing, self._history, now_us // _US
+        """What comes of plans for this moment, each carried out before the next, until one changes nothing."""
+        nodes, now_ms = self._nodes, _journal_ms(now_us)
         for job in running:
-            if job.id in history:
-                history.attain(job.id, job.attained_us // _US)
-        for ident in (*history.changed(), *standing.ripe(now_ms)):
-            if ident in standing:
-                standing.put(self._contender(self._jobs[ident], now_ms))
-        free = [self._cluster.accelerators] * self._cluster.nodes
-        for job in running:
-            for node in job.on:
-                free[node] -= job.accelerators
-        contenders = [self._contender(job, now_ms) for job in running]
-        contenders += standing.foremost(self._cluster.size)
-        decision = decide(contenders, [NodeRoom(each) for each in free], now_ms)
-        layout = {ident: self._jobs[ident].on for ident in decision.keep}
-        layout |= decision.start | decision.later
-        for ident in layout:
-            standing.drop(ident)
-        for contender in contenders:
-            if contender.on and contender.id not in layout:
-                standing.put(replace(contender, on=()))
+            self._meter(job, self._placement(job.id), now_ms + ceil_div(job.overhead_us, _US))
+        while True:
+            proposed = plan(nodes.snapshot(now_ms))
+            nodes.adopt(proposed, now_ms)
+            if not proposed.evictions and not proposed.placements:
+                break
+        layout = {
+            one.workload: tuple(nodes.node_of(rank) for rank in one.ranks)
+            for one in nodes.placements.values()
+        }
         # The millisecond that has begun counts in full, so that it is late enough.
-        again_ms = decision.again_ms
-        return Choice(layout, None if again_ms is None else (again_ms + 1) * _US)
+        again_ms = proposed.again_ms
+        return Choice(layout, None if again_ms is None else (again_ms + 1 - BEGIN_MS) * _US)
 
-    def _contender(self, job: Job, now_ms: int) -> Contender:
-        submitted_ms, attained_ms = job.submitted_us // _US, job.attained_us // _US
-        expected_ms = ceil_div(job.expected_us, _US)
-        found = expect(self._history, job.id, job.size, attained_ms, now_ms - submitted_ms, expected_ms)
-        return Contender(
-            job.id,
-            job.accelerators,
-            job.nodes,
-            found.index,
-            job.seq,
-            attained_ms,
-            found.exact,
-            job.on,
-            outlook=found.outlook,
-            delay_ms=ceil_div(job.overhead_us, _US),
-            ripens_ms=submitted_ms + found.ripens_ms,
-        )
+    def _placement(self, ident: WorkloadId) -> Placement:
+        held = self._nodes.workloads[ident].placement
+        if held is None:
+            raise AssertionError(f"{ident} does not run")
+        return self._nodes.placements[held]
+
+    def _meter(self, job: Job, placement: Placement, until_ms: int = 0) -> None:
+        """What it has attained by now, and from when on it attains more."""
+        before_ms = self._nodes.workloads[job.id].attained_ms
+        placement.metered = ((job.attained_us // _US - before_ms, 0),)
+        placement.metered_ms = until_ms
+
+    def _spec(self, job: Job) -> WorkloadSpec:
+        """What it asks for; the rules of the experiment charge for events, and not for coming back or for what was not saved."""
+        key = job.accelerators, job.nodes, job.expected_us
+        found = self._specs.get(key)
+        if found is None:
+            found = self._specs[key] = WorkloadSpec(
+                name="job",
+                type=WorkloadType.JOB,
+                project=PROJECT,
+                resources=Resources("gpu", job.accelerators),
+                commands=(),
+                nodes=job.nodes,
+                flex=Flex.PREEMPTIBLE,
+                expected_ms=ceil_div(job.expected_us, _US),
+                checkpoint_ms=1,
+            )
+        return found
+
+
+def _journal_ms(at_us: int) -> int:
+    return BEGIN_MS + at_us // _US
 
 
 @dataclass

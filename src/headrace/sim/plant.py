@@ -116,6 +116,7 @@ class Witness:
             self.events[type(committed.event).__name__] += 1
             if isinstance(committed.event, EvictionRequested):
                 self._evicted(committed.event, committed.at_ms)
+                self.shapes["goes for an equal"] = self.checkers.equals.swaps
             elif isinstance(committed.event, PlacementMade):
                 self.shapes.update(shapes_of(self.checkers.capacity.specs[committed.event.workload]))
         self.seen = group.first + group.count
@@ -445,7 +446,9 @@ class Plant:
                 self.witness.found(
                     7, "planner", "it plans otherwise than one that remembers nothing", "memory"
                 )
-        self._plan_at_ms = min(again_ms(snapshot) or now_ms + PLAN_AGAIN_MS, now_ms + PLAN_AGAIN_MS)
+        self._plan_at_ms = min(
+            again_ms(snapshot, proposed=proposal) or now_ms + PLAN_AGAIN_MS, now_ms + PLAN_AGAIN_MS
+        )
         altered = self.alter(snapshot, proposal)
         self._changed = altered is not None and altered is not proposal
         if altered is not None and (altered.placements or altered.evictions):

@@ -7,6 +7,7 @@ from random import Random
 
 from headrace.core.hardware import HardwareType
 from headrace.core.ids import SiteId
+from headrace.core.scheduling.sharing import shares_time
 from headrace.core.units import MS_PER_HOUR, MS_PER_MINUTE
 from headrace.core.workload import (
     LEVELS,
@@ -25,6 +26,8 @@ WRONG = 0.02
 """How many ask for what can never be."""
 SHAPED = 1 / 6
 """How many ask for something uncommon."""
+SAVING = 0.7
+"""How many of the jobs that are preemptible save their state."""
 SHAPES = ("part", "part", "alternatives", "elastic", "pack", "spread", "memory")
 FOREVER = "sleep 999999999"
 TYPES = (
@@ -46,6 +49,7 @@ class SpecMaker:
         self.chance, self.ground, self.shaping = chance, ground, aside(chance)
         self.middle_ms, self.most_ms = middle_ms, most_ms
         self.made = 0
+        self._saved: dict[str, WorkloadSpec] = {}
 
     def make(self, tenant: str) -> tuple[WorkloadSpec, dict[str, str]]:
         """A specification, and the values of the secrets that it declares."""
@@ -66,7 +70,7 @@ class SpecMaker:
             env={"WORK": name},
             priority=chance.choice((0, 0, 0, 1, 5, 10)),
             max_duration_ms=self._duration() if chance.random() < 0.15 else 0,
-            grace_ms=chance.choice((1, 1_000, 10_000)),
+            grace_ms=chance.choice((1, 1_000, 10_000, 45_000)),
             flex=chance.choice(INTERRUPTIBLE if kind is WorkloadType.FILLER else tuple(Flex)),
             policy=policy,
         )
@@ -75,6 +79,8 @@ class SpecMaker:
         spec = self._place(tenant, spec, site)
         if self.shaping.random() < SHAPED:
             spec = self._shaped(spec)
+        if kind is WorkloadType.JOB and spec.flex is Flex.PREEMPTIBLE and self.shaping.random() < SAVING:
+            spec = self._saving(tenant, spec)
         if kind is WorkloadType.SERVICE and chance.random() < 0.6:
             spec = replace(spec, counters="llamacpp", ports={"http": 0})
         secrets = {"SECRET": f"secret of {name}"} if chance.random() < 0.2 else {}
@@ -91,6 +97,32 @@ class SpecMaker:
         )
         one = replace(spec, nodes=1, nodes_max=0, topology=None, alternatives=())
         return replace(one, resources=need, site=None, contract=None)
+
+    def _saving(self, tenant: str, spec: WorkloadSpec) -> WorkloadSpec:
+        """A job that saves its state; often an equal of one before it, so that they share accelerators in time."""
+        chance = self.shaping
+        spec = replace(
+            spec,
+            checkpoint_ms=chance.choice((1_000, 5_000, MS_PER_MINUTE)),
+            restart_ms=chance.choice((0, 1_000, 10_000)),
+            expected_ms=chance.choice((0, 0, self.middle_ms // 4, self.middle_ms, self.most_ms)),
+        )
+        before = self._saved.get(tenant)
+        if before is not None and chance.random() < 0.7:
+            spec = replace(
+                spec,
+                project=before.project,
+                priority=before.priority,
+                policy=before.policy,
+                site=before.site,
+                contract=before.contract,
+                resources=replace(
+                    before.resources, accelerators=chance.choice((1, before.resources.accelerators))
+                ),
+            )
+        if shares_time(spec):
+            self._saved[tenant] = spec
+        return spec
 
     def _shaped(self, spec: WorkloadSpec) -> WorkloadSpec:
         """The same with one or two of what few ask for."""
@@ -201,6 +233,8 @@ def shapes_of(spec: WorkloadSpec) -> Iterator[str]:
         yield "memory"
     if spec.reservation is not None:
         yield "reservation"
+    if shares_time(spec):
+        yield "time"
     wish = spec.topology
     if wish is not None:
         how = "required" if wish.required else "preferred"

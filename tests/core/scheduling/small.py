@@ -133,6 +133,9 @@ class World:
         nodes_max: int = 0,
         topology: Topology | None = None,
         project: str = "main",
+        expected_ms: int = 0,
+        checkpoint_ms: int = 0,
+        restart_ms: int = 0,
     ) -> Workload:
         self.seq += 1
         spec = WorkloadSpec(
@@ -151,6 +154,9 @@ class World:
             alternatives=tuple(Alternative(*other) for other in others),
             nodes_max=nodes_max,
             topology=topology,
+            expected_ms=expected_ms,
+            checkpoint_ms=checkpoint_ms,
+            restart_ms=restart_ms,
         )
         workload = Workload(
             WorkloadId(f"{tenant}-{self.seq}"),
@@ -201,6 +207,7 @@ class World:
         workload = self.workloads[placement.workload]
         preempted = placement.stop_reason is EndReason.PREEMPTED
         workload.state = State.QUEUED if preempted else State.SUCCEEDED
+        workload.attained_ms += self.now_ms - placement.started_ms
         workload.placement, workload.since_ms = None, self.now_ms
 
     def adopt(self, plan: Plan) -> None:

@@ -220,10 +220,22 @@ def test_a_contract_that_is_too_small_refuses_and_one_that_may_come_does_not() -
 
 
 def test_sites_dedicated_to_another_are_closed_for_good() -> None:
-    """Nothing that this tenant could change but its site."""
-    world = World(fleet_of(site("glom", group(), dedicated_to=TenantId("other"))))
-    told = ever(world)
-    assert told == (
-        Refusal.DEDICATED,
-        "every site that its policy allows is dedicated to another tenant; ask for another site",
-    )
+    """They are not there: where another is served is nobody's to know."""
+    other = site("hidden", group(), country="SE", dedicated_to=TenantId("other"))
+    world = World(fleet_of(site("glom", group()), other))
+    sweden, denmark = ever(world, countries=("SE",)), ever(world, countries=("DK",))
+    assert sweden == (Refusal.JURISDICTION, "policy countries SE; site glom is in NO")
+    assert denmark == (Refusal.JURISDICTION, "policy countries DK; site glom is in NO")
+    alone = World(fleet_of(other))
+    told = (Refusal.JURISDICTION, "no site that it may use; known: none")
+    assert ever(alone, countries=("SE",)) == ever(alone, countries=("DK",)) == ever(alone) == told
+
+
+def test_a_larger_accelerator_is_named_when_none_has_so_much_memory() -> None:
+    """Not that there are none of the model."""
+    world = World(fleet_of(site("glom", group("g", "h100-8"), group("c", "lab"))))
+    work = world.submit(model="H100")
+    asked = replace(work.spec, resources=replace(work.spec.resources, accelerator_memory_mb=100_000))
+    told = can_ever_fit(world.snapshot(), asked, work.tenant)
+    assert told is not None
+    assert told[1].startswith("asks accelerators of 100000 MB; the largest of H100 has ")

@@ -542,6 +542,22 @@ def evicting_for_one_that_runs(good: Good) -> Broken:
     return _evict(good, _may_go, waiting=good.one_of(running))
 
 
+@breaks("eviction-of-an-equal")
+def evicting_an_equal_that_saves_nothing(good: Good) -> Broken:
+    victims = {
+        (work.tenant, work.spec.project, work.spec.priority): work
+        for work in good.world.workloads.values()
+        if work.placement and work.spec.flex is Flex.PREEMPTIBLE and work.spec.type is not WorkloadType.FILLER
+    }
+    equals = [
+        (work.id, victims[key].id)
+        for work in good.world.queue()
+        if (key := (work.tenant, work.spec.project, work.spec.priority)) in victims
+    ]
+    waiting, victim = good.one_of(equals)
+    return _evict(good, lambda work: work.id == victim, waiting=waiting)
+
+
 @breaks("eviction-twice")
 def evicting_twice(good: Good) -> Broken:
     return _evict(good, _may_go, times=2)

@@ -19,9 +19,11 @@ from headrace.core.scheduling.proposal import Plan
 from headrace.core.scheduling.snapshot import Snapshot
 from headrace.core.workload import (
     Flex,
+    Placement,
     PolicyRef,
     Resources,
     State,
+    Workload,
 )
 from tests.core.scheduling.bare import (
     BETA,
@@ -63,6 +65,15 @@ from tests.core.scheduling.bare import (
 HOUR_MS = 3_600_000
 NAMES_IT = spec(reservation=WindowId("w"))
 Case = tuple[str, Snapshot, Plan]
+
+SAVES = spec(flex=Flex.PREEMPTIBLE, checkpoint_ms=HOUR_MS)
+
+
+def ran_for(ran_ms: int) -> tuple[Workload, Placement]:
+    """A job that saves its state and started so long ago (0: its start is not confirmed)."""
+    workload, placement = running("acme-9", SAVES, rank())
+    return workload, replace(placement, started_ms=NOW_MS - ran_ms if ran_ms else 0)
+
 
 BROKEN: dict[str, Case] = {
     "a workload that is not there": ("unknown-workload", snapshot(), plan(rank())),
@@ -408,6 +419,26 @@ BROKEN: dict[str, Case] = {
         snapshot(queued(), live=(running("acme-9", spec(flex=Flex.PAUSABLE), rank()),)),
         evict("acme-9.1"),
     ),
+    "evicting an equal that saves nothing": (
+        "eviction-of-an-equal",
+        snapshot(queued(of=SAVES), live=(running("acme-9", spec(flex=Flex.PREEMPTIBLE), rank()),)),
+        evict("acme-9.1"),
+    ),
+    "evicting for an equal that saves nothing": (
+        "eviction-of-an-equal",
+        snapshot(queued(), live=(ran_for(60_000),)),
+        evict("acme-9.1"),
+    ),
+    "evicting an equal that has not run for a minute": (
+        "eviction-of-an-equal",
+        snapshot(queued(of=SAVES), live=(ran_for(59_999),)),
+        evict("acme-9.1"),
+    ),
+    "evicting an equal that has not started": (
+        "eviction-of-an-equal",
+        snapshot(queued(of=SAVES), live=(ran_for(0),)),
+        evict("acme-9.1"),
+    ),
     "evicting for nobody": (
         "eviction-for-nobody",
         snapshot(live=(running("acme-9", FILLER, rank()),)),
@@ -494,7 +525,8 @@ CLEAN: dict[str, tuple[Snapshot, Plan]] = {
     "beside a reservation": (reserved(snapshot(queued())), plan(rank("north/a/g-0-1"))),
     "where a window is over": (reserved(snapshot(queued()), ends_ms=NOW_MS), plan(rank())),
     "gone when a window begins": (
-        reserved(snapshot(queued(of=spec(max_duration_ms=HOUR_MS))), starts_ms=NOW_MS + HOUR_MS),
+        # With its grace.
+        reserved(snapshot(queued(of=spec(max_duration_ms=HOUR_MS))), starts_ms=NOW_MS + HOUR_MS + 10_000),
         plan(rank()),
     ),
     "told to go when a window begins": (
@@ -507,8 +539,12 @@ CLEAN: dict[str, tuple[Snapshot, Plan]] = {
         over("acme-9.1"),
     ),
     "evicting a filler": (snapshot(queued(), live=(running("acme-9", FILLER, rank()),)), evict("acme-9.1")),
+    "evicting an equal that has run for a minute": (
+        snapshot(queued(of=SAVES), live=(ran_for(60_000),)),
+        evict("acme-9.1"),
+    ),
     "evicting what is preemptible": (
-        snapshot(queued(), live=(running("acme-9", spec(flex=Flex.PREEMPTIBLE), rank()),)),
+        snapshot(queued(of=spec(priority=1)), live=(running("acme-9", spec(flex=Flex.PREEMPTIBLE), rank()),)),
         evict("acme-9.1"),
     ),
 }

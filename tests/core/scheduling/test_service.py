@@ -12,6 +12,7 @@ from headrace.core.scheduling.service import (
     EDGES_MS,
     FIRST_MS,
     GRACE_MS,
+    MOST_KINDS,
     PRIOR_HAZARD,
     REACH,
     STRETCH,
@@ -25,7 +26,7 @@ from headrace.core.units import MS_PER_DAY, MS_PER_HOUR, MS_PER_MINUTE
 NAMES = [WorkloadId(f"w-{number}") for number in range(200)]
 
 
-def history(count: int, kind: object = 8) -> History:
+def history(count: int, kind: str = "8") -> History:
     made = History()
     for name in NAMES[:count]:
         made.enter(name, kind)
@@ -68,7 +69,7 @@ def test_siblings_that_ended_early_shorten_what_remains() -> None:
         made.end(name, 2 * MS_PER_MINUTE)
     assert made.rest_ms(NAMES[4], 0) < before / 3
     other = WorkloadId("other")
-    made.enter(other, 16)
+    made.enter(other, "16")
     assert made.rest_ms(other, 0) == before
 
 
@@ -94,12 +95,16 @@ def test_only_neighbours_count() -> None:
     """Nobody beyond the reach is heard; those concerned are named once, the one that ended is not."""
     count = 3 * REACH
     made = history(count)
-    assert set(made.changed()) == set(NAMES[:count])
-    assert made.changed() == ()
+    since, changed = made.changes(0)
+    assert changed is not None
+    assert set(changed) == set(NAMES[:count])
+    assert made.changes(since) == (since, ())
     made.end(NAMES[0], MS_PER_MINUTE)
-    assert sorted(made.changed()) == sorted(NAMES[1 : REACH + 1])
+    then, changed = made.changes(since)
+    assert sorted(changed or ()) == sorted(NAMES[1 : REACH + 1])
     made.attain(NAMES[count - 1], MS_PER_DAY)
-    assert sorted(made.changed()) == sorted(NAMES[count - 1 - REACH : count])
+    assert sorted(made.changes(then)[1] or ()) == sorted(NAMES[count - 1 - REACH : count])
+    assert made.changes(since)[1] is not None
 
 
 def test_depends_on_what_was_told_not_on_when_or_how_often_somebody_asked() -> None:
@@ -109,7 +114,7 @@ def test_depends_on_what_was_told_not_on_when_or_how_often_somebody_asked() -> N
     attained = dict.fromkeys(NAMES, 0)
     ended = []
     for number, name in enumerate(NAMES):
-        asked.enter(name, number % 2)
+        asked.enter(name, str(number % 2))
         other = NAMES[chance.randrange(number + 1)]
         if other in asked:
             attained[other] += chance.choice((MS_PER_MINUTE, MS_PER_HOUR, MS_PER_DAY))
@@ -117,10 +122,10 @@ def test_depends_on_what_was_told_not_on_when_or_how_often_somebody_asked() -> N
             if chance.random() < 0.4:
                 asked.end(other, attained[other])
                 ended.append(other)
-        asked.changed()
+        asked.changes(0)
     told = History()
     for number, name in enumerate(NAMES):
-        told.enter(name, number % 2)
+        told.enter(name, str(number % 2))
     for name in reversed(NAMES):
         if name in ended:
             told.end(name, attained[name])
@@ -133,7 +138,7 @@ def test_depends_on_what_was_told_not_on_when_or_how_often_somebody_asked() -> N
 def test_a_workload_enters_once() -> None:
     """Twice is a mistake of whoever tells it."""
     with pytest.raises(ValueError, match="w-0 has entered already"):
-        history(1).enter(NAMES[0], 8)
+        history(1).enter(NAMES[0], "8")
 
 
 def test_a_stated_duration_is_believed_until_it_has_passed() -> None:
@@ -172,3 +177,61 @@ def test_the_index_halves_with_each_doubling_of_age_beyond_the_stretch() -> None
 def test_no_index_is_less_than_one() -> None:
     """However old: what it is worth can be divided by it."""
     assert expect(History(), NAMES[0], 1, 0, 1 << 70, 1).index == 1
+
+
+def test_what_it_rests_on_makes_it_again() -> None:
+    """From the rows alone, and what those that have not ended have attained, comes a history that says the same for ever."""
+    for seed in range(10):
+        chance = Random(seed)
+        made, attained = History(), dict[WorkloadId, int]()
+        for number in range(400):
+            name = WorkloadId(f"w-{number}")
+            made.enter(name, str(number % 2))
+            attained[name] = 0
+            other = chance.choice(list(attained))
+            attained[other] += chance.choice((MS_PER_MINUTE, MS_PER_HOUR, MS_PER_DAY))
+            made.attain(other, attained[other])
+            if chance.random() < 0.95:
+                made.end(other, attained.pop(other), by_itself=chance.random() < 0.8)
+            if number % 100 == 99:
+                again = History({kind: list(rows) for kind, rows in made.kinds.items()})
+                for name, ran_ms in attained.items():
+                    again.attain(name, ran_ms)
+                assert [made.rests_ms(name) for name in attained] == [
+                    again.rests_ms(name) for name in attained
+                ]
+                made = again
+
+
+def test_what_is_too_far_from_everybody_is_dropped_and_changes_nothing() -> None:
+    """A thousand that ended beside one that goes on leave as little as it can hear; it expects what it would with all of them."""
+    made, first, near = History(), WorkloadId("first"), list[int]()
+    made.enter(first, "8")
+    for number in range(1_000):
+        name = WorkloadId(f"w-{number}")
+        made.enter(name, "8")
+        made.end(name, MS_PER_HOUR)
+        if number == REACH - 1:
+            near = list(made.rests_ms(first))
+    assert len(made.kinds["8"]) < 128
+    assert list(made.rests_ms(first)) == near
+    last = WorkloadId("last")
+    made.enter(last, "8")
+    few = History()
+    for number in range(REACH):
+        few.enter(NAMES[number], "8")
+        few.end(NAMES[number], MS_PER_HOUR)
+    few.enter(last, "8")
+    assert list(made.rests_ms(last)) == list(few.rests_ms(last))
+
+
+def test_kinds_of_which_everybody_has_ended_are_forgotten_at_last() -> None:
+    """Whoever invents kinds fills no memory, and those that go on are kept."""
+    made = History()
+    made.enter(NAMES[0], "kept")
+    for number in range(2 * MOST_KINDS):
+        made.enter(WorkloadId("one"), f"kind {number}")
+        made.end(WorkloadId("one"), MS_PER_MINUTE)
+    assert len(made.kinds) <= MOST_KINDS + 64
+    assert "kept" in made.kinds
+    assert list(made.rests_ms(NAMES[0])) == list(made.rests_ms(WorkloadId("never entered")))

@@ -3,6 +3,7 @@
 from dataclasses import replace
 
 import numpy as np
+import pytest
 
 from headrace.core.contracts import Reservation
 from headrace.core.errors import Problem
@@ -228,11 +229,29 @@ class TestFilling:
         return world, gang
 
     def test_a_job_that_ends_before_the_gang_can_start_fills_its_node(self) -> None:
-        """Its owner's estimate is enough here."""
+        """By its limit, whatever its owner expects."""
         world, _ = self.waiting_gang()
-        job = world.submit(gpus=4)
-        job.spec = replace(job.spec, expected_ms=HOUR // 2)
+        job = world.submit(gpus=4, max_duration_ms=HOUR // 2)
+        job.spec = replace(job.spec, expected_ms=HOUR)
         assert placed(plan(world.snapshot())) == [job.id]
+
+    @pytest.mark.parametrize(
+        ("kind", "flex", "priority", "fills"),
+        [
+            ("job", Flex.FIRM, -1, False),
+            ("job", Flex.PREEMPTIBLE, 0, False),
+            ("job", Flex.PREEMPTIBLE, -1, True),
+            ("filler", Flex.FIRM, 0, True),
+        ],
+    )
+    def test_a_word_is_enough_only_of_those_whom_the_gang_could_tell_to_go(
+        self, kind: str, flex: Flex, priority: int, fills: bool
+    ) -> None:
+        """To expect little costs nothing: whoever can't be made to leave could keep the gang waiting for ever."""
+        world, _ = self.waiting_gang()
+        job = world.submit(kind, gpus=4, flex=flex, priority=priority)
+        job.spec = replace(job.spec, expected_ms=HOUR // 2)
+        assert placed(plan(world.snapshot())) == ([job.id] if fills else [])
 
     def test_a_longer_one_or_one_without_an_end_does_not(self) -> None:
         """They would keep the gang waiting."""
@@ -304,3 +323,14 @@ def test_work_that_outlives_its_limit_is_told_to_go_when_the_window_begins() -> 
     world.run(world.submit(gpus=1), ("glom/b/g-0-1", 1))
     assert evicted(plan(seen(world, window(0, 1, starts=1)))) == []
     assert evicted(plan(seen(world, window(0, 1, starts=0)))) == [paused.id]
+
+
+def test_a_window_at_one_site_keeps_no_power_at_another() -> None:
+    """What a filler draws there is free for a job once it has left, as if there were no window."""
+    two = [site(name, group("g", per_rack=1)) for name in ("s0", "s1")]
+    world = World(fleet_of(*two))
+    world.limits_w["s1"] = world.fleet.hardware[0].nameplate_w
+    filler = world.submit("filler", gpus=4)
+    world.run(filler, ("s1/b/g-0-0", 0b1111))
+    world.submit(gpus=4, at="s1")
+    assert evicted(plan(seen(world, window(0, starts=HOUR)))) == [filler.id]

@@ -20,7 +20,7 @@ from headrace.core.events import (
 from headrace.core.ids import PlacementId, SiteId, WindowId, WorkloadId
 from headrace.core.scheduling.refuse import Refusal
 from headrace.core.units import MS_PER_MINUTE
-from headrace.core.workload import EndReason, WorkloadSpec
+from headrace.core.workload import EndReason, Flex, WorkloadSpec
 from headrace.sim.checkers import Checkers
 from headrace.sim.checkers.windows import PATIENCE_MS
 from tests.sim.checkers.streams import (
@@ -44,6 +44,7 @@ HOUR_MS = 60 * MS_PER_MINUTE
 NOW = Reservation(WindowId("now"), ACME, SiteId("north"), "lab", 1, START_MS, START_MS + HOUR_MS)
 OTHER = replace(NOW, id=WindowId("other"), tenant=BETA)
 LATER = replace(NOW, starts_ms=START_MS + HOUR_MS, ends_ms=START_MS + 2 * HOUR_MS)
+SOON = replace(LATER, starts_ms=START_MS + 20 * MS_PER_MINUTE)
 OVER = replace(NOW, ends_ms=START_MS + 1)
 WORKS = Maintenance(WindowId("works"), SiteId("north"), START_MS, START_MS + HOUR_MS, ("north/a/g-1",))
 NAMING = spec(reservation=WindowId("now"))
@@ -92,6 +93,14 @@ LASTS: dict[str, tuple[str, Edit]] = {
     "a reservation in a maintenance": ("shared", then(reserved(NOW), declared(WORKS))),
     "a reservation without nodes": ("reserved", then(declared(NOW))),
     "what ran there when a reservation began": ("not-cleared", then(runs(spec()), reserved(NOW))),
+    "what was not told to go, though an alarm says that it is there": (
+        "not-cleared",
+        then(runs(spec()), reserved(NOW), AlarmRaised(5, "now", "it has begun, and 1 workloads are there")),
+    ),
+    "what was not told to go so early that it has its grace": (
+        "not-cleared",
+        then(runs(spec(flex=Flex.PREEMPTIBLE, grace_ms=15 * MS_PER_MINUTE)), reserved(SOON)),
+    ),
     "what ran there when a maintenance began": ("not-cleared", then(runs(spec()), declared(WORKS))),
     "what ran in a reservation that is over": ("not-left", then(reserved(NOW), runs(NAMING), declared(OVER))),
     "work that its reservation has room for": (

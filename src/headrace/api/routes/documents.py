@@ -23,8 +23,10 @@ from headrace.core import commands as c
 from headrace.core.changes import check_changes
 from headrace.core.codec import normalise
 from headrace.core.contracts import Tenant
-from headrace.core.errors import HeadraceError, Problem, ProblemCode
+from headrace.core.errors import HeadraceError, Problem, ProblemCode, unknown
+from headrace.core.estate import Estate
 from headrace.core.ids import TenantId
+from headrace.core.placing import reserve
 from headrace.core.workload import TERMINAL, WorkloadSpec
 from headrace.documents import Document, changes, load, parse_documents
 from headrace.documents.load import ORDER
@@ -72,6 +74,7 @@ async def apply(
     found = sorted(await _documents(call), key=lambda one: ORDER.index(one.kind))
     declared = [one for one in found if one.kind != "workload"]
     works = works_of(call, [one for one in found if one.kind == "workload"], tenant, declared)
+    _check_engines(call, declared)
     if dry_run:
         wanted = [_without_persons(call, one, keep=False) for one in declared]
         _check(call, wanted)
@@ -153,9 +156,25 @@ def _change(call: Call, wanted: c.NormalisedDocument) -> ChangeView:
 
 
 def _check(call: Call, wanted: list[c.NormalisedDocument]) -> None:
-    world = call.world
-    world.at(call.service.control.now_ms())
-    problems = check_changes(world, {f"{one.kind}/{one.name}": one.document for one in wanted}, removed=())
+    world, now_ms = call.world, call.service.control.now_ms()
+    world.at(now_ms)
+    documents = {f"{one.kind}/{one.name}": one.document for one in wanted}
+    changed = {key: one for key, one in documents.items() if world.state.documents.get(key) != one}
+    problems = check_changes(world, documents, removed=()) or reserve(world, changed, now_ms)[1]
+    if problems:
+        raise HeadraceError(*problems)
+
+
+def _check_engines(call: Call, declared: list[Document]) -> None:
+    """Raise for sites whose engine is not connected here: nothing could ever start there."""
+    engines = call.service.reconciler.engines if call.service.reconciler is not None else {}
+    problems = [
+        replace(unknown("engine", site.engine, engines), where=document.where(("sites", number, "engine")))
+        for document in declared
+        if isinstance(document.value, Estate) and engines
+        for number, site in enumerate(document.value.sites)
+        if site.engine not in engines
+    ]
     if problems:
         raise HeadraceError(*problems)
 

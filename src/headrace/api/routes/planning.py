@@ -133,6 +133,8 @@ def _changes(tried: WhatIf, works: Sequence[Work]) -> Changes:
 
 def _placed(problem: Problem, tried: WhatIf, works: Sequence[Work]) -> Problem:
     """A problem with its place in the body."""
+    if problem.where in ("at", "evict"):
+        return replace(problem, where=tried.where((problem.where,)))
     head, _, rest = problem.where.partition("]")
     name, _, number = head.partition("[")
     if not number.isdecimal() or name not in ("workloads", "remove", "drain"):

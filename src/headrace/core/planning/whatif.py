@@ -5,7 +5,7 @@ Documents, workloads and drained nodes take the way that real ones take (:func:`
 is then waits with the others.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Container, Iterable, Mapping, Sequence
 from copy import copy
 from dataclasses import dataclass, fields, replace
 from operator import attrgetter
@@ -26,10 +26,13 @@ from headrace.core.scheduling.plan import plan
 from headrace.core.scheduling.proposal import Plan, ProposedPlacement
 from headrace.core.scheduling.snapshot import Snapshot
 from headrace.core.scheduling.windows import parts_of
+from headrace.core.units import MS_PER_DAY
 from headrace.core.workload import TERMINAL, Placement, Workload, WorkloadSpec, options
 from headrace.core.workload import State as WorkloadState
 from headrace.core.world import State, World
 
+MOST_AHEAD_MS = 3_653 * MS_PER_DAY
+"""How far ahead a plan may be asked for."""
 MOST_CLASSES = 200
 """Classes of waiting workloads that are explained, the largest first: each looks at every node."""
 _WHO = Subject("system", "what-if", Role.SYSTEM)
@@ -138,7 +141,7 @@ def what_if(world: World, changes: Changes, now_ms: int) -> WhatIf:
     """
     before = outcome(World(copy_of(world.state), world.policies), now_ms)
     trial = _Trial(World(copy_of(world.state), world.policies), changes, max(now_ms, changes.at_ms))
-    return trial.run(before)
+    return trial.run(before, now_ms)
 
 
 def plan_now(world: World, now_ms: int) -> Outcome:
@@ -203,7 +206,8 @@ class _Trial:
         self.moved: dict[WorkloadId, None] = {}
         self.conflicts: list[str] = []
 
-    def run(self, before: Outcome) -> WhatIf:
+    def run(self, before: Outcome, before_ms: int) -> WhatIf:
+        self.make_sense(before_ms)
         removed = self.remove()
         self.end()
         wanted = self.wanted()
@@ -214,6 +218,19 @@ class _Trial:
         return WhatIf(
             self.at_ms, before, then, tuple(self.conflicts), tuple(self.moved), tuple(refused), tuple(new)
         )
+
+    def make_sense(self, now_ms: int) -> None:
+        """Raise for what would silently do nothing, or nothing that anybody could foresee."""
+        changes, problems = self.changes, []
+        if changes.at_ms and changes.at_ms < now_ms:
+            problems.append(("at", "at is in the past.", "Write a time to come, or leave it out."))
+        if changes.at_ms > now_ms + MOST_AHEAD_MS:
+            problems.append(("at", "at is more than ten years ahead.", "Write an earlier time."))
+        if changes.evict and not changes.drained:
+            problems.append(("evict", "evict without drain does nothing.", "Name what is drained."))
+        if problems:
+            bad = ProblemCode.BAD_INPUT
+            raise HeadraceError(*(Problem(bad, said, step, where=where) for where, said, step in problems))
 
     def renew(self, **changes: Any) -> None:
         """The same world with another state: all that is derived from it is made anew."""
@@ -237,11 +254,16 @@ class _Trial:
             raise HeadraceError(*problems)
         gone = set(self.changes.removed)
         if gone.difference(documents):
-            self.renew(
-                workloads={name: one for name, one in state.workloads.items() if name not in gone},
-                placements={name: one for name, one in state.placements.items() if one.workload not in gone},
-            )
+            self.forget(gone)
         return documents
+
+    def forget(self, gone: Container[str]) -> None:
+        """Take workloads away with what they hold."""
+        state = self.world.state
+        self.renew(
+            workloads={name: one for name, one in state.workloads.items() if name not in gone},
+            placements={name: one for name, one in state.placements.items() if one.workload not in gone},
+        )
 
     def end(self) -> None:
         """What is sure to have ended by then is gone."""
@@ -253,11 +275,7 @@ class _Trial:
             ending = ending_of(snapshot, placement)
             if ending is not None and ending.is_sure and ending.began_ms + ending.lasts_ms <= self.at_ms:
                 gone.add(placement.workload)
-        state = self.world.state
-        self.renew(
-            workloads={name: one for name, one in state.workloads.items() if name not in gone},
-            placements={name: one for name, one in state.placements.items() if one.workload not in gone},
-        )
+        self.forget(gone)
 
     def requeue(self, placements: Sequence[Placement]) -> None:
         """Let what runs wait with the others."""
@@ -282,6 +300,11 @@ class _Trial:
         if not wanted and not removed:
             return
         self.check(wanted, removed)
+        # With a tenant goes its work: whoever is not there any more starts nothing.
+        tenants = {name.partition("/")[2] for name in removed if name.startswith("tenant/")}
+        theirs = {one.id for one in self.world.state.workloads.values() if one.tenant in tenants}
+        if theirs:
+            self.forget(theirs)
         homeless = self.homeless(wanted, removed)
         if homeless:
             self.requeue(homeless)
@@ -289,7 +312,8 @@ class _Trial:
         command = c.ApplyDocuments(
             tuple(one for one in self.changes.documents if f"{one.kind}/{one.name}" in wanted)
         )
-        reserved = reserve(self.world, dict(wanted), self.at_ms)
+        reserved, problems = reserve(self.world, wanted, self.at_ms)
+        self.blame(problems)
         # All of them at once: one by one, a contract could stand before its tenant.
         documents = {key: one for key, one in self.world.state.documents.items() if key not in removed}
         gone = {key.partition("/")[2] for key in removed if key.startswith("reservation/")}
@@ -304,7 +328,10 @@ class _Trial:
 
     def check(self, wanted: Mapping[str, dict[str, Any]], removed: Sequence[str]) -> None:
         """Raise what is wrong in itself, and remember what is in the way only."""
-        problems = check_changes(self.world, wanted, removed)
+        self.blame(check_changes(self.world, wanted, removed))
+
+    def blame(self, problems: Sequence[Problem]) -> None:
+        """Raise what is wrong in itself, and remember what is in the way only."""
         wrong = [one for one in problems if one.code is not ProblemCode.IN_USE]
         if wrong:
             raise HeadraceError(*wrong)

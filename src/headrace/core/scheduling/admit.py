@@ -7,23 +7,16 @@ estate.
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
-import numpy as np
-
-from headrace.core.contracts import Contract
-from headrace.core.fleet import I64, NEVER_DAY
 from headrace.core.ids import NodeId, PowerNodeId, TenantId
 from headrace.core.scheduling.columns import (
     Ask,
-    Columns,
-    Scratch,
-    accelerators_milli_of,
     ask_of,
     columns_of,
-    empty_scratch,
 )
+from headrace.core.scheduling.empty import Empty, empty_of
 from headrace.core.scheduling.order import is_over_limit
 from headrace.core.scheduling.proposal import ProposedPlacement
-from headrace.core.scheduling.rank import carried, choose, increments_w, site_refusal, suits
+from headrace.core.scheduling.rank import site_refusal
 from headrace.core.scheduling.refuse import Refusal
 from headrace.core.scheduling.snapshot import Snapshot
 from headrace.core.scheduling.topology import stand_well
@@ -194,58 +187,37 @@ def _power_refusal(
 def can_ever_fit(snapshot: Snapshot, spec: WorkloadSpec, tenant: TenantId) -> tuple[Refusal, str] | None:
     """Why ``spec`` can never be placed, and what could be; None when it could on the empty estate.
 
-    Empty means without use, node states and grid instructions, with every block that has a day of
-    commissioning, within the ratings of the power tree. A contract that does not exist yet may come: only one
-    that is too small refuses. One of several alternatives is enough; what is said then is of the first.
+    Empty is as :mod:`~headrace.core.scheduling.empty` has it. A contract that does not exist yet may come: only one that is
+    too small refuses. One of several alternatives is enough; what is said then is of the first. Sites that are another
+    tenant's alone are not there.
     """
-    found = None
-    for need in options(spec):
-        refusal = _can_ever_have(snapshot, spec, need, tenant)
-        if refusal is None:
-            return None
-        found = found or refusal
-    return found
-
-
-def _can_ever_have(
-    snapshot: Snapshot, spec: WorkloadSpec, need: Resources, tenant: TenantId
-) -> tuple[Refusal, str] | None:
     fleet = snapshot.fleet
-    pinned = [
-        site for site in range(len(fleet.sites)) if spec.site is None or fleet.sites[site].id == spec.site
+    sites = [
+        number
+        for number, site in enumerate(fleet.sites)
+        if site.dedicated_to in (None, tenant) and spec.site in (None, site.id)
     ]
-    reasons = {site: site_refusal(snapshot, tenant, spec, need.accelerator, site) for site in pinned}
-    lawful = [site for site in pinned if reasons[site][0] is not Refusal.JURISDICTION]
-    open_to = [site for site in lawful if reasons[site][0] is not Refusal.DEDICATED]
+    lawful = [site for site in sites if snapshot.place_verdict(tenant, spec.policy, site).allowed]
     if not lawful:
-        return Refusal.JURISDICTION, _law_sentence(snapshot, spec, tenant, pinned)
-    if not open_to:
-        # Which they are is not this tenant's to know, but for one that it named itself.
-        which = f"site {spec.site} is" if spec.site else "every site that its policy allows is"
-        return Refusal.DEDICATED, f"{which} dedicated to another tenant; ask for another site"
-    columns = columns_of(fleet)
-    day = datetime.fromtimestamp(snapshot.now_ms / MS_PER_SECOND, UTC)
-    state = empty_scratch(columns, day.year * 10_000 + day.month * 100 + day.day)
-    try_it = _Empty(snapshot, columns, state, spec, ask_of(spec, need, 0), open_to)
-    nodes = try_it.nodes()
-    if not nodes:
-        return try_it.refusal()
-    asked = [
-        (ceil_div(accelerators_milli_of(columns, try_it.ask, nodes[site]), WHOLE_MILLI), reasons[site][1])
-        for site in nodes
-    ]
-    return _contract_too_small(asked)
-
-
-def _names(snapshot: Snapshot, sites: list[int]) -> str:
-    return ", ".join(snapshot.fleet.sites[site].id for site in sites)
+        return Refusal.JURISDICTION, _law_sentence(snapshot, spec, tenant, sites)
+    day = datetime.fromtimestamp(snapshot.now_ms // MS_PER_SECOND, UTC)
+    empty = empty_of(fleet, day.year * 10_000 + day.month * 100 + day.day)
+    fitting = []
+    for need in options(spec):
+        ask = ask_of(spec, need)
+        found = [site for site in lawful if empty.fits(ask, site)]
+        if found:
+            fitting.append((ask, found))
+    if not fitting:
+        return _Never(snapshot, empty, ask_of(spec), lawful).refusal()
+    refusals = [_contract_too_small(snapshot, empty, spec, tenant, *one) for one in fitting]
+    return None if None in refusals else refusals[0]
 
 
 def _law_sentence(snapshot: Snapshot, spec: WorkloadSpec, tenant: TenantId, sites: list[int]) -> str:
+    open_to = [site.id for site in snapshot.fleet.sites if site.dedicated_to in (None, tenant)]
     if not sites:
-        return f"no site {spec.site}; known: {_names(snapshot, list(range(len(snapshot.fleet.sites))))}"
-    own = [site for site in sites if snapshot.fleet.sites[site].dedicated_to in (None, tenant)]
-    sites = own or sites
+        return f"no site {spec.site or 'that it may use'}; known: {', '.join(open_to) or 'none'}"
     countries = sorted({snapshot.fleet.sites[site].country or "an unknown country" for site in sites})
     where = "sites are" if len(sites) > 1 else f"site {snapshot.fleet.sites[sites[0]].id} is"
     if spec.policy.countries:
@@ -255,11 +227,19 @@ def _law_sentence(snapshot: Snapshot, spec: WorkloadSpec, tenant: TenantId, site
     return "; ".join(snapshot.place_verdict(tenant, spec.policy, sites[0]).reasons)
 
 
-def _contract_too_small(asked: list[tuple[int, Contract | None]]) -> tuple[Refusal, str] | None:
-    """Accelerators asked at each site, and what pays for them there."""
+def _contract_too_small(
+    snapshot: Snapshot, empty: Empty, spec: WorkloadSpec, tenant: TenantId, ask: Ask, sites: list[int]
+) -> tuple[Refusal, str] | None:
+    """Whether what pays for it at each site where it fits holds less than it asks for."""
     least, largest = 0, 0
-    for count, contract in asked:
-        if contract is None or contract.kind != "reserved" or contract.accelerators >= count:
+    for site in sites:
+        contract = snapshot.contract_for(tenant, site, ask.model, spec.contract)
+        if contract is None or contract.kind != "reserved":
+            return None
+        count = ceil_div(ask.accelerators * ask.share_milli * ask.nodes, WHOLE_MILLI)
+        if ask.whole:
+            count = empty.least_accelerators(ask, site)
+        if contract.accelerators >= count:
             return None
         if contract.accelerators >= largest:
             least, largest = count, contract.accelerators
@@ -268,23 +248,13 @@ def _contract_too_small(asked: list[tuple[int, Contract | None]]) -> tuple[Refus
 
 
 @dataclass(frozen=True, slots=True)
-class _Empty:
-    """A spec before the empty estate."""
+class _Never:
+    """What the empty estate does not take, in words."""
 
     snapshot: Snapshot
-    columns: Columns
-    state: Scratch
-    spec: WorkloadSpec
+    empty: Empty
     ask: Ask
     sites: list[int]
-
-    def nodes(self) -> dict[int, I64]:
-        """Where it fits, by site; a negative or empty ask fits nowhere."""
-        ask = self.ask
-        if ask.nodes < 1 or min(ask.accelerators, ask.cpu_milli, ask.memory_mb) < 0:
-            return {}
-        found = {site: choose(self.columns, self.state, ask, site) for site in self.sites}
-        return {site: nodes for site, nodes in found.items() if nodes is not None}
 
     @property
     def model(self) -> str:
@@ -292,33 +262,36 @@ class _Empty:
 
     def refusal(self) -> tuple[Refusal, str]:
         """The stage that leaves too little at every site: the node, then the number of nodes, then power."""
-        ask, hardware = self.ask, self.reachable_hardware()
-        if ask.model and not any(name == ask.model for name, *_ in hardware):
-            known = sorted({f"{name} ({count} per node)" for name, count, *_ in hardware if name})
-            return (
-                Refusal.HARDWARE,
-                f"no node has {ask.model} accelerators; there are: {', '.join(known) or 'none'}",
+        ask, hardware = self.ask, self.empty.hardware_at(self.sites)
+        fitting = [one for one in hardware if not ask.model or one.accelerator == ask.model]
+        if ask.model and not fitting:
+            known = sorted(
+                {f"{one.accelerator} ({one.accelerators} per node)" for one in hardware if one.accelerator}
             )
-        fitting = [row for row in hardware if not ask.model or row[0] == ask.model]
-        for part, what, unit in (
-            (1, f"{self.model} accelerators", ""),
-            (2, "cpu", "m"),
-            (3, "memory", " MB"),
+            text = f"no node has {ask.model} accelerators; there are: {', '.join(known) or 'none'}"
+            return Refusal.HARDWARE, text
+        for asked, had, what, unit in (
+            (ask.accelerators, [one.accelerators for one in fitting], f"{self.model} accelerators", ""),
+            (ask.cpu_milli, [one.cpu_milli for one in fitting], "cpu", "m"),
+            (ask.memory_mb, [one.memory_mb for one in fitting], "memory", " MB"),
         ):
-            asked = (ask.accelerators, ask.cpu_milli, ask.memory_mb)[part - 1]
-            most = max((int(row[part]) for row in fitting), default=0)
-            if asked > most:
-                return Refusal.HARDWARE, self.too_large(asked, most, what, unit)
-        counts = {site: self.count(site) for site in self.sites}
+            if asked > max(had, default=0):
+                return Refusal.HARDWARE, self.too_large(asked, max(had, default=0), what, unit)
+        most_mb = max((one.accelerator_memory_mb for one in fitting), default=0)
+        if ask.accelerator_memory_mb > most_mb:
+            return Refusal.HARDWARE, (
+                f"asks accelerators of {ask.accelerator_memory_mb} MB; the largest of {self.model} has {most_mb} MB: "
+                f"ask for at most {most_mb} MB of gpu_memory"
+            )
+        counts = {site: self.empty.count(ask, site) for site in self.sites}
         most = max(counts.values(), default=0)
         if most < ask.nodes:
-            return Refusal.HARDWARE, (
-                f"asks {ask.nodes} nodes {self.each()}; the largest site that it may use has {most} such: "
-                f"ask for at most {most}" + ("" if most else ", or for less on each")
-            )
+            end = f"the largest site that it may use has {most} such: ask for at most {most}"
+            if not most:
+                end = "no node has all of that at once: ask for less on each"
+            return Refusal.HARDWARE, f"asks {ask.nodes} nodes {self.each()}; {end}"
         enough = [site for site in self.sites if counts[site] >= ask.nodes]
-        loose = ask._replace(topology=None)
-        if any(choose(self.columns, self.state, loose, site) is not None for site in enough):
+        if any(self.empty.fits(ask._replace(topology=None), site) for site in enough):
             return Refusal.TOPOLOGY, self.never_stand()
         return self.power_refusal(enough)
 
@@ -330,46 +303,28 @@ class _Empty:
             "ask for fewer, for another level, or let it be preferred only"
         )
 
-    def reachable_hardware(self) -> list[tuple[str, int, int, int]]:
-        """Accelerator model, accelerators, cpu and memory of each type of node that there is at the sites."""
-        fleet, kinds = self.snapshot.fleet, set[int]()
-        for site in self.sites:
-            span = self.columns.spans[site]
-            there = fleet.node_from_day[span] < NEVER_DAY
-            kinds.update(np.unique(fleet.node_hardware[span][there]).tolist())
-        rows = (fleet.hardware[kind] for kind in sorted(kinds))
-        return [(row.accelerator, row.accelerators, row.cpu_milli, row.memory_mb) for row in rows]
-
     def too_large(self, asked: int, most: int, what: str, unit: str) -> str:
         text = f"asks {asked}{unit} {what} per node; the largest node has {most}{unit}: "
         text += f"ask for at most {most}{unit} per node"
         spread = -(-asked * self.ask.nodes // most) if most and not unit else 0
         other = self.ask._replace(nodes=spread, accelerators=most)
-        if spread and any(choose(self.columns, self.state, other, site) is not None for site in self.sites):
+        if spread and any(self.empty.fits(other, site) for site in self.sites):
             text += f", or {spread} nodes of {most}"
         return text
 
     def each(self) -> str:
         ask = self.ask
         parts = [f"{ask.accelerators} {self.model} accelerators"] if ask.accelerators else []
+        if parts and ask.accelerator_memory_mb:
+            parts[0] += f" of {ask.accelerator_memory_mb} MB"
         parts += [f"{ask.cpu_milli}m cpu"] if ask.cpu_milli else []
         parts += [f"{ask.memory_mb} MB memory"] if ask.memory_mb else []
         return f"with {', '.join(parts)}" if parts else "of its kind"
 
-    def count(self, site: int) -> int:
-        return int((suits(self.columns, self.ask, site) & self.state.open[self.columns.spans[site]]).sum())
-
     def power_refusal(self, sites: list[int]) -> tuple[Refusal, str]:
-        columns, state, most, where = self.columns, self.state, -1, sites[0]
-        for site in sites:
-            span = columns.spans[site]
-            nodes = np.flatnonzero(suits(columns, self.ask, site) & state.open[span]) + span.start
-            added = increments_w(columns, state, self.ask, nodes)
-            order = np.argsort(added, kind="stable")
-            count = len(carried(columns, state, nodes, added, order, self.ask.nodes))
-            if count > most:
-                most, where = count, site
-        site_id = self.snapshot.fleet.sites[where].id
+        loose = self.ask._replace(topology=None)
+        most, where = max((self.empty.most(loose, site), -site) for site in sites)
+        site_id = self.snapshot.fleet.sites[-where].id
         limit_w = int(
             self.snapshot.fleet.power_limit_w[self.snapshot.fleet.power_index[PowerNodeId(site_id)]]
         )

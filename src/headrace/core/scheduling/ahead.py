@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from headrace.core.ids import ProjectId, TenantId
 from headrace.core.scheduling.columns import columns_of
-from headrace.core.scheduling.order import AGING_MS, Shares, aged_priority, asked_milli
+from headrace.core.scheduling.order import AGING_MS, Shares, aged_priority, most_milli
 from headrace.core.scheduling.snapshot import Snapshot
 from headrace.core.workload import Workload, WorkloadSpec, WorkloadType
 
@@ -186,10 +186,4 @@ class Turns:
         contract = self.snapshot.contracts.get(spec.contract) if spec.contract is not None else None
         if contract is not None and contract.kind == "reserved":
             return False
-        account = self.shares.tenant(tenant)
-        if not account.quota.guaranteed:
-            return True
-        more_milli = asked_milli(spec)
-        project = self.shares.project(tenant, spec.project)
-        within = account.is_within(more_milli)
-        return not (within and (not project.quota.guaranteed or project.is_within(more_milli)))
+        return not self.shares.is_within(tenant, spec.project, most_milli(self.snapshot.fleet, spec))

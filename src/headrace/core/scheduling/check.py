@@ -8,22 +8,20 @@ in UTC, as journal time is.
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
-from datetime import UTC, date, datetime
-from zoneinfo import ZoneInfo
 
 from headrace.core.contracts import Contract, Quota
 from headrace.core.estate import Site
 from headrace.core.hardware import HardwareType
 from headrace.core.ids import ContractId, PlacementId, ProjectId, TenantId, WorkloadId
-from headrace.core.scheduling.ground import Ground, Group, Spot, read
+from headrace.core.scheduling.equals import may_be_evicted, wrong_between_equals
+from headrace.core.scheduling.ground import Ground, Group, Spot, day_of, local_day_of, read
 from headrace.core.scheduling.proposal import Eviction, Plan, ProposedPlacement
 from headrace.core.scheduling.snapshot import Snapshot
 from headrace.core.sovereignty.plain import PROFILES
-from headrace.core.units import MS_PER_DAY, PERMILLE
+from headrace.core.units import PERMILLE
 from headrace.core.workload import (
     HOLDING,
     WHOLE_MILLI,
-    Flex,
     Placement,
     PolicyRef,
     RankPlace,
@@ -73,6 +71,7 @@ PROMISES: dict[str, int] = {
     "window": 5,
     "cluster-not-whole": 5,
     "eviction-forbidden": 5,
+    "eviction-of-an-equal": 5,
     "accelerator-taken": 6,
     "accelerator-mixed": 6,
     "accelerator-shared": 6,
@@ -212,8 +211,8 @@ class _Check:
     def run(self) -> list[Violation]:
         fleet = self.snapshot.fleet
         self.ground = read(fleet.sites, fleet.hardware)
-        self.today = _day(self.snapshot.now_ms)
-        self.contract_day = _local_day(self.snapshot.now_ms, self.snapshot.zone)
+        self.today = day_of(self.snapshot.now_ms)
+        self.contract_day = local_day_of(self.snapshot.now_ms, self.snapshot.zone)
         if self.plan.base_version > self.snapshot.version:
             what = f"made from version {self.plan.base_version}, the world is at {self.snapshot.version}"
             self.add("future-base", "plan", what)
@@ -523,7 +522,7 @@ class _Check:
             return
         if twice:
             self.add("eviction-twice", ident, "the plan evicts it more than once")
-        if not (_may_be_evicted(victim.spec) or self.must_go(placement, victim, eviction)):
+        if not (may_be_evicted(victim.spec) or self.must_go(placement, victim, eviction)):
             what = f"{victim.id} is {victim.spec.type}, {victim.spec.flex}: not preemptible"
             self.add("eviction-forbidden", ident, what)
         if eviction.waiting is None:
@@ -533,9 +532,16 @@ class _Check:
         waiting = self.snapshot.workloads.get(eviction.waiting)
         if waiting is None or waiting.state is not State.QUEUED:
             self.add("eviction-for-nobody", ident, f"{eviction.waiting!r} does not wait")
+        elif may_be_evicted(victim.spec) and (
+            what := wrong_between_equals(victim, waiting, placement, self.snapshot.now_ms)
+        ):
+            self.add("eviction-of-an-equal", ident, what)
 
     def must_go(self, placement: Placement, victim: Workload, eviction: Eviction) -> bool:
-        """Whether even one that is not preemptible has to go: its reservation is over, or others' time on its nodes is come."""
+        """Whether even a firm one has to go: its reservation is over, others' time is come, or works begin when it had its grace.
+
+        Beside a reservation's nodes too, who was paused beyond its limit.
+        """
         now_ms = self.snapshot.now_ms
         for window in self.snapshot.windows:
             if window.id != eviction.window or eviction.waiting is not None:
@@ -544,7 +550,14 @@ class _Check:
                 return now_ms >= window.ends_ms
             spots = [self.ground.find(rank.node) for rank in placement.ranks]
             is_there = any(spot is not None and spot.index in window.nodes for spot in spots)
-            return is_there and window.starts_ms <= now_ms < window.ends_ms
+            grace_ms = min(victim.spec.grace_ms, _MOST_GRACE_MS)
+            if not window.starts_ms - grace_ms - 60_000 <= now_ms < window.ends_ms:
+                return False
+            over_ms = (placement.started_ms or placement.made_ms) + victim.spec.max_duration_ms + grace_ms
+            has_outlived = victim.spec.max_duration_ms > 0 and over_ms <= now_ms
+            here = self.ground.site_of.get(placement.site) == window.site
+            is_due = window.tenant is None or window.starts_ms <= now_ms
+            return (is_there and is_due) or (here and has_outlived and window.tenant is not None)
         return False
 
     def window(self, workload: Workload, spot: Spot, node: str) -> None:
@@ -562,10 +575,14 @@ class _Check:
                 named = is_on
             elif is_on:
                 self.add("window", workload.id, f"node {node} is in window {window.id} now")
-            elif not _may_be_evicted(spec) and not 0 < spec.max_duration_ms <= window.starts_ms - now_ms:
+            elif not _is_gone(spec, window.starts_ms - now_ms):
                 self.add("window", workload.id, f"it may still be on node {node} when {window.id} begins")
         if spec.reservation is not None and not named:
             self.add("window", workload.id, f"node {node} is not of its reservation {spec.reservation} now")
+
+
+_MOST_GRACE_MS = 15 * 60_000
+"""The longest grace that anybody is given who has to make room."""
 
 
 def _whole(milli: int) -> str:
@@ -573,15 +590,8 @@ def _whole(milli: int) -> str:
     return f"{milli // WHOLE_MILLI}" if milli % WHOLE_MILLI == 0 else f"{milli / WHOLE_MILLI:.3f}"
 
 
-def _may_be_evicted(spec: WorkloadSpec) -> bool:
-    return spec.flex is Flex.PREEMPTIBLE or spec.type is WorkloadType.FILLER
-
-
-def _day(at_ms: int) -> str:
-    """The day in UTC, in ISO form, that a moment is in."""
-    return date.fromordinal(date(1970, 1, 1).toordinal() + at_ms // MS_PER_DAY).isoformat()
-
-
-def _local_day(at_ms: int, zone: str) -> str:
-    """The day in an IANA zone, in ISO form: contracts begin and end by it."""
-    return datetime.fromtimestamp(at_ms // 1000, UTC).astimezone(ZoneInfo(zone)).date().isoformat()
+def _is_gone(spec: WorkloadSpec, within_ms: int) -> bool:
+    """Whether what starts now is gone in time: told to go at once, or ended by its limit, it has its grace."""
+    if may_be_evicted(spec):
+        return spec.grace_ms <= min(within_ms, _MOST_GRACE_MS)
+    return spec.max_duration_ms > 0 and spec.max_duration_ms + spec.grace_ms <= within_ms

@@ -22,7 +22,7 @@ _MOST_LOGGED = 100_000
 class Ending(NamedTuple):
     """A placement with an end: ``lasts_ms`` after ``began_ms``, for certain (``is_sure``) or as its owner expects.
 
-    What is being stopped lasts no longer (0).
+    What is being stopped lasts for its grace after it was told.
     """
 
     placement: Placement
@@ -46,14 +46,14 @@ def ending_of(snapshot: Snapshot, placement: Placement) -> Ending | None:
     if workload is None or workload.placement != placement.id or workload.state not in HOLDING:
         return None
     spec, stopping = workload.spec, placement.stop_reason is not None
-    lasts_ms = 0 if stopping else spec.max_duration_ms or spec.expected_ms
+    lasts_ms = spec.grace_ms if stopping else spec.max_duration_ms or spec.expected_ms
     if not lasts_ms and not stopping:
         return None
     index, number = snapshot.fleet.node_index, snapshot.tenant_number(placement.tenant)
     uses = tuple(
         Use(index[NodeId(rank[0])], *rank[1:], number) for rank in placement.ranks if rank[0] in index
     )
-    began_ms = placement.started_ms or placement.made_ms
+    began_ms = placement.stop_since_ms if stopping else placement.started_ms or placement.made_ms
     return Ending(placement, workload, began_ms, lasts_ms, stopping or bool(spec.max_duration_ms), uses)
 
 
@@ -152,12 +152,15 @@ class Endings:
                     self._made.pop(placement.site, None)
         self._log.clear()
         late = [placement for placement in self._not_started.values() if placement.started_ms]
-        # Who is being stopped ends now, whatever its limit.
+        # Who is being stopped ends once its grace is over, whatever its limit.
         idents = snapshot.stopping if snapshot.stopping is not None else snapshot.placements
         stopping = [snapshot.placements[ident] for ident in idents if ident in snapshot.placements]
-        for placement in (*late, *(one for one in stopping if one.stop_reason is not None)):
+        for placement in late:
+            self._add(snapshot, placement)
+        for placement in (one for one in stopping if one.stop_reason is not None):
             known = by_site.get(placement.site, {}).get(placement.id)
-            if known is None or known.lasts_ms:
+            told = placement.stop_since_ms, snapshot.workloads[placement.workload].spec.grace_ms
+            if known is None or (known.began_ms, known.lasts_ms) != told:
                 self._add(snapshot, placement)
 
     def _add(self, snapshot: Snapshot, placement: Placement) -> None:

@@ -17,6 +17,7 @@ from headrace.core.scheduling.refuse import Refusal
 from headrace.core.scheduling.remedies import Remedies, Remedy
 from headrace.core.scheduling.sight import Ground, Sight, Spot
 from headrace.core.scheduling.snapshot import Snapshot
+from headrace.core.scheduling.sooner import sooner
 from headrace.core.scheduling.soonest import NOTHING, Earliest, earliest, moment
 from headrace.core.sovereignty.plain import PROFILES
 from headrace.core.units import format_duration
@@ -228,6 +229,8 @@ class _Waiting:
         first = not Turns(self.snapshot).anybody_before(self.workload)
         change = self.change(finding, remedies, abroad, "would start" if first else "would have room")
         soonest = earliest(self.sight, finding)
+        equals = sooner(self.snapshot, self.workload)
+        reason += f"; {equals}" if equals else ""
         return _told(self.workload, finding.refusal, reason, removed, change, (*remedies, *abroad), soonest)
 
     def change(self, finding: Finding, remedies: list[Remedy], abroad: list[Remedy], would: str) -> str:
@@ -303,6 +306,8 @@ class _Waiting:
         # What another tenant has waiting is not this one's to know.
         if ahead.own is not None:
             line += f", {ahead.own.id} (priority {ahead.own.spec.priority}) the next of its own tenant"
+        equals = sooner(self.snapshot, self.workload)
+        line += f"; {equals}" if equals else ""
         change = "starts with the next plan that leaves it room"
         priority = turns.priority_to_be_first(self.workload, ahead)
         remedies: tuple[Remedy, ...] = ()

@@ -4,10 +4,13 @@ Nothing here is shared with :mod:`headrace.core.fleet`, which the planner reads.
 """
 
 from dataclasses import dataclass
+from datetime import UTC, date, datetime
 from functools import lru_cache
+from zoneinfo import ZoneInfo
 
 from headrace.core.estate import Block, NodeGroup, Site
 from headrace.core.hardware import HardwareType
+from headrace.core.units import MS_PER_DAY
 from headrace.core.workload import Level
 
 
@@ -138,3 +141,13 @@ def _above(site: Site, block: Block, feeders: dict[str, str]) -> tuple[str, ...]
         path.append(f"{site.id}/{element}")
         element = feeders.get(element, "")
     return (*path, site.id)
+
+
+def day_of(at_ms: int) -> str:
+    """The day in UTC, in ISO form, that a moment is in."""
+    return date.fromordinal(date(1970, 1, 1).toordinal() + at_ms // MS_PER_DAY).isoformat()
+
+
+def local_day_of(at_ms: int, zone: str) -> str:
+    """The day in an IANA zone, in ISO form: contracts begin and end by it."""
+    return datetime.fromtimestamp(at_ms // 1000, UTC).astimezone(ZoneInfo(zone)).date().isoformat()

@@ -16,11 +16,13 @@ _MOST_MOVES = 100_000
 class Held:
     """The live placements of some workloads, in the order in which they were made; ``wanted``: of which (None: all).
 
-    ``turned``: site and node wherever somebody came or went, in order; None once that is no longer known.
+    ``turned``: site and node wherever somebody came or went, in order; None once that is no longer known. ``told``: by site,
+    of how many it was said when they end.
     """
 
     def __init__(self, wanted: Callable[[WorkloadSpec], bool] | None = None) -> None:
         self.on_node: dict[int, list[Holder]] = {}
+        self.told: dict[int, int] = {}
         self.turned: list[tuple[int, int]] | None = None
         self._wanted = wanted
         self._sites: dict[int, dict[PlacementId, Holder]] | None = None
@@ -41,7 +43,7 @@ class Held:
     def at(self, snapshot: Snapshot, site: int) -> dict[PlacementId, Holder]:
         """Those at a site."""
         if self._sites is None:
-            self._sites, self.on_node, self.turned = {}, {}, None
+            self._sites, self.on_node, self.told, self.turned = {}, {}, {}, None
             for placement in snapshot.placements.values():
                 self._enter(snapshot, self._sites, placement)
         sites = self._sites
@@ -52,6 +54,7 @@ class Held:
                 here = sites.get(snapshot.fleet.site_index[placement.site])
                 holder = here.pop(placement.id, None) if here else None
                 if holder is not None:
+                    self.told[holder.site] -= bool(holder.bounds_ms)
                     for use in holder.uses:
                         self.on_node[use.node].remove(holder)
             if holder is not None and self.turned is not None:
@@ -69,6 +72,7 @@ class Held:
         holder = holder_of(snapshot, placement)
         if holder is not None:
             sites.setdefault(holder.site, {})[placement.id] = holder
+            self.told[holder.site] = self.told.get(holder.site, 0) + bool(holder.bounds_ms)
             for use in holder.uses:
                 self.on_node.setdefault(use.node, []).append(holder)
         return holder

@@ -84,30 +84,42 @@ class Holder:
     def damage(self, now_ms: int) -> int:
         """What evicting it costs, in thousandths of accelerators x milliseconds: what it has not saved, and to come back.
 
-        A filler is made to be interrupted: it loses nothing.
+        No more than all that it has run, which is what beginning anew costs: to claim a long way back buys nothing beyond
+        that. A filler is made to be interrupted: it loses nothing.
         """
         spec = self.workload.spec
         if self.kind is WorkloadType.FILLER:
             return 0
         ran_ms = max(0, now_ms - self.placement.started_ms) if self.placement.started_ms else 0
         lost_ms = ran_ms % spec.checkpoint_ms if spec.checkpoint_ms else ran_ms
-        return self.accelerators_milli * (lost_ms + spec.restart_ms)
+        return self.accelerators_milli * min(ran_ms, lost_ms + spec.restart_ms)
 
     @property
     def may_leave(self) -> bool:
         """Whether it may be evicted for somebody, or ends by itself."""
-        return may_be_evicted(self.workload.spec) or self.end is not None
+        return may_be_evicted(self.workload.spec) or self.end_at(0) is not None
 
     @property
-    def end(self) -> tuple[int, int] | None:
+    def bounds_ms(self) -> Sequence[int]:
+        """The moments at which it is said to end, ascending: as expected, by its limit."""
+        spec = self.workload.spec
+        expected_ms, most_ms = spec.expected_ms, spec.max_duration_ms
+        if not (expected_ms or most_ms):
+            return ()
+        began_ms = self.placement.started_ms or self.placement.made_ms
+        if expected_ms and most_ms and expected_ms < most_ms:
+            return began_ms + expected_ms, began_ms + most_ms
+        return (began_ms + (min(expected_ms, most_ms) or expected_ms or most_ms),)
+
+    def end_at(self, now_ms: int) -> tuple[int, int] | None:
         """When it ends by itself: (KNOWN, ms), (2, order of age) for a job without a limit, None for never.
 
-        What it is expected to run counts where it has no limit, or less than that.
+        What it is expected to run counts until it has run for longer, then its limit: who outlived all that was said of it
+        is as one of whom nothing was.
         """
-        spec = self.workload.spec
-        bound_ms = spec.expected_ms or spec.max_duration_ms
-        if bound_ms:
-            return KNOWN, (self.placement.started_ms or self.placement.made_ms) + bound_ms
+        for end_ms in self.bounds_ms:
+            if end_ms >= now_ms:
+                return KNOWN, end_ms
         if self.kind in (WorkloadType.SERVICE, WorkloadType.CLUSTER):
             return None
         return 2, self.placement.made_seq
@@ -324,7 +336,7 @@ def _least_on(
 
 
 def horizon_of(
-    departures: Departures, holders: Sequence[Holder], may_evict: Callable[[Holder], bool]
+    departures: Departures, holders: Sequence[Holder], may_evict: Callable[[Holder], bool], now_ms: int
 ) -> Horizon | None:
     """Where, and after whose leaving, a starving workload runs soonest; None if it could not after all who ever leave.
 
@@ -335,8 +347,8 @@ def horizon_of(
     for holder in holders:
         if may_evict(holder):
             keyed.append(((0, *holder.wish), holder))
-        elif holder.end is not None:
-            keyed.append((holder.end, holder))
+        elif (end := holder.end_at(now_ms)) is not None:
+            keyed.append((end, holder))
     keyed.sort(key=lambda pair: (pair[0], pair[1].placement.made_seq, pair[1].placement.id))
     found = departures.shortest([holder for _, holder in keyed])
     if found is None:

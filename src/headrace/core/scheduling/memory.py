@@ -14,6 +14,7 @@ from headrace.core.scheduling.pools import Sieve, SitePools
 from headrace.core.scheduling.rules import NodeRule, Rule, default_rule, everywhere
 from headrace.core.scheduling.shapes import Demand
 from headrace.core.scheduling.snapshot import Snapshot, Taken
+from headrace.core.scheduling.standings import Standings
 from headrace.core.scheduling.windows import may_be_evicted
 from headrace.core.workload import Placement, WorkloadSpec, WorkloadType
 
@@ -28,8 +29,8 @@ class Known:
     ``suit``: nodes of a site with the hardware; a site with too few of them is not there. ``by_rule``: a rule of costs decides.
     ``full`` and ``never``: how often something had come free at a site when it did not fit there, or would not have if all
     left that may leave. Of one pass: ``sieves``, who failed at a site; ``out``, where it did not fit; ``ever``, reservations that
-    there were when it would still have fitted if all left (-1: it would not have); ``late_ms``, the earliest end that failed
-    beside holds.
+    there were when it would still have fitted if all left (-1: it would not have); ``beside``, where it did not fit with which
+    of the holds there open to it (and whether it may be told to go).
     """
 
     ask: Ask
@@ -41,7 +42,7 @@ class Known:
     sieves: dict[int, list[Sieve]] = field(default_factory=dict)
     out: set[int] = field(default_factory=set)
     ever: dict[int, int] = field(default_factory=dict)
-    late_ms: dict[int, int] = field(default_factory=dict)
+    beside: set[tuple[int, tuple[bool, ...]]] = field(default_factory=set)
 
     def enter(self, stamp: int) -> None:
         """A pass begins: what was true of another one alone is gone."""
@@ -50,7 +51,7 @@ class Known:
             self.sieves.clear()
             self.out.clear()
             self.ever.clear()
-            self.late_ms.clear()
+            self.beside.clear()
 
 
 @dataclass(slots=True)
@@ -140,6 +141,7 @@ class Memory:
         self.allowed: dict[tuple[object, ...], dict[int, Contract]] = {}
         self.pools: dict[int, SitePools] = {}
         self._held = Held()
+        self.standings = Standings()
         self._evictable = Held(may_be_evicted)
         self._columns: Columns | None = None
         self._demand: Demand | None = None
@@ -214,6 +216,10 @@ class Memory:
     def holders(self, snapshot: Snapshot, site: int) -> dict[PlacementId, Holder]:
         """Placements that hold nodes of a site, in the order in which they were made."""
         return self._held.at(snapshot, site)
+
+    def told(self, snapshot: Snapshot, site: int) -> tuple[int, int]:
+        """How many hold nodes of a site, and of how many of them it was said when they end."""
+        return len(self._held.at(snapshot, site)), self._held.told.get(site, 0)
 
     def evictable(self, snapshot: Snapshot, site: int) -> dict[PlacementId, Holder]:
         """Those of them that may be told to go."""

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from heapq import heapify, heappop, heapreplace
 
 from headrace.core.contracts import Quota, Tenant
+from headrace.core.fleet import Fleet
 from headrace.core.ids import ProjectId, TenantId
 from headrace.core.scheduling.memory import Shape
 from headrace.core.scheduling.queue import Line
@@ -37,16 +38,31 @@ def aged_priority(workload: Workload, now_ms: int) -> int:
     return spec.priority + max(0, now_ms - waits_since_ms(workload)) // AGING_MS
 
 
-def asked_milli(spec: WorkloadSpec) -> int:
-    """Thousandths of accelerators that a workload asks for at least."""
-    return spec.nodes * spec.resources.accelerators * spec.resources.share_milli
+def most_milli(fleet: Fleet, asked: WorkloadSpec | Line) -> int:
+    """The most thousandths of accelerators that any of what would do takes of its fewest nodes: what it claims of a guarantee.
+
+    A cluster takes whole nodes, whatever it asks for of each. 0 if one of them would take none: no quota guarantees that.
+    """
+    need = asked.resources if isinstance(asked, WorkloadSpec) else asked
+    each = [(need.accelerator, need.accelerators)]
+    each += [(other.accelerator, other.accelerators) for other in asked.alternatives]
+    if asked.type is WorkloadType.CLUSTER:
+        each = [(model, max(count, _widest(fleet, model))) for model, count in each]
+    counts = [count for _, count in each]
+    return asked.nodes * max(counts) * need.share_milli if min(counts) else 0
+
+
+def _widest(fleet: Fleet, model: str) -> int:
+    """Accelerators of the node that has the most of a model, or of any."""
+    return max((one.accelerators for one in fleet.hardware if model in ("", one.accelerator)), default=0)
 
 
 @dataclass(slots=True)
 class Account:
     """What somebody has in this pass: accelerators, for quotas, and of all three the parts of the estate (in billionths).
 
-    ``share`` is the greatest of the parts over the weight.
+    ``share`` is the greatest of the parts over the weight. ``claimed_milli``: what those will take who wait within what is
+    guaranteed, for nodes that are theirs next.
     """
 
     quota: Quota
@@ -55,6 +71,7 @@ class Account:
     cpu_parts: int = 0
     memory_parts: int = 0
     share: int = 0
+    claimed_milli: int = 0
     weight: int = field(init=False)
 
     def __post_init__(self) -> None:
@@ -81,7 +98,14 @@ class Account:
 
     def is_within(self, more_milli: int) -> bool:
         """Whether it stays within what it is guaranteed."""
-        return self.accelerators_milli + more_milli <= self.quota.guaranteed * WHOLE_MILLI
+        return (
+            self.accelerators_milli + self.claimed_milli + more_milli <= self.quota.guaranteed * WHOLE_MILLI
+        )
+
+    @property
+    def borrows(self) -> bool:
+        """Whether it has more than it is guaranteed."""
+        return self.accelerators_milli > self.quota.guaranteed * WHOLE_MILLI
 
 
 def is_over_limit(snapshot: Snapshot, tenant: TenantId, project: ProjectId, more_milli: int) -> bool:
@@ -98,7 +122,8 @@ def is_over_limit(snapshot: Snapshot, tenant: TenantId, project: ProjectId, more
 
 
 def _is_within(tenant: Account, project: Account, more_milli: int) -> bool:
-    if not tenant.quota.guaranteed or not tenant.is_within(more_milli):
+    # Accelerators are what is guaranteed: who takes none of them borrows.
+    if not more_milli or not tenant.quota.guaranteed or not tenant.is_within(more_milli):
         return False
     return not project.quota.guaranteed or project.is_within(more_milli)
 
@@ -123,7 +148,13 @@ class Shares:
 
     def borrows(self, tenant: TenantId) -> bool:
         """Whether a tenant has more than it is guaranteed."""
-        return not self.tenant(tenant).is_within(0)
+        return self.tenant(tenant).borrows
+
+    def claim(self, tenant: TenantId, project: ProjectId, more_milli: int) -> None:
+        """Somebody waits for so much that is guaranteed, and gets it next."""
+        self.tenant(tenant).claimed_milli += more_milli
+        if self.project(tenant, project) is not self.tenant(tenant):
+            self.project(tenant, project).claimed_milli += more_milli
 
     def tenant(self, tenant: TenantId) -> Account:
         """The account of a tenant."""
@@ -173,8 +204,8 @@ def _has_quotas(tenant: Tenant) -> bool:
 class Waiting:
     """Alike workloads in order of arrival; ``head`` is the one whose turn it is, ``members`` are those behind it.
 
-    ``borrows``: what they ask for is not guaranteed to them; ``by_quota``: it is only while some of a quota is left. ``rank``:
-    what goes before shares in one number, less first, of those that don't age yet.
+    ``borrows``: what they ask for is not guaranteed to them; ``by_quota``: it is only while some of a quota is left, which has
+    to be ``claim_milli``. ``rank``: what goes before shares in one number, less first, of those that don't age yet.
     """
 
     line: Line
@@ -185,6 +216,7 @@ class Waiting:
     shape: Shape | None = None
     borrows: bool = True
     by_quota: bool = False
+    claim_milli: int = 0
     rank: int = 0
 
     def is_over(self, more_milli: int) -> bool:
@@ -214,7 +246,7 @@ class Order:
     def __init__(self, snapshot: Snapshot, lines: Iterable[Waiting]) -> None:
         self.now_ms = snapshot.now_ms
         self.young_ms = snapshot.now_ms - AGING_MS
-        self.contracts = snapshot.contracts
+        self.contracts, self.fleet = snapshot.contracts, snapshot.fleet
         groups: dict[tuple[TenantId, ProjectId], _Group] = {}
         for number, waiting in enumerate(lines):
             line, head = waiting.line, waiting.head
@@ -245,6 +277,7 @@ class Order:
         if line.reservation is not None or (contract is not None and contract.kind == "reserved"):
             waiting.borrows = False
         elif waiting.tenant.quota.guaranteed:
+            waiting.claim_milli = most_milli(self.fleet, line)
             waiting.by_quota = _has_quota(waiting)
             waiting.borrows = not waiting.by_quota
 
@@ -287,5 +320,4 @@ class Order:
 
 def _has_quota(waiting: Waiting) -> bool:
     """Whether the head of a line stays within what is guaranteed."""
-    line = waiting.line
-    return _is_within(waiting.tenant, waiting.project, line.nodes * line.accelerators * line.share_milli)
+    return _is_within(waiting.tenant, waiting.project, waiting.claim_milli)

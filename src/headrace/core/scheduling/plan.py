@@ -16,16 +16,19 @@ import numpy as np
 from headrace.core.contracts import Contract
 from headrace.core.ids import WorkloadId
 from headrace.core.scheduling.columns import Ask, Columns, Mask, accelerators_milli_of, ask_of, columns_of
+from headrace.core.scheduling.grow import Elastic, grow
 from headrace.core.scheduling.memory import Known, Memory, Option, Shape
-from headrace.core.scheduling.order import Order, Shares, Waiting, asked_milli, waits_since_ms
+from headrace.core.scheduling.order import Order, Shares, Waiting, waits_since_ms
 from headrace.core.scheduling.present import Present
 from headrace.core.scheduling.proposal import Eviction, Plan, ProposedPlacement
-from headrace.core.scheduling.queue import Line, Queue
+from headrace.core.scheduling.queue import Line, Queue, line_of
 from headrace.core.scheduling.rank import site_order, site_refusal, suiting, suits
 from headrace.core.scheduling.rules import NodeRule
+from headrace.core.scheduling.sharing import are_equals, shares_time
 from headrace.core.scheduling.snapshot import Snapshot, Taken
+from headrace.core.scheduling.swaps import Sharing, Turns
 from headrace.core.scheduling.waits import PlanLimits, Waits, leave_windows
-from headrace.core.scheduling.windows import LEAD_MS, Ends, ends_of, may_be_evicted
+from headrace.core.scheduling.windows import ends_of, may_be_evicted, moments_of
 from headrace.core.scheduling.without import without
 from headrace.core.workload import WHOLE_MILLI, RankPlace, Workload, options
 
@@ -36,9 +39,12 @@ SURE_ATTEMPTS = 3
 """Whoever was started more often is evicted only once it is certain that this lets somebody start."""
 
 
-def again_ms(snapshot: Snapshot, limits: PlanLimits = DEFAULT_LIMITS) -> int | None:
+def again_ms(
+    snapshot: Snapshot, limits: PlanLimits = DEFAULT_LIMITS, proposed: Plan | None = None
+) -> int | None:
     """When time alone may next change the plan: a back-off ends, or somebody has waited for too long; None: never.
 
+    ``proposed``: the plan for this snapshot, which knows when it may change by itself.
     Days begin too, for contracts and commissioning: who asks looks again at least now and then.
     """
     times = []
@@ -46,14 +52,12 @@ def again_ms(snapshot: Snapshot, limits: PlanLimits = DEFAULT_LIMITS) -> int | N
         if workload.not_before_ms > snapshot.now_ms:
             times.append(workload.not_before_ms)
         starving_ms = waits_since_ms(workload) + limits.starve_after_ms + 1
-        if starving_ms > snapshot.now_ms:
+        if starving_ms > snapshot.now_ms and not shares_time(workload.spec):
             times.append(starving_ms)
+    if proposed is not None and proposed.again_ms is not None:
+        times.append(proposed.again_ms)
     for window in snapshot.windows:
-        times += [
-            moment
-            for moment in (window.starts_ms - LEAD_MS, window.starts_ms, window.ends_ms)
-            if moment > snapshot.now_ms
-        ]
+        times += moments_of(window, snapshot.now_ms)
     return min(times, default=None)
 
 
@@ -84,7 +88,9 @@ def _doubtful(snapshot: Snapshot, found: Plan) -> set[WorkloadId]:
     for eviction in found.evictions:
         if eviction.waiting is not None:
             victim = snapshot.workloads[snapshot.placements[eviction.placement].workload]
-            if victim.attempt > SURE_ATTEMPTS:
+            # Between equals the nodes that are left are those that are started on.
+            swaps = are_equals(snapshot.workloads[eviction.waiting], victim)
+            if victim.attempt > SURE_ATTEMPTS and not swaps:
                 doubtful.add(eviction.waiting)
     return doubtful
 
@@ -104,6 +110,8 @@ class _Pass:
         self.waits = Waits(self.present, limits, self.shares)
         self.sites = [site.id for site in snapshot.fleet.sites]
         self.placements: list[ProposedPlacement] = []
+        self.elastic: list[Elastic] = []
+        self.sharing: Sharing | None = None
 
     def run(self) -> Plan:
         most, placements, now_ms = self.limits.max_placements, self.placements, self.snapshot.now_ms
@@ -112,6 +120,9 @@ class _Pass:
             waiting = order.next()
             if waiting is None:
                 break
+            if waiting.line.shares_time:
+                order.done(next(waiting.members, None))
+                continue
             workload = waiting.head
             shape = waiting.shape
             if shape is None:
@@ -124,32 +135,57 @@ class _Pass:
                 order.done(next(waiting.members, None))
             else:
                 order.done(self.fails(workload, shape, waiting))
+        if len(placements) < most:
+            # Else there are those who had no turn yet.
+            grow(self.elastic, now_ms, self.extend)
         evictions = *leave_windows(self.present), *self.waits.evictions
-        return Plan(self.snapshot.version, tuple(placements), _once(evictions))
+        again_ms = self.sharing.again_ms() if self.sharing is not None else None
+        return Plan(self.snapshot.version, tuple(placements), _once(evictions), again_ms)
 
     def lines(self) -> Iterator[Waiting]:
         """Lines of alike workloads, each in order of arrival: a requeued one keeps the place that it had."""
         queue = self.snapshot.waiting
         if queue is None:
             queue = Queue(self.snapshot.queue)
+        shares = False
         for line, members in queue.lines.items():
             if line.reservation is not None and not self.present.is_on(line.reservation):
                 continue
+            if line.shares_time:
+                shares = True
+                continue
             turns = iter(members.values())
-            tenant, project = self.shares.tenant(line.tenant), self.shares.project(line.tenant, line.project)
-            yield Waiting(line, next(turns), turns, tenant, project)
+            yield self.waiting(line, next(turns), turns)
+        if shares:
+            yield from self.groups(queue)
+
+    def waiting(self, line: Line, head: Workload, members: Iterator[Workload]) -> Waiting:
+        """A line with the accounts that it counts against."""
+        tenant, project = self.shares.tenant(line.tenant), self.shares.project(line.tenant, line.project)
+        return Waiting(line, head, members, tenant, project)
+
+    def groups(self, queue: Queue) -> Iterator[Waiting]:
+        """Those that share accelerators in time, each group in the order of what they have left to do."""
+        self.sharing = Sharing(self, queue)
+        for group in self.sharing.standings.groups():
+            turns = Turns(self.sharing, group)
+            head = turns.head
+            if head is not None:
+                waiting = self.waiting(line_of(head), head, iter(()))
+                waiting.members = turns.take(waiting)
+                yield waiting
 
     def fails(self, workload: Workload, shape: Shape, waiting: Waiting) -> Workload | None:
         """It can't start now, and may wait; the next of its line that has a chance."""
         line, waits = waiting.line, self.waits
         if line.is_filler or not shape.is_allowed:
             return None
-        if not shape.is_reserved and waiting.is_over(asked_milli(workload.spec)):
+        if not shape.is_reserved and self.is_beyond(waiting, shape):
             return None
         waits.wait(workload, shape)
         if shape.may_start or waits.may_wait_shortly(shape):
             return next(waiting.members, None)
-        long = waits.may_wait_long(shape)
+        long = waits.may_wait_long(shape, workload.tenant)
         if not long and not self.present.holds:
             return None
         return next(
@@ -160,6 +196,23 @@ class _Pass:
             ),
             None,
         )
+
+    def is_beyond(self, waiting: Waiting, shape: Shape) -> bool:
+        """Whether the least that any of what would do takes is more than its tenant or its project may ever have."""
+        if not (waiting.tenant.quota.limit or waiting.project.quota.limit):
+            return False
+        return all(
+            waiting.is_over(self.least_milli(option, site))
+            for option in shape.options
+            for site in option.allowed
+        )
+
+    def least_milli(self, option: Option, site: int) -> int:
+        """The least thousandths of accelerators that an option takes at a site."""
+        ask = option.ask
+        suit = np.flatnonzero(option.known.suit[site]) + self.columns.spans[site].start
+        nodes = suit[np.argsort(self.columns.total[suit], kind="stable")[: ask.nodes]] if ask.whole else suit
+        return accelerators_milli_of(self.columns, ask, nodes[: ask.nodes])
 
     # -- what there is for it -------------------------------------------------------------------------------------
 
@@ -273,7 +326,7 @@ class _Pass:
         return False
 
     def nodes_at(self, waiting: Waiting, option: Option, site: int) -> Sequence[int] | None:
-        """The nodes that it gets at a site now, with what its contract and those who wait leave; as many as it can use."""
+        """The nodes that it gets at a site now, with what its contract and those who wait leave."""
         known = option.known
         if site in known.out:
             return None
@@ -283,7 +336,15 @@ class _Pass:
             return None
         if (option.is_counted or site in self.waits.kept) and not self.is_left(waiting, option, site, nodes):
             return None
-        low, high = len(nodes), option.most
+        topology = option.ask.topology
+        if option.most > len(nodes) and topology is not None and topology.required and topology.pack:
+            return self.roomy(waiting, option, site, nodes)
+        return nodes
+
+    def roomy(self, waiting: Waiting, option: Option, site: int, nodes: Sequence[int]) -> Sequence[int]:
+        """As many nodes of an elastic gang's group where it could grow most: later it can't leave it."""
+        known, count = option.known, len(nodes)
+        low, high = count, option.most
         while low < high:
             # What fits on some nodes fits on fewer of them.
             more = (low + high + 1) // 2
@@ -294,7 +355,7 @@ class _Pass:
                 nodes, low = found.tolist(), more
             else:
                 high = more - 1
-        return nodes
+        return nodes[:count]
 
     def failed(self, known: Known, site: int) -> None:
         """It fits nowhere at a site any more in this pass, and also later until something comes free there."""
@@ -308,33 +369,35 @@ class _Pass:
         if not holds or not (spec.expected_ms or spec.max_duration_ms or may_be_evicted(spec)):
             return False
         ends = ends_of(workload.spec, self.snapshot.now_ms)
-        last_ms = _last_ms(ends)
+        found = {site: tuple([ends.is_gone_by(hold) for hold in here]) for site, here in holds.items()}
+        lets = {site: (*open_to, may_be_evicted(spec)) for site, open_to in found.items() if any(open_to)}
         return any(
-            option.known.late_ms.get(site, last_ms + 1) > last_ms
-            and any(ends.is_gone_by(hold) for hold in holds.get(site, ()))
+            site in option.allowed and (site, open_to) not in option.known.beside
             for option in shape.options
-            for site in option.allowed
+            for site, open_to in lets.items()
         )
 
     def fills(self, waiting: Waiting, workload: Workload, shape: Shape) -> bool:
         """Place it where it is in nobody's way: on nodes that are held until after it is gone."""
         if not self.present.holds or not self.may_fill(workload, shape):
             return False
-        ends = ends_of(workload.spec, self.snapshot.now_ms)
-        last_ms = _last_ms(ends)
+        ends, holds = ends_of(workload.spec, self.snapshot.now_ms), self.present.holds
+        may_go = may_be_evicted(workload.spec)
         for option in shape.options:
             if option.ask.reservation is not None:
                 continue
             for site in option.allowed:
-                if site not in self.present.holds or option.known.late_ms.get(site, last_ms + 1) <= last_ms:
+                open_to = tuple([ends.is_gone_by(hold) for hold in holds.get(site, ())])
+                tried = site, (*open_to, may_go)
+                if not any(open_to) or tried in option.known.beside:
                     continue
-                state = self.present.beside(site, ends, may_go=may_be_evicted(workload.spec))
+                state = self.present.beside(site, ends, may_go=may_go)
                 nodes = None if state is None else self.present.choose_in(option.known, site, state)
                 if nodes is not None and self.is_covered(waiting, option, site, nodes.tolist()):
                     self.place(waiting, workload, option, site, nodes.tolist(), apart=True)
                     return True
-                if state is not None and nodes is None:
-                    option.known.late_ms[site] = last_ms
+                if nodes is None:
+                    option.known.beside.add(tried)
         return False
 
     def is_left(self, waiting: Waiting, option: Option, site: int, nodes: Sequence[int]) -> bool:
@@ -363,17 +426,46 @@ class _Pass:
         apart: bool = False,
     ) -> None:
         """Let it start there; ``apart``: in a way that takes nothing from those who wait."""
+        ranks = self.take(option, site, nodes, apart=apart, by_rule=option.known.by_rule and not apart)
+        self.enter(waiting, workload, option, site, ranks)
+        if option.most > len(nodes) and not apart:
+            at = len(self.placements) - 1
+            self.elastic.append(Elastic(waiting, workload, option, site, at, list(nodes)))
+
+    def take(
+        self, option: Option, site: int, nodes: Sequence[int], *, apart: bool, by_rule: bool
+    ) -> tuple[RankPlace, ...]:
+        """Take a rank's part of each of some nodes."""
         ask = option.ask
         if apart or ask.share_milli != WHOLE_MILLI or ask.reservation is not None:
             if not apart:
                 self.waits.placing(option, site, nodes)
-            by_rule = option.known.by_rule and not apart
             ranks = self.present.take_apart(option.known, site, nodes, by_rule=by_rule)
             self.waits.placed_apart(ask, site, nodes, ranks)
         else:
             self.waits.placing(option, site, nodes)
             ranks = self.present.take(ask, site, nodes)
-        self.enter(waiting, workload, option, site, ranks)
+        return ranks
+
+    def extend(self, one: Elastic, count: int) -> list[int] | None:
+        """Give elastic work so many more nodes, in racks where it is if it can be; which, or None if there are not so many."""
+        option, site, present = one.option, one.site, self.present
+        state = present.open_to(option.ask, present.state)
+        for near in (True, False):
+            known = replace(option.known, suit={site: one.others(self.columns, near=near)})
+            found = present.choose_in(known, site, state, count)
+            if found is not None and self.is_left(one.waiting, option, site, found.tolist()):
+                break
+        else:
+            return None
+        nodes: list[int] = found.tolist()
+        first = self.placements[one.at]
+        ranks = self.take(option, site, nodes, apart=False, by_rule=False)
+        self.enter(one.waiting, one.workload, option, site, ranks)
+        more = self.placements.pop().ranks
+        both = sorted(zip([*one.nodes, *nodes], [*first.ranks, *more], strict=True), key=_node)
+        self.placements[one.at] = replace(first, ranks=tuple([rank for _, rank in both]))
+        return nodes
 
     def enter(
         self,
@@ -406,9 +498,8 @@ class _Pass:
         return found
 
 
-def _last_ms(ends: Ends) -> int:
-    """The latest of a workload's ends that are known."""
-    return max((end for end in ends if end is not None), default=0)
+def _node(placed: tuple[int, RankPlace]) -> int:
+    return placed[0]
 
 
 def _once(evictions: Iterable[Eviction]) -> tuple[Eviction, ...]:

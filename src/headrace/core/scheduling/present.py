@@ -23,7 +23,7 @@ from headrace.core.scheduling.columns import (
 )
 from headrace.core.scheduling.memory import Known, Memory, Option
 from headrace.core.scheduling.pools import SitePools, Undecided
-from headrace.core.scheduling.rank import choose
+from headrace.core.scheduling.rank import choose, increments_w, path_need_w
 from headrace.core.scheduling.rules import choose_by
 from headrace.core.scheduling.snapshot import Snapshot
 from headrace.core.scheduling.windows import Ends, Hold, holds_of, kept_w
@@ -42,8 +42,8 @@ def uses_of(nodes: Sequence[int], ranks: Sequence[RankPlace], sharer: int = 0) -
 class Present:
     """Pools for what they can decide; arrays, made when somebody first asks for them, for the rest.
 
-    ``cap_w``: what those who wait, and reservations, leave of each element to whoever comes after them and stays; None while
-    there are none. ``holds``: by site, nodes that only who is gone in time may use.
+    ``cap_w``: what those who wait leave of each element to whoever comes after them and stays; None while there are none.
+    What reservations keep is counted by itself. ``holds``: by site, nodes that only who is gone in time may use.
     """
 
     def __init__(self, snapshot: Snapshot, columns: Columns, memory: Memory) -> None:
@@ -51,6 +51,8 @@ class Present:
         self._shut_at: set[int] = set()
         self.held_milli: dict[ContractId, int] = dict(snapshot.contract_held_milli)
         self.cap_w: I64 | None = None
+        self._kept_w: I64 | None = None
+        self._kept_over: I64 = np.zeros(0, dtype=np.int64)
         self.holds: dict[int, list[Hold]] = {}
         self._inside: dict[WindowId, Mask] = {}
         self._pools: dict[int, SitePools] = {}
@@ -72,9 +74,9 @@ class Present:
                 self._inside[window.id] = inside
         kept = kept_w(columns, snapshot)
         if kept:
-            self.cap_w = np.full_like(state.head_w, NO_CAP_W)
+            self._kept_w, self._kept_over = np.zeros_like(state.head_w), np.array(list(kept), dtype=np.int64)
             for element, watts in kept.items():
-                self.cap_w[element] = state.head_w[element] - watts
+                self._kept_w[element] = watts
         for site, hold in holds_of(snapshot.windows, now_ms):
             self.holds.setdefault(site, []).append(hold)
             here = [element for element in kept if columns.fleet.power_site[element] == site]
@@ -131,7 +133,16 @@ class Present:
 
     def capped(self, state: Scratch) -> Scratch:
         """A state with no more power in it than those who wait leave."""
-        return state if self.cap_w is None else state.with_head(np.minimum(state.head_w, self.cap_w))
+        if self.cap_w is None and self._kept_w is None:
+            return state
+        head_w = state.head_w if self.cap_w is None else np.minimum(state.head_w, self.cap_w)
+        if self._kept_w is not None:
+            # Of what there is now, and not of what there was before others of this pass: that is what the writer sees.
+            over = self._kept_over
+            left_w = self.state.head_w[over] - self._kept_w[over]
+            head_w = head_w.copy()
+            head_w[over] = np.minimum(head_w[over], left_w)
+        return state.with_head(head_w)
 
     def pools(self, site: int) -> SitePools:
         """The pools of a site."""
@@ -210,6 +221,12 @@ class Present:
         """The same where pools can't: a fraction, or nodes that are held. ``by_rule``: its costs chose the accelerator."""
         ask, costs = known.ask, self.pools(site).costs.get(known.ask)
         state, fleet = self.state, self.snapshot.fleet
+        if self._kept_w is not None and ask.reservation is not None:
+            # What it draws was kept for it.
+            chosen = np.array(nodes, dtype=np.int64)
+            added = increments_w(self.columns, state, ask, chosen)
+            elements, need = path_need_w(self.columns, chosen, added)
+            self._kept_w[elements] -= need
         ranks = []
         for node in nodes:
             count, cpu_milli, memory_mb = ask.on(fleet.hardware[fleet.node_hardware[node]])

@@ -31,8 +31,12 @@ class Eviction:
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """Placements and evictions, made from version ``base_version`` of the world (the number of events applied)."""
+    """Placements and evictions, made from version ``base_version`` of the world (the number of events applied).
+
+    ``again_ms``: when what jobs that share accelerators in time have left to do may next change it by itself (None: never).
+    """
 
     base_version: int
     placements: tuple[ProposedPlacement, ...] = ()
     evictions: tuple[Eviction, ...] = ()
+    again_ms: int | None = None

@@ -4,6 +4,7 @@ from collections.abc import Iterable, Iterator, Mapping, ValuesView
 from typing import NamedTuple
 
 from headrace.core.ids import ContractId, ProjectId, SiteId, TenantId, WindowId, WorkloadId
+from headrace.core.scheduling.sharing import shares_time
 from headrace.core.workload import Alternative, Topology, Workload, WorkloadType
 
 
@@ -29,6 +30,7 @@ class Line(NamedTuple):
     site: SiteId | None
     contract: ContractId | None
     reservation: WindowId | None
+    shares_time: bool
 
     @property
     def is_filler(self) -> bool:
@@ -40,6 +42,7 @@ def _arrival(member: tuple[WorkloadId, Workload]) -> int:
     return member[1].submitted_seq
 
 
+_MOST_NOTED = 20_000
 Lines = Mapping[Line, Mapping[WorkloadId, Workload]]
 
 
@@ -68,20 +71,44 @@ def line_of(workload: Workload) -> Line:
         spec.site,
         spec.contract,
         spec.reservation,
+        shares_time(spec),
     )
     return tuple.__new__(Line, fields)
+
+
+class Noted:
+    """Workloads in the order in which they were noted, the last of them for certain."""
+
+    def __init__(self) -> None:
+        self._all: list[Workload] = []
+        self._dropped = 0
+
+    def add(self, workload: Workload) -> None:
+        """Note one."""
+        self._all.append(workload)
+        if len(self._all) > _MOST_NOTED:
+            cut = len(self._all) // 2
+            self._dropped += cut
+            del self._all[:cut]
+
+    def since(self, moment: int) -> tuple[int, list[Workload] | None]:
+        """The moment that is now, and who was noted since one that this gave (0: the beginning); None: too long ago to tell."""
+        now = self._dropped + len(self._all)
+        return now, None if moment < self._dropped else self._all[moment - self._dropped :]
 
 
 class Queue(Mapping[WorkloadId, Workload]):
     """Queued workloads in the order in which they came in.
 
-    ``lines`` are kept from the first time that somebody asks for them.
+    ``lines`` are kept from the first time that somebody asks for them. ``noted``: whoever shares accelerators in time and came or
+    went since then.
     """
 
     def __init__(self, workloads: Iterable[Workload] = ()) -> None:
         self._all: dict[WorkloadId, Workload] = {workload.id: workload for workload in workloads}
         self._members: dict[WorkloadId, dict[WorkloadId, Workload]] = {}
         self._lines: dict[Line, dict[WorkloadId, Workload]] | None = None
+        self.noted = Noted()
 
     def add(self, workload: Workload) -> None:
         """Let it wait."""
@@ -95,6 +122,8 @@ class Queue(Mapping[WorkloadId, Workload]):
         members = self._members.pop(ident, None)
         if members is not None and self._lines is not None:
             workload = members.pop(ident)
+            if shares_time(workload.spec):
+                self.noted.add(workload)
             if not members:
                 del self._lines[line_of(workload)]
 
@@ -121,6 +150,8 @@ class Queue(Mapping[WorkloadId, Workload]):
                 members.clear()
                 members.update(in_order)
         self._members[ident] = members
+        if line.shares_time:
+            self.noted.add(workload)
 
     def __getitem__(self, ident: WorkloadId) -> Workload:
         return self._all[ident]

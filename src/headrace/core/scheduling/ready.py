@@ -21,18 +21,20 @@ _BY_AGE = 1 << 60
 class Ready:
     """By node of a site: the key of the last holder that has to leave until an ask has room there (0: it has it now).
 
-    ``leave``: those that do, by node, in order, each with its key and its age.
+    ``leave``: those that do, by node, in order, each with its key and its age. ``until_ms``: when somebody on a node will have
+    outlived what was said of it, so that the node has to be looked at again.
     """
 
     key: I64
+    until_ms: I64
     seen: int
     turned: int
     leave: dict[int, list[tuple[int, int, Holder]]] = field(default_factory=dict)
 
 
-def end_key(holder: Holder) -> int:
+def end_key(holder: Holder, now_ms: int) -> int:
     """When a holder leaves by itself, as one number."""
-    end = holder.end
+    end = holder.end_at(now_ms)
     if end is None:
         return NEVER
     return end[1] if end[0] == KNOWN else _BY_AGE + end[1]
@@ -46,28 +48,36 @@ def soonest(
     suit: Mask,
     known: Ready | None,
     logs: tuple[Sequence[int], Sequence[int]],
-    on_node: dict[int, list[Holder]],
+    there: tuple[dict[int, list[Holder]], int],
 ) -> tuple[Ready, Horizon | None]:
     """Where an ask has room soonest if nobody but time makes any, and who leaves until then; None if it never has.
 
-    ``state``: what is left once all that is being stopped is gone; ``on_node``: who else is there. ``logs``: nodes of the
-    site on which something was taken, and those whose holders are others, in the order in which it came about.
+    ``state``: what is left once all that is being stopped is gone; ``there``: who else is on each node, and the present
+    moment. ``logs``: nodes of the site on which something was taken, and those whose holders are others, in the order in
+    which it came about.
     """
     history, turned = logs
+    on_node, now_ms = there
     if known is None:
-        known = Ready(np.full(span.stop - span.start, NEVER), len(history), len(turned))
+        count = span.stop - span.start
+        known = Ready(np.full(count, NEVER), np.full(count, NEVER), len(history), len(turned))
         nodes = np.flatnonzero(suit) + span.start
     else:
-        changed = sorted({*history[known.seen :], *turned[known.turned :]})
+        late = (np.flatnonzero(known.until_ms < now_ms) + span.start).tolist()
+        changed = sorted({*history[known.seen :], *turned[known.turned :], *late})
         nodes = np.array(changed, dtype=np.int64)
         nodes = nodes[suit[nodes - span.start]]
         known.seen, known.turned = len(history), len(turned)
     room = _has_room(columns, state, ask, nodes)
     known.key[nodes - span.start] = np.where(room, 0, NEVER)
+    known.until_ms[nodes - span.start] = NEVER
     for node in nodes[~room].tolist():
         holders = on_node.get(node)
         if holders:
-            known.key[node - span.start], known.leave[node] = _ready(columns, state, ask, node, holders)
+            known.key[node - span.start], known.leave[node] = _ready(
+                columns, state, ask, node, holders, now_ms
+            )
+            known.until_ms[node - span.start] = _told_until_ms(holders, now_ms)
     key = np.where(state.open[span], known.key, NEVER)
     if np.count_nonzero(key < NEVER) < ask.nodes:
         return known, None
@@ -96,13 +106,20 @@ def _has_room(columns: Columns, state: Scratch, ask: Ask, nodes: I64) -> Mask:
     return room
 
 
+def _told_until_ms(holders: Sequence[Holder], now_ms: int) -> int:
+    """The first moment, from now on, at which one of them is said to end."""
+    return min((end for one in holders for end in one.bounds_ms if end >= now_ms), default=NEVER)
+
+
 def _ready(
-    columns: Columns, state: Scratch, ask: Ask, node: int, holders: Sequence[Holder]
+    columns: Columns, state: Scratch, ask: Ask, node: int, holders: Sequence[Holder], now_ms: int
 ) -> tuple[int, list[tuple[int, int, Holder]]]:
     """When a node without room for an ask has it, and who leaves until then."""
     free, cpu_milli, memory_mb = int(state.free[node]), int(state.cpu_milli[node]), int(state.memory_mb[node])
     ranks, total = int(state.ranks[node]), int(columns.total[node])
-    order = sorted([(end_key(holder), holder.placement.made_seq, holder) for holder in holders], key=_moment)
+    order = sorted(
+        [(end_key(holder, now_ms), holder.placement.made_seq, holder) for holder in holders], key=_moment
+    )
     for count, (key, _, holder) in enumerate(order, 1):
         if key == NEVER:
             break

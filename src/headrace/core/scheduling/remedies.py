@@ -17,7 +17,7 @@ from headrace.core.scheduling.rank import Candidates, choose, has_room, incremen
 from headrace.core.scheduling.refuse import Refusal
 from headrace.core.scheduling.sight import Sight, Spot
 from headrace.core.scheduling.topology import groups_of
-from headrace.core.scheduling.windows import LEAD_MS, holds_of
+from headrace.core.scheduling.windows import holds_of, lead_ms
 from headrace.core.units import ceil_div, format_duration, format_watts
 from headrace.core.workload import WHOLE_MILLI, Alternative, Topology, WorkloadSpec
 
@@ -139,11 +139,11 @@ class Remedies:
         """Gone before a window begins."""
         if self.finding.refusal is not Refusal.WINDOW or self.spec.reservation is not None:
             return None
-        now_ms = self.snapshot.now_ms
+        now_ms, least_ms = self.snapshot.now_ms, max(lead_ms(self.spec), self.spec.grace_ms)
         moments = {hold.until_ms for _, hold in holds_of(self.snapshot.windows, now_ms)}
         for until_ms in sorted(moments, reverse=True):
             # In whole minutes, as people write it.
-            most_ms = (until_ms - now_ms - LEAD_MS) // _LEAST_DURATION_MS * _LEAST_DURATION_MS
+            most_ms = (until_ms - now_ms - least_ms) // _LEAST_DURATION_MS * _LEAST_DURATION_MS
             if most_ms < _LEAST_DURATION_MS or 0 < self.spec.max_duration_ms <= most_ms:
                 continue
             spec = replace(self.spec, max_duration_ms=most_ms)

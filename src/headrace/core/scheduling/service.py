@@ -12,8 +12,10 @@ gives the same result on every processor.
 
 import math
 from bisect import bisect_right
-from collections.abc import Hashable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cache
+from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -40,6 +42,11 @@ PRIOR_HAZARD = 0.15
 _LAST_HAZARD = 0.5
 """At least so many end in the last bin, which stands for all that comes after it."""
 
+MOST_KINDS = 4_096
+"""Kinds that are remembered although everybody of them has ended."""
+_SWEEP = 64
+_MOST_LOGGED = 20_000
+
 STRETCH = 128
 GRACE_MS = MS_PER_DAY
 """A workload ages once it has been there for twice ``STRETCH`` times as long as it runs, or as a day if it runs for less."""
@@ -60,105 +67,187 @@ class Expectation:
     ripens_ms: int
 
 
+class Sibling(NamedTuple):
+    """One of a kind: ``workload`` while it has not ended, then ""; the bin that it ended in; did it end by itself."""
+
+    workload: str
+    bin: int = 0
+    ended: bool = False
+
+
 class History:
     """What ended, and what those that have not ended have attained: by kind, in order of submission.
 
     A kind is whatever makes workloads siblings, the number of accelerators among it. The expectations depend on what was
     told alone, not on when it was told or on when they were asked for.
+
+    ``kinds`` is what it rests on, but for what those that have not ended have attained: whoever keeps that can make
+    the same history again. Who is too far from everybody that has not ended is dropped from it, which changes nothing.
     """
 
-    def __init__(self) -> None:
-        self._kinds: dict[Hashable, _Kind] = {}
-        self._where: dict[WorkloadId, tuple[_Kind, int]] = {}
+    def __init__(self, kinds: "dict[str, list[Sibling]] | None" = None) -> None:
+        self.kinds = {} if kinds is None else kinds
+        self._kinds: dict[str, _Kind] = {}
+        self._where: dict[WorkloadId, _Kind] = {}
         self._touched: dict[_Kind, None] = {}
-        self._changed: dict[WorkloadId, None] = {}
+        self._log: list[WorkloadId] = []
+        self._logged = 0
+        for kind, rows in self.kinds.items():
+            group = self._kinds[kind] = _Kind(rows)
+            self._where |= dict.fromkeys(group.places, group)
+            self._touched[group] = None
 
     def __contains__(self, ident: object) -> bool:
         return ident in self._where
 
-    def enter(self, ident: WorkloadId, kind: Hashable) -> None:
+    def enter(self, ident: WorkloadId, kind: str) -> None:
         """A workload was submitted, after all that entered before."""
         if ident in self._where:
             raise ValueError(f"{ident} has entered already")
-        group = self._kinds.setdefault(kind, _Kind())
-        self._where[ident] = group, group.add(ident)
+        group = self._kinds.get(kind)
+        if group is None:
+            if len(self.kinds) >= MOST_KINDS and len(self.kinds) % _SWEEP == 0:
+                self._drop_kinds()
+            group = self._kinds[kind] = _Kind(self.kinds.setdefault(kind, []))
+        self._where[ident] = group
+        group.add(ident)
         self._touched[group] = None
+
+    def _drop_kinds(self) -> None:
+        """Forget the oldest kinds of which everybody has ended: tenants can invent more of them than any memory holds."""
+        for kind in [kind for kind, group in self._kinds.items() if not group.places]:
+            if len(self.kinds) < MOST_KINDS:
+                return
+            self._touched.pop(self._kinds.pop(kind), None)
+            del self.kinds[kind]
 
     def attain(self, ident: WorkloadId, attained_ms: int) -> None:
         """It has run for so long by now, and has not ended."""
-        group, place = self._where[ident]
-        old, new = group.bins[place], bin_of(attained_ms)
-        if new > old:
-            group.passed[place + REACH, old:new] = 1
-            group.bins[place] = new
-            group.touch(place)
+        group = self._where[ident]
+        if group.attain(ident, bin_of(attained_ms)):
             self._touched[group] = None
 
     def end(self, ident: WorkloadId, attained_ms: int, *, by_itself: bool = True) -> None:
         """It has ended after so long; not ``by_itself`` if somebody stopped it, which says nothing of how long it would run."""
         self.attain(ident, attained_ms)
-        group, place = self._where.pop(ident)
-        self._changed.pop(ident, None)
-        group.idents[place] = None
-        if by_itself:
-            number = group.bins[place]
-            group.ended[place + REACH, number] = group.passed[place + REACH, number] = 1
-            group.touch(place)
-            self._touched[group] = None
+        group = self._where.pop(ident)
+        group.end(ident, by_itself=by_itself)
+        self._touched[group] = None
 
     def rests_ms(self, ident: WorkloadId) -> Sequence[int]:
-        """For each bin of attained time the milliseconds that remain once it is there (a Gittins rank)."""
+        """For each bin of attained time the milliseconds that remain once it is there (a Gittins rank).
+
+        Of one that never entered as little is known as of one without siblings.
+        """
         self._refresh()
-        group, place = self._where[ident]
-        return group.rests_ms[place]
+        group = self._where.get(ident)
+        return _unknown_ms() if group is None else group.rests_ms[group.places[ident]]
 
     def rest_ms(self, ident: WorkloadId, attained_ms: int) -> int:
         """Milliseconds that remain after ``attained_ms``."""
         return self.rests_ms(ident)[bin_of(attained_ms)]
 
-    def changed(self) -> tuple[WorkloadId, ...]:
-        """Of whom something else is expected than when this was last called; those that entered since are among them."""
+    def changes(self, since: int) -> tuple[int, Sequence[WorkloadId] | None]:
+        """Of whom something else is expected than at a moment that this gave (0: the beginning), and the moment that is now.
+
+        Those that entered since are among them, and perhaps some that have ended. None: it was too long ago to tell.
+        """
         self._refresh()
-        changed = tuple(self._changed)
-        self._changed.clear()
-        return changed
+        if len(self._log) > _MOST_LOGGED:
+            cut = len(self._log) // 2
+            self._logged += cut
+            del self._log[:cut]
+        now = self._logged + len(self._log)
+        return now, None if since < self._logged else tuple(dict.fromkeys(self._log[since - self._logged :]))
 
     def _refresh(self) -> None:
         for group in self._touched:
-            for ident in group.refresh():
-                self._changed[ident] = None
+            self._log += group.refresh()
         self._touched.clear()
 
 
 class _Kind:
-    """The workloads of a kind; rows of ``ended`` and ``passed`` have :data:`REACH` empty ones before and after them."""
+    """The workloads of a kind; ``places`` are those that have not ended.
 
-    def __init__(self) -> None:
-        self.idents: list[WorkloadId | None] = []
-        self.bins: list[int] = []
-        self.rests_ms: list[list[int]] = []
-        self.ended: I8 = np.zeros((64, BINS), np.int8)
-        self.passed: I8 = np.zeros((64, BINS), np.int8)
+    Rows of ``ended`` and ``passed`` have :data:`REACH` empty ones before and after them.
+    """
+
+    def __init__(self, rows: list[Sibling]) -> None:
+        self.rows = rows
+        self.places: dict[WorkloadId, int] = {}
+        self.bins: list[int] = [row.bin for row in rows]
+        self.rests_ms: list[list[int]] = [[] for _ in rows]
+        self.ended: I8 = np.zeros((64 + len(rows), BINS), np.int8)
+        self.passed: I8 = np.zeros_like(self.ended)
         self.touched: dict[int, None] = {}
+        for place, row in enumerate(rows):
+            self.passed[place + REACH, : row.bin + row.ended] = 1
+            self.ended[place + REACH, row.bin] = row.ended
+            if row.workload:
+                self.places[WorkloadId(row.workload)] = place
+                self.touched[place] = None
 
-    def add(self, ident: WorkloadId) -> int:
-        place = len(self.idents)
-        self.idents.append(ident)
+    def add(self, ident: WorkloadId) -> None:
+        if self.rows and len(self.rows) % _SWEEP == 0:
+            self.sweep()
+        place = len(self.rows)
+        self.rows.append(Sibling(ident))
+        self.places[ident] = place
         self.bins.append(0)
         self.rests_ms.append([])
         if place + 1 + 2 * REACH > len(self.ended):
             self.ended = np.vstack([self.ended, np.zeros_like(self.ended)])
             self.passed = np.vstack([self.passed, np.zeros_like(self.passed)])
         self.touched[place] = None
-        return place
+
+    def sweep(self) -> None:
+        """Drop whom nobody that has not ended, and nobody who comes, can hear."""
+        count = len(self.rows)
+        near = np.zeros(count + 2 * REACH, np.bool_)
+        for place in (*self.places.values(), count):
+            near[place : place + 2 * REACH + 1] = True
+        keep = np.flatnonzero(near[REACH : REACH + count])
+        if len(keep) == count:
+            return
+        self.ended = _rows_of(self.ended, keep)
+        self.passed = _rows_of(self.passed, keep)
+        kept = keep.tolist()
+        self.rows[:] = [self.rows[place] for place in kept]
+        self.bins = [self.bins[place] for place in kept]
+        self.rests_ms = [self.rests_ms[place] for place in kept]
+        now = {before: after for after, before in enumerate(kept)}
+        self.places = {ident: now[place] for ident, place in self.places.items()}
+        self.touched = {now[place]: None for place in self.touched if place in now}
+
+    def attain(self, ident: WorkloadId, new: int) -> bool:
+        place = self.places[ident]
+        old = self.bins[place]
+        if new <= old:
+            return False
+        self.passed[place + REACH, old:new] = 1
+        self.bins[place] = new
+        self.touch(place)
+        return True
+
+    def end(self, ident: WorkloadId, *, by_itself: bool) -> None:
+        place = self.places.pop(ident)
+        number = self.bins[place]
+        self.rows[place] = Sibling("", number, by_itself)
+        if by_itself:
+            self.ended[place + REACH, number] = self.passed[place + REACH, number] = 1
+            self.touch(place)
 
     def touch(self, place: int) -> None:
-        near = range(max(0, place - REACH), min(len(self.idents), place + REACH + 1))
+        near = range(max(0, place - REACH), min(len(self.rows), place + REACH + 1))
         self.touched.update(dict.fromkeys(near))
 
     def refresh(self) -> list[WorkloadId]:
         """Expect anew what was touched; those of whom something else is expected now."""
-        live = [(place, ident) for place in sorted(self.touched) if (ident := self.idents[place]) is not None]
+        live = [
+            (place, WorkloadId(ident))
+            for place in sorted(self.touched)
+            if (ident := self.rows[place].workload)
+        ]
         self.touched = {}
         if not live:
             return []
@@ -171,6 +260,19 @@ class _Kind:
                 self.rests_ms[place] = rests_ms
                 changed.append(ident)
         return changed
+
+
+def _rows_of(table: I8, keep: npt.NDArray[np.intp]) -> I8:
+    """Some rows of a table, with as many empty ones around them as a table has."""
+    found = np.zeros((64 + len(keep), table.shape[1]), table.dtype)
+    found[REACH : REACH + len(keep)] = table[keep + REACH]
+    return found
+
+
+@cache
+def _unknown_ms() -> Sequence[int]:
+    found: list[int] = ranks_ms(np.full((1, BINS), PRIOR_HAZARD))[0].tolist()
+    return found
 
 
 def expect(  # what is known of a workload, one by one

@@ -18,6 +18,7 @@ from headrace.core.workload import Placement, PolicyRef, Workload
 if TYPE_CHECKING:
     from headrace.core.scheduling.endings import Endings
     from headrace.core.scheduling.memory import Memory
+    from headrace.core.scheduling.service import History
     from headrace.core.scheduling.windows import Window
 
 U64 = npt.NDArray[np.uint64]
@@ -44,6 +45,7 @@ class Snapshot:
     - ``queue``: queued workloads in order of arrival; ``waiting``: the same with its lines, if somebody keeps them.
     - ``memory``: what earlier plans found that still holds; the one thing here that a planner writes to.
     - ``endings``: when placements end, as far as it was found before: what explaining writes to.
+    - ``history``: what is known of how long those run that share accelerators in time (None: nothing).
     - ``place_verdict(tenant, policy, site number)``: may it be placed there.
     - ``contract_for(tenant, site number, accelerator model, named contract)``: what pays for it, or None.
     - ``node_share_milli[i, a]``: thousandths of accelerator ``a`` that fractions have, all of them of the tenant of number
@@ -88,3 +90,4 @@ class Snapshot:
     waiting: Queue | None = None
     memory: "Memory | None" = None
     endings: "Endings | None" = None
+    history: "History | None" = None

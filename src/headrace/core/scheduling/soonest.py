@@ -32,6 +32,8 @@ _WAITS_FOR_OTHERS = frozenset(
     }
 )
 _MOST_NAMED = 2
+_LAST_MS = int(datetime(9999, 12, 30, tzinfo=UTC).timestamp()) * MS_PER_SECOND
+"""Beyond it a time has no name in every zone: "until 9999-12-31" means for ever."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,6 +58,8 @@ def earliest(sight: Sight, finding: Finding) -> Earliest:
 def moment(at_ms: int, now_ms: int, zone: str) -> str:
     """A time for people, in a zone: ``14:20 CET (in 2h 10m)``, with its day unless that is today."""
     where = ZoneInfo(zone)
+    if at_ms > _LAST_MS:
+        return f"the end of time (in {format_duration(at_ms - now_ms)})"
     at, now = (datetime.fromtimestamp(one // MS_PER_SECOND, tz=where) for one in (at_ms, now_ms))
     day = "" if at.date() == now.date() else f"{at:%Y-%m-%d} "
     return f"{day}{at:%H:%M} {at:%Z} (in {format_duration(max(0, at_ms - now_ms))})"

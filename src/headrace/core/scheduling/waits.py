@@ -5,11 +5,13 @@ Nothing of lower rank starts on the nodes that they wait for, or uses the power 
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 
 from headrace.core.fleet import I64
-from headrace.core.scheduling.columns import Ask, Scratch, shift, take_ranks
+from headrace.core.ids import TenantId
+from headrace.core.scheduling.columns import Ask, Scratch, Use, lowest_bits, shift, take_ranks
 from headrace.core.scheduling.leaving import (
     KNOWN,
     Departures,
@@ -22,12 +24,12 @@ from headrace.core.scheduling.leaving import (
     release,
 )
 from headrace.core.scheduling.memory import Option, Shape
-from headrace.core.scheduling.order import Shares, asked_milli, waits_since_ms
+from headrace.core.scheduling.order import Shares, waits_since_ms
 from headrace.core.scheduling.present import NO_CAP_W, Nodes, Present, uses_of
 from headrace.core.scheduling.proposal import Eviction
 from headrace.core.scheduling.rank import increments_w, path_need_w
 from headrace.core.scheduling.ready import soonest
-from headrace.core.scheduling.windows import LEAD_MS, Hold, must_clear
+from headrace.core.scheduling.windows import MOST_LEAD_MS, Hold, must_clear
 from headrace.core.units import MS_PER_MINUTE
 from headrace.core.workload import WHOLE_MILLI, Flex, RankPlace, Workload, WorkloadType
 
@@ -38,7 +40,8 @@ class PlanLimits:
 
     At most ``max_placements`` are placed, at most ``max_reservations`` workloads wait for what leaves or is
     evicted. A workload that has waited for ``starve_after_ms`` holds nodes against lower ranks until it fits
-    there; at most ``max_barriers`` do.
+    there; at each site at most ``max_barriers`` do that know when they start, and as many that don't: since who holds their
+    nodes has no known end. A tenant has at most half of either (but one).
     """
 
     max_placements: int = 10_000
@@ -51,6 +54,14 @@ Found = tuple[Option, int, Horizon]
 """What a workload waits for: an option, a site, and who must leave which nodes."""
 
 
+class Taker(NamedTuple):
+    """A workload that gets nodes once others have left them."""
+
+    workload: Workload
+    option: Option
+    nodes: tuple[int, ...]
+
+
 class Waits:
     """Who waits for what in this pass, and what that leaves to others."""
 
@@ -61,6 +72,8 @@ class Waits:
         self.evicted: dict[str, Holder] = {}
         self.reservations = 0
         self.barriers = 0
+        self._slots: dict[tuple[int, bool], dict[TenantId, int]] = {}
+        self._refused: dict[tuple[int, TenantId], int] = {}
         self._soon: Scratch | None = None
         self._leaving: set[int] | None = None
         self._gone: list[Holder] = []
@@ -71,28 +84,94 @@ class Waits:
 
     def wait(self, workload: Workload, shape: Shape) -> None:
         """Let it wait for what leaves, for those that it evicts, or, if it starves, behind a barrier."""
-        if not shape.hopeless and self.reservations < self.limits.max_reservations:
-            found = self._find_soon(workload, shape)
-            if found is not None:
-                self._reserve(workload, *found)
-                self.reservations += 1
-                return
-            shape.hopeless = True
-        if shape.barred or self.barriers >= self.limits.max_barriers or not self.starves(workload):
+        if self.wait_shortly(workload, shape):
+            return
+        if not self.may_wait_long(shape, workload.tenant) or not self.starves(workload):
             return
         shape.barred = True
         found = self._find_later(workload, shape)
         if found is not None:
+            option, site, horizon = found
+            knows = self._knows(horizon, self._may_evict(workload, option, site))
+            taken = self._slots.setdefault((site, knows), {})
+            taken[workload.tenant] = taken.get(workload.tenant, 0) + 1
             self._reserve(workload, *found)
             self.barriers += 1
+
+    def wait_shortly(self, workload: Workload, shape: Shape) -> bool:
+        """Let it wait for what leaves, or for those that it evicts; whether there is anybody to wait for."""
+        if shape.hopeless or self.reservations >= self.limits.max_reservations:
+            return False
+        found = self._find_soon(workload, shape)
+        if found is None:
+            shape.hopeless = True
+            return False
+        self._reserve(workload, *found)
+        self._claim(workload, *found[:2])
+        self.reservations += 1
+        return True
+
+    def swap(self, site: int, victims: Sequence[Holder], takers: Sequence[Taker]) -> bool:
+        """Let ``takers`` wait for ``victims``, who are told to go: all of them or, where that would not do, none."""
+        enough = self.reservations + len(takers) <= self.limits.max_reservations
+        if not enough or not _have_room(self.present, self._soon_state(), victims, takers):
+            return False
+        self.reservations += len(takers)
+        left = {holder.placement.id: holder for holder in victims}
+        for number, taker in enumerate(takers):
+            there = set(taker.nodes)
+            goes = [one for one in left.values() if any(use.node in there for use in one.uses)]
+            if number == len(takers) - 1:
+                # Who only moves makes room for those who make room.
+                goes = list(left.values())
+            for one in goes:
+                del left[one.placement.id]
+            horizon = Horizon(tuple(goes), np.array(taker.nodes, dtype=np.int64))
+            self._reserve(taker.workload, taker.option, site, horizon, lambda _: True)
+        return True
+
+    def soon(self, site: int) -> Scratch | None:
+        """A site once all that is being stopped is gone; None while nothing is."""
+        if site in self.leaving or any(holder.site == site for holder in self.evicted.values()):
+            return self._soon_state()
+        return None
 
     def may_wait_shortly(self, shape: Shape) -> bool:
         """Whether another of the same shape may wait for what leaves or is evicted."""
         return not shape.hopeless and self.reservations < self.limits.max_reservations
 
-    def may_wait_long(self, shape: Shape) -> bool:
+    def may_wait_long(self, shape: Shape, tenant: TenantId) -> bool:
         """Whether another of the same shape may wait behind a barrier, if it starves."""
-        return not shape.barred and self.barriers < self.limits.max_barriers
+        return not shape.barred and any(
+            self._slots_at(site, tenant) for option in shape.options for site in option.allowed
+        )
+
+    def _slots_at(self, site: int, tenant: TenantId) -> list[bool]:
+        """Which barriers a tenant may have at a site: those that know when they start (True), those that don't (False)."""
+        slots = [one for one in (True, False) if self._has_slot(site, one, tenant)]
+        if len(slots) == 1:
+            # Nothing was said of anybody, or something of everybody: then the other kind is all that would be found.
+            held, told = self.present.memory.told(self.snapshot, site)
+            return [] if told == (0 if slots[0] else held) else slots
+        return slots
+
+    def _has_slot(self, site: int, knows: bool, tenant: TenantId) -> bool:
+        """Whether a tenant may have one more barrier at a site, of those that know when they start, or of those that don't.
+
+        Nor is a tenant looked at again and again to find that it may not: a search costs more than a placement.
+        """
+        most = self.limits.max_barriers
+        part = max(1, most // 2)
+        if self._refused.get((site, tenant), 0) >= part:
+            return False
+        taken = self._slots.get((site, knows))
+        if taken is None:
+            return most > 0
+        return sum(taken.values()) < most and taken.get(tenant, 0) < part
+
+    def _knows(self, horizon: Horizon, may_evict: Callable[[Holder], bool]) -> bool:
+        """Whether it is known when a workload that waits for these starts."""
+        return _start_ms(horizon, may_evict, self.snapshot.now_ms) is not None
 
     def starves(self, workload: Workload) -> bool:
         """Whether it has waited for so long that it may hold nodes against lower ranks."""
@@ -178,13 +257,38 @@ class Waits:
             take_ranks(self.columns, best, [one for one in taken if span.start <= one[0] < span.stop])
         return self._soon
 
-    def _may_evict(self, waiting: Workload) -> Callable[[Holder], bool]:
-        """Whom a workload may evict: lower ranks; and, within what its tenant is guaranteed, those who borrow.
+    def _claim(self, waiting: Workload, option: Option, site: int) -> None:
+        """What it waits for within what is guaranteed is no longer there for others of its tenant."""
+        more_milli, project = self._takes_milli(option, site), waiting.spec.project
+        if option.allowed[site].kind != "reserved" and self.shares.is_within(
+            waiting.tenant, project, more_milli
+        ):
+            self.shares.claim(waiting.tenant, project, more_milli)
+
+    def _may_have(self, waiting: Workload, option: Option, site: int) -> bool:
+        """Whether an option at a site is within what its tenant and its project may ever have."""
+        if not option.is_counted or option.allowed[site].kind == "reserved":
+            return True
+        more_milli, project = self._takes_milli(option, site), waiting.spec.project
+        accounts = self.shares.tenant(waiting.tenant), self.shares.project(waiting.tenant, project)
+        return not any(account.is_over(more_milli) for account in accounts)
+
+    def _takes_milli(self, option: Option, site: int) -> int:
+        """The most thousandths of accelerators that an option takes at a site."""
+        ask = option.ask
+        if not ask.whole:
+            return ask.nodes * ask.accelerators * ask.share_milli
+        widest = self.columns.total[self.columns.spans[site]][option.known.suit[site]].max()
+        return ask.nodes * int(widest) * WHOLE_MILLI
+
+    def _may_evict(self, waiting: Workload, option: Option, site: int) -> Callable[[Holder], bool]:
+        """Whom a workload may evict for an option at a site: lower ranks; and, within what its tenant is guaranteed by what it
+        takes there, those who borrow.
 
         Nobody who would go before it once evicted: what is guaranteed goes before what is borrowed, whatever its priority.
         """
         now_ms, shares, spec = self.snapshot.now_ms, self.shares, waiting.spec
-        within = shares.is_within(waiting.tenant, spec.project, asked_milli(spec))
+        within = shares.is_within(waiting.tenant, spec.project, self._takes_milli(option, site))
         contract = self.snapshot.contracts.get(spec.contract) if spec.contract is not None else None
         first = (
             within or spec.reservation is not None or (contract is not None and contract.kind == "reserved")
@@ -225,22 +329,15 @@ class Waits:
         if self.leaving or self.evicted:
             for option in shape.options:
                 for site in option.allowed:
-                    if option.known.ever.get(site) == -1:
+                    if option.known.ever.get(site) == -1 or not self._may_have(workload, option, site):
                         continue
                     nodes = self._fit(option, site)(self._soon_state())
                     if nodes is not None:
                         return option, site, Horizon((), nodes)
         best: Found | None = None
-        may_evict = self._may_evict(workload)
         for option in shape.options:
             for site in option.allowed:
-                victims = [
-                    holder
-                    for ident, holder in self.present.memory.evictable(self.snapshot, site).items()
-                    if holder.placement.stop_reason is None
-                    and ident not in self.evicted
-                    and may_evict(holder)
-                ]
+                victims = self._victims(workload, option, site)
                 if not victims or not self._may_ever(option, site):
                     continue
                 departures = Departures(self.columns, self._soon_state(), self._fit(option, site))
@@ -249,6 +346,18 @@ class Waits:
                 if found is not None and (best is None or found.cost < best[2].cost):
                     best = option, site, found
         return best
+
+    def _victims(self, waiting: Workload, option: Option, site: int) -> list[Holder]:
+        """Whom a workload may evict at a site for an option."""
+        evictable = self.present.memory.evictable(self.snapshot, site)
+        if not evictable or not self._may_have(waiting, option, site):
+            return []
+        may_evict = self._may_evict(waiting, option, site)
+        return [
+            holder
+            for ident, holder in evictable.items()
+            if holder.placement.stop_reason is None and ident not in self.evicted and may_evict(holder)
+        ]
 
     def _may_ever(self, option: Option, site: int) -> bool:
         """Whether it would fit at a site if all left that could be evicted by anybody, or that end by themselves.
@@ -278,34 +387,46 @@ class Waits:
         """The option, the site and the nodes where a starving workload can run soonest."""
         best: Found | None = None
         best_key: tuple[object, ...] = ()
-        may_evict = self._may_evict(workload)
         for option in shape.options:
-            for site, contract in option.allowed.items():
-                quick = self._quickly(option, site)
-                if quick is not None:
-                    if quick and (best is None or _soonest(quick[0], may_evict) < best_key):
-                        best, best_key = (option, site, quick[0]), _soonest(quick[0], may_evict)
-                    continue
-                if not self._may_ever(option, site):
-                    continue
-                holders = list(self._staying(site))
-                if contract.kind == "reserved":
-                    holders += [
-                        holder
-                        for other in range(len(self.columns.spans))
-                        if other != site
-                        for holder in self._staying(other)
-                        if holder.contract == contract.id
-                    ]
-                departures = Departures(self.columns, self._soon_state(), self._fit(option, site))
-                found = horizon_of(departures, holders, may_evict)
-                departures.reset()
+            for site in option.allowed:
+                slots = self._slots_at(site, workload.tenant)
+                may_evict = self._may_evict(workload, option, site)
+                found = self._when_at(workload, option, site, may_evict) if slots else None
                 if found is None:
                     continue
-                key = _soonest(found, may_evict)
+                if self._knows(found, may_evict) not in slots:
+                    at = site, workload.tenant
+                    self._refused[at] = self._refused.get(at, 0) + 1
+                    continue
+                key = _soonest(found, may_evict, self.snapshot.now_ms)
                 if best is None or key < best_key:
                     best, best_key = (option, site, found), key
         return best
+
+    def _when_at(
+        self, workload: Workload, option: Option, site: int, may_evict: Callable[[Holder], bool]
+    ) -> Horizon | None:
+        """Who has to leave until it runs at a site, the soonest first; None if it never does."""
+        if not self._may_have(workload, option, site):
+            return None
+        quick = self._quickly(option, site)
+        if quick is not None:
+            return quick[0] if quick else None
+        if not self._may_ever(option, site):
+            return None
+        holders, contract = list(self._staying(site)), option.allowed[site]
+        if contract.kind == "reserved":
+            holders += [
+                holder
+                for other in range(len(self.columns.spans))
+                if other != site
+                for holder in self._staying(other)
+                if holder.contract == contract.id
+            ]
+        departures = Departures(self.columns, self._soon_state(), self._fit(option, site))
+        found = horizon_of(departures, holders, may_evict, self.snapshot.now_ms)
+        departures.reset()
+        return found
 
     def _quickly(self, option: Option, site: int) -> list[Horizon] | None:
         """Where it runs soonest, if at all, as far as only time and room decide; None if anything else might."""
@@ -330,14 +451,24 @@ class Waits:
             option.known.suit[site],
             pools.ready.get(ask),
             (pools.history, pools.turned),
-            on_node,
+            (on_node, self.snapshot.now_ms),
         )
         return [] if found is None else [found]
 
     # -- keeping ----------------------------------------------------------------------------------------------------
 
-    def _reserve(self, workload: Workload, option: Option, site: int, horizon: Horizon) -> None:
-        """Keep the nodes of ``horizon``, and the power that they will need, from everything of lower rank."""
+    def _reserve(
+        self,
+        workload: Workload,
+        option: Option,
+        site: int,
+        horizon: Horizon,
+        goes: Callable[[Holder], bool] | None = None,
+    ) -> None:
+        """Keep the nodes of ``horizon``, and the power that they will need, from everything of lower rank.
+
+        ``goes``: who of its holders is told to go (None: whom it may evict).
+        """
         present, state, nodes = self.present, self._soon_state(), horizon.nodes
         self.kept.add(site)
         departures = Departures(self.columns, state, self._fit(option, site))
@@ -349,7 +480,7 @@ class Waits:
         elements, need = elements[tight], need[tight]
         slack = present.open_to(option.ask, state).head_w[elements] - need
         departures.reset()
-        may_evict = self._may_evict(workload)
+        may_evict = goes or self._may_evict(workload, option, site)
         victims = [holder for holder in horizon.holders if may_evict(holder)]
         now, hold = present.state, None
         if len(victims) == len(horizon.holders):
@@ -369,7 +500,10 @@ class Waits:
                 if present.cap_w is None:
                     present.cap_w = np.full_like(state.head_w, NO_CAP_W)
                 present.cap_w[elements] = np.minimum(present.cap_w[elements], slack)
-            hold = Hold(nodes, _known_start(horizon, victims, self.snapshot.now_ms), hard=False)
+            now_ms = self.snapshot.now_ms
+            starts_ms = _start_ms(horizon, may_evict, now_ms)
+            until_ms = now_ms - 1 if starts_ms is None else starts_ms
+            hold = Hold(nodes, until_ms, hard=False, priority=workload.spec.priority)
         state.open[nodes] = False
         present.hold(option, site, nodes, now.held_milli)
         present.hold(option, site, nodes, state.held_milli)
@@ -378,18 +512,43 @@ class Waits:
             self._best_cases[site].open[nodes] = False
 
 
-def _known_start(horizon: Horizon, victims: list[Holder], now_ms: int) -> int:
-    """When the last of those ends who end by themselves; a moment ago if that is not known."""
-    ends = [holder.end for holder in horizon.holders if holder not in victims]
+def _have_room(present: Present, state: Scratch, victims: Sequence[Holder], takers: Sequence[Taker]) -> bool:
+    """Whether all of ``takers`` have room and power on their nodes in a state without ``victims``."""
+    columns = present.columns
+    release(columns, state, victims)
+    taken: list[Use] = []
+    fits = True
+    for _, option, nodes in takers:
+        ask, chosen = option.ask, np.array(nodes, dtype=np.int64)
+        room = state.open[chosen] & (state.free[chosen] >= ask.accelerators)
+        room &= (state.cpu_milli[chosen] >= ask.cpu_milli) & (state.memory_mb[chosen] >= ask.memory_mb)
+        elements, need = path_need_w(columns, chosen, increments_w(columns, state, ask, chosen))
+        fits = bool(room.all() and (present.open_to(ask, state).head_w[elements] >= need).all())
+        if not fits:
+            break
+        uses = [
+            Use(node, lowest_bits(int(state.bits[node]), ask.accelerators), ask.cpu_milli, ask.memory_mb)
+            for node in nodes
+        ]
+        shift(columns, state, uses, -1)
+        taken += uses
+    shift(columns, state, taken, 1)
+    release(columns, state, victims, -1)
+    return fits
+
+
+def _start_ms(horizon: Horizon, may_evict: Callable[[Holder], bool], now_ms: int) -> int | None:
+    """When the last of those ends who end by themselves; None if that is not known."""
+    ends = [holder.end_at(now_ms) for holder in horizon.holders if not may_evict(holder)]
     if any(end is None or end[0] != KNOWN for end in ends):
-        return now_ms - 1
+        return None
     return max((end[1] for end in ends if end is not None), default=now_ms - 1)
 
 
-def _soonest(found: Horizon, may_evict: Callable[[Holder], bool]) -> tuple[object, ...]:
+def _soonest(found: Horizon, may_evict: Callable[[Holder], bool], now_ms: int) -> tuple[object, ...]:
     """When the last of those ends who end by themselves, and how many are evicted."""
     evicted = [holder for holder in found.holders if may_evict(holder)]
-    ends = [holder.end or (0, 0) for holder in found.holders if not may_evict(holder)]
+    ends = [holder.end_at(now_ms) or (0, 0) for holder in found.holders if not may_evict(holder)]
     return max(ends, default=(0, 0)), len(evicted)
 
 
@@ -397,11 +556,14 @@ def leave_windows(present: Present) -> Iterator[Eviction]:
     """Who has to go because a window begins: who may be evicted, everybody for maintenance; and who ran in one that is over."""
     snapshot = present.snapshot
     for window in snapshot.windows:
-        if snapshot.now_ms < window.starts_ms - LEAD_MS:
+        if snapshot.now_ms < window.starts_ms - MOST_LEAD_MS:
             continue
         nodes = frozenset(window.nodes)
         for ident, holder in present.memory.holders(snapshot, window.site).items():
             there = any(use.node in nodes for use in holder.uses)
-            goes = must_clear(window, holder.workload.spec, on_its_nodes=there, now_ms=snapshot.now_ms)
+            began_ms = holder.placement.started_ms or holder.placement.made_ms
+            goes = must_clear(
+                window, holder.workload.spec, began_ms, on_its_nodes=there, now_ms=snapshot.now_ms
+            )
             if goes and holder.placement.stop_reason is None:
                 yield Eviction(ident, None, window.id)

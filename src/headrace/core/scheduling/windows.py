@@ -15,8 +15,8 @@ from headrace.core.fleet import I64, Fleet
 from headrace.core.ids import NodeId, TenantId, WindowId
 from headrace.core.scheduling.columns import Columns
 from headrace.core.scheduling.snapshot import Snapshot
-from headrace.core.units import MS_PER_MINUTE
-from headrace.core.workload import Flex, WorkloadSpec, WorkloadType
+from headrace.core.units import MS_PER_MINUTE, ceil_div
+from headrace.core.workload import MOST_GRACE_MS, Flex, WorkloadSpec, WorkloadType
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,26 +36,66 @@ class Window:
 
 
 class Hold(NamedTuple):
-    """Nodes that only who is gone by ``until_ms`` may use; ``hard``: for certain, not only as expected."""
+    """Nodes that only who is gone by ``until_ms`` may use; ``hard``: even if it was paused meanwhile.
+
+    ``priority``: of the workload that they are kept for, which tells those to go that it may evict.
+    """
 
     nodes: I64
     until_ms: int
     hard: bool
+    priority: int = 0
 
 
 LEAD_MS = MS_PER_MINUTE
-"""How long before a window those on its nodes who may be evicted are told to go."""
+"""How long before a window those on its nodes who may be evicted are told to go at the latest."""
+_STEP_MS = LEAD_MS // 2
+MOST_LEAD_MS = MOST_GRACE_MS["preemptible"] + _STEP_MS
+"""And at the earliest, whatever grace they have."""
+
+
+def lead_ms(spec: WorkloadSpec) -> int:
+    """How long before a window a workload is told to go: its grace, and half a minute to be told and to be seen gone.
+
+    In half minutes, so that whoever plans knows when to look.
+    """
+    return min(MOST_LEAD_MS, max(LEAD_MS, (ceil_div(spec.grace_ms, _STEP_MS) + 1) * _STEP_MS))
+
+
+def limit_ms(spec: WorkloadSpec, began_ms: int) -> int:
+    """When a workload that began at ``began_ms`` and has a limit is gone for certain, unless it was paused: it has its grace."""
+    return began_ms + spec.max_duration_ms + max(lead_ms(spec), spec.grace_ms)
+
+
+def moments_of(window: Window, now_ms: int) -> Iterator[int]:
+    """When time alone changes who may be on a window's nodes: when somebody is told to go, when it begins, when it ends."""
+    told_ms = window.starts_ms - MOST_LEAD_MS
+    if told_ms <= now_ms < window.starts_ms:
+        told_ms = window.starts_ms - (window.starts_ms - now_ms - 1) // _STEP_MS * _STEP_MS
+    yield from (moment for moment in (told_ms, window.starts_ms, window.ends_ms) if moment > now_ms)
 
 
 class Ends(NamedTuple):
-    """When a workload that starts now is gone: as expected, and for certain (or when told to); None: not known."""
+    """When a workload that starts now is gone: as expected, by its limit, and for certain (or when told to); None: not known.
+
+    ``goes_for``: the least priority for which it may be told to go; None: for none.
+    """
 
     expected_ms: int | None
+    limit_ms: int | None
     certain_ms: int | None
+    goes_for: int | None
 
     def is_gone_by(self, hold: Hold) -> bool:
-        """Whether it may be on nodes that are held."""
-        end_ms = self.certain_ms if hold.hard else self.expected_ms
+        """Whether it may be on nodes that are held.
+
+        What is expected of it counts only if it can be told to go should it last longer: a word costs nothing.
+        """
+        end_ms = self.limit_ms
+        if hold.hard:
+            end_ms = self.certain_ms
+        elif self.goes_for is not None and self.goes_for <= hold.priority:
+            end_ms = self.expected_ms
         return end_ms is not None and end_ms <= hold.until_ms
 
 
@@ -64,29 +104,42 @@ def may_be_evicted(spec: WorkloadSpec) -> bool:
     return spec.type is WorkloadType.FILLER or spec.flex is Flex.PREEMPTIBLE
 
 
-def must_clear(window: Window, spec: WorkloadSpec, *, on_its_nodes: bool, now_ms: int) -> bool:
-    """Whether a workload has to go because a window begins, or because the one that it runs in is over.
+def makes_room(spec: WorkloadSpec) -> bool:
+    """Whether a workload is sure to be gone when a window begins that it is told to go for."""
+    return may_be_evicted(spec) and spec.grace_ms < lead_ms(spec)
 
-    For a reservation who may be evicted goes shortly before; and once it has begun who was to have ended: work that was
-    paused may outlive its limit. For maintenance everybody goes.
+
+def must_clear(window: Window, spec: WorkloadSpec, began_ms: int, *, on_its_nodes: bool, now_ms: int) -> bool:
+    """Whether a workload at a window's site, there since ``began_ms``, has to go because the window begins, or because the
+    one that it runs in is over.
+
+    For a reservation who may be evicted goes early enough for its grace; and once it has begun who was to have ended: work
+    that was paused may outlive its limit. Beside its nodes too, for the power that the nodes were admitted with. For
+    maintenance everybody goes.
     """
     if spec.reservation == window.id:
         return now_ms >= window.ends_ms
-    if not on_its_nodes or not window.starts_ms - LEAD_MS <= now_ms < window.ends_ms:
+    if not window.starts_ms - lead_ms(spec) <= now_ms < window.ends_ms:
         return False
-    return (
-        window.tenant is None or may_be_evicted(spec) or (spec.max_duration_ms > 0 and window.is_on(now_ms))
-    )
+    # Once its limit had its time: until then it is the engine that ends it, for good.
+    is_late = spec.max_duration_ms > 0 and limit_ms(spec, began_ms) <= now_ms
+    if not on_its_nodes:
+        return window.tenant is not None and is_late and spec.reservation is None
+    is_due = is_late or (spec.max_duration_ms > 0 and window.is_on(now_ms))
+    return window.tenant is None or may_be_evicted(spec) or is_due
 
 
 def ends_of(spec: WorkloadSpec, now_ms: int) -> Ends:
     """When a workload is gone that starts now."""
-    bound_ms = spec.expected_ms or spec.max_duration_ms
-    expected_ms = now_ms + bound_ms if bound_ms else None
+    said_ms = [lasts_ms for lasts_ms in (spec.expected_ms, spec.max_duration_ms) if lasts_ms]
+    expected_ms = now_ms + min(said_ms) if said_ms else None
+    ends_ms = now_ms + spec.max_duration_ms if spec.max_duration_ms else None
     if may_be_evicted(spec):
-        return Ends(expected_ms, now_ms + LEAD_MS)
-    # Its time runs from its start, which may come a moment after its placement.
-    return Ends(expected_ms, now_ms + spec.max_duration_ms + LEAD_MS if spec.max_duration_ms else None)
+        goes_for = spec.priority + (spec.type is not WorkloadType.FILLER)
+        certain_ms = now_ms + lead_ms(spec) if makes_room(spec) else None
+        return Ends(expected_ms, ends_ms, certain_ms, goes_for)
+    # Its time runs from its start, which may come a moment after its placement; and then it has its grace.
+    return Ends(expected_ms, ends_ms, limit_ms(spec, now_ms) if ends_ms else None, None)
 
 
 def holds_of(windows: tuple[Window, ...], now_ms: int) -> Iterator[tuple[int, Hold]]:

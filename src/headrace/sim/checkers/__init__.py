@@ -12,6 +12,7 @@ from headrace.sim.checkers.base import Checker, Handler
 from headrace.sim.checkers.capacity import CapacityChecker
 from headrace.sim.checkers.contract import ContractChecker
 from headrace.sim.checkers.durability import DurabilityChecker
+from headrace.sim.checkers.equals import EqualsChecker
 from headrace.sim.checkers.exactness import Entry, ExactnessChecker
 from headrace.sim.checkers.explanation import ExplanationChecker
 from headrace.sim.checkers.isolation import IsolationChecker
@@ -59,6 +60,7 @@ class Checkers:
         self.power = PowerChecker(self.papers)
         self.law = LawChecker(self.papers)
         self.durability = DurabilityChecker(self.papers)
+        self.equals = EqualsChecker(self.papers)
         self.exactness = ExactnessChecker(self.papers)
         self.capacity = CapacityChecker(self.papers)
         self.contract = ContractChecker(self.papers)
@@ -72,6 +74,7 @@ class Checkers:
             self.power,
             self.law,
             self.durability,
+            self.equals,
             self.exactness,
             self.capacity,
             self.contract,

@@ -20,11 +20,13 @@ from headrace.core.events import (
     WorkloadSubmitted,
 )
 from headrace.core.units import MS_PER_MINUTE
-from headrace.core.workload import WorkloadSpec
+from headrace.core.workload import Flex, WorkloadSpec, WorkloadType
 from headrace.sim.checkers.base import Checker, Handler
 from headrace.sim.checkers.occupancy import Occupancy
 from headrace.sim.checkers.papers import Papers
 
+MOST_GRACE_MS = 15 * MS_PER_MINUTE
+"""The longest grace of what may be told to go for a window."""
 CLEARED_MS = 15 * MS_PER_MINUTE
 """So long after its time has come, whoever must leave has been told to, though a plan may come late by ten minutes."""
 PATIENCE_MS = 30 * MS_PER_MINUTE
@@ -103,7 +105,8 @@ class WindowChecker(Checker):
         self.live.pop(event.placement, None)
 
     def _alarm(self, _committed: Committed, event: AlarmRaised) -> None:
-        if event.promise == self.promise:
+        # That others are late to leave is recorded too, and excuses nobody from telling them to.
+        if event.promise == self.promise and not event.detail.startswith("it has begun"):
             self.excused.add(event.subject)
 
     def _reserved(self, _committed: Committed, event: NodesReserved) -> None:
@@ -181,8 +184,7 @@ class WindowChecker(Checker):
         coming = [window for window in self._windows() if now_ms < window.ends_ms]
         yield from self._shared(coming)
         for window in coming:
-            if window.starts_ms <= now_ms:
-                yield from self._not_cleared(window)
+            yield from self._not_cleared(window, now_ms)
         for reservation in self.papers.reservations.values():
             if now_ms >= reservation.ends_ms:
                 yield from self._not_left(reservation)
@@ -205,11 +207,16 @@ class WindowChecker(Checker):
                 if has != one.nodes:
                     yield "reserved", one.id, "", 0, f"it has {has} nodes that are there, {one.nodes} are due"
 
-    def _not_cleared(self, window: Reservation | Maintenance) -> Iterator[tuple[str, str, str, int, str]]:
-        if window.id in self.excused:
+    def _not_cleared(
+        self, window: Reservation | Maintenance, now_ms: int
+    ) -> Iterator[tuple[str, str, str, int, str]]:
+        """Who is to go and was not told: by when the window begins, or so early that what may be told has its grace."""
+        if now_ms < window.starts_ms - MOST_GRACE_MS:
             return
         nodes = self.occupancy.kept(window)
         for placement, live in self.live.items():
+            if now_ms < window.starts_ms - self._grace_ms(live):
+                continue
             if not live.is_told and live.reservation != window.id and live.nodes & nodes:
                 where = min(live.nodes & nodes)
                 yield (
@@ -219,6 +226,11 @@ class WindowChecker(Checker):
                     CLEARED_MS,
                     f"it runs on {where}, which {window.id} has now",
                 )
+
+    def _grace_ms(self, live: Live) -> int:
+        spec = self.specs.get(live.workload)
+        may_be_told = spec is not None and (spec.type is WorkloadType.FILLER or spec.flex is Flex.PREEMPTIBLE)
+        return spec.grace_ms if spec is not None and may_be_told else 0
 
     def _not_left(self, reservation: Reservation) -> Iterator[tuple[str, str, str, int, str]]:
         for placement, live in self.live.items():
