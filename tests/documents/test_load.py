@@ -313,3 +313,11 @@ def test_every_field_of_a_document_survives_the_normalised_form() -> None:
     assert from_normalised("workload", json.loads(json.dumps(plain))) == spec
     assert list(DOCUMENT_TYPES) == list(MODELS)
     assert sorted(DOCUMENT_TYPES) == sorted(ORDER)
+
+
+@pytest.mark.parametrize("name", ["[key]", "[one]", "[many]"])
+def test_a_field_may_be_called_like_a_step_of_the_parser(name: str) -> None:
+    """It is named as any other that is not known."""
+    with pytest.raises(HeadraceError) as caught:
+        parse_document({"kind": "tenant", "tenant": "acme", name: 1})
+    assert any("no field" in one.message and name in one.message for one in caught.value.problems)

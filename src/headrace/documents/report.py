@@ -17,6 +17,7 @@ MAX_PROBLEMS = 100
 
 _NO_STEPS = ("[key]", ONE, MANY)
 """What pydantic puts among the steps to a place that are none: a mapping's key is wrong, or which form a value has."""
+_NAMED = ("missing", "extra_forbidden")
 _KINDS = {
     "model_type": "a mapping",
     "model_attributes_type": "a mapping",
@@ -60,6 +61,9 @@ def bad_input(
 
 def _problem(model: type[Model], detail: ErrorDetails, source: Source) -> Problem:
     place: Place = tuple(step for step in detail["loc"] if step not in _NO_STEPS)
+    if detail["type"] in _NAMED:
+        # The last step is a field's name here, whatever it is called.
+        place = (*(step for step in detail["loc"][:-1] if step not in _NO_STEPS), detail["loc"][-1])
     at_key = "[key]" in detail["loc"]
     context = detail.get("ctx", {})
     match detail["type"]:
