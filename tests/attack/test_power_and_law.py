@@ -7,6 +7,7 @@ import pytest
 
 from headrace.core.scheduling.check import check
 from headrace.core.scheduling.proposal import Plan
+from headrace.engines.fake import FakeEngine
 from tests.api.small import ALBION, EXAMPLES, FJORD, JOB, Small
 
 LAB = (EXAMPLES / "estates" / "lab.yaml").read_text()
@@ -107,14 +108,16 @@ def test_no_order_of_changes_admits_more_than_a_limit_or_crosses_a_border(world:
 
 
 def test_an_engine_is_not_exchanged_under_what_it_runs(world: Small) -> None:
-    """A mistyped engine would leave processes that nobody can stop."""
+    """A mistyped engine, or another one, would leave processes that nobody can stop."""
     world.submit(JOB)
     world.run(3)
-    assert _apply(world, LAB.replace("engine: local", "engine: lokal")) == 409
+    assert _apply(world, LAB.replace("engine: local", "engine: lokal")) == 404
+    world.reconciler.engines = {**world.reconciler.engines, "spare": FakeEngine(world.clock)}
+    assert _apply(world, LAB.replace("engine: local", "engine: spare")) == 409
     assert world.ask("POST", "/v1/workloads/fjord-ai-1/stop").status == 200
     world.run(15)
     assert world.ask("GET", "/v1/workloads/fjord-ai-1").json["workload"]["state"] == "stopped"
-    assert _apply(world, LAB.replace("engine: local", "engine: lokal")) == 200
+    assert _apply(world, LAB.replace("engine: local", "engine: spare")) == 200
 
 
 def test_money_is_asked_once_whatever_the_clock_and_the_operator_do(world: Small) -> None:
