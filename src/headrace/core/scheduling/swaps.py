@@ -197,11 +197,14 @@ class Turns:
             yield head
 
     def _each(self, waiting: Waiting) -> Iterator[None]:
-        sites = [site for site in self.sharing.sites if self._own[site]]
-        alone = len(self._sites()) == 1
+        everywhere = self._sites()
+        alone = len(everywhere) == 1
+        # Where only one site will do, who starts is decided there whether or not any of them runs: else one who went for a
+        # larger one would start again before that.
+        sites = everywhere if alone else [site for site in self.sharing.sites if self._own[site]]
         for site in sites:
             yield from self._starts(waiting, site, swaps=alone)
-        if len(sites) < len(self._sites()) or self.tight:
+        if len(sites) < len(everywhere) or self.tight:
             yield from self._ordinary(waiting)
         if self.placer.present.holds:
             yield from self._fill(waiting)
@@ -369,7 +372,7 @@ class Turns:
         pinned: set[WorkloadId] = set()
         while True:
             able = [one for one in contenders if one.id not in pinned]
-            decision = decide(able, rooms, now_ms)
+            decision = decide(able, rooms, now_ms, exchanges=len(self._sites()) == 1)
             more = {ident for ident in decision.evict if _is_protected(by_ident[ident], now_ms)}
             if not more:
                 break

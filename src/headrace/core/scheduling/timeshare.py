@@ -105,9 +105,13 @@ def order_of(contender: Contender, runs: bool) -> Order:
     return contender.lead, waits, -contender.attained_ms, contender.seq, contender.id
 
 
-def decide(contenders: Sequence[Contender], nodes: Sequence[NodeRoom], now_ms: int) -> Decision:
+def decide(
+    contenders: Sequence[Contender], nodes: Sequence[NodeRoom], now_ms: int, *, exchanges: bool = True
+) -> Decision:
     """Who should hold accelerators. Of each shape only the foremost that wait are needed: see :meth:`Standing.foremost`.
 
+    ``exchanges``: a larger one may go before smaller ones that have less left to do, if it is worth that; not where they
+    could start elsewhere at once.
     A decision that has been carried out is confirmed by the next one at the same instant.
     """
     room = [node.free + node.leaving for node in nodes]
@@ -122,7 +126,7 @@ def decide(contenders: Sequence[Contender], nodes: Sequence[NodeRoom], now_ms: i
             room[node] += one.accelerators
     held = {one.id: one.on for one in able if one.on}
     able = _placeable(able, room)
-    layout = _settle(able, room, held)
+    layout = _settle(able, room, held, exchanges)
     keep += [ident for ident, on in held.items() if layout.get(ident) == on]
     evict = [ident for ident, on in held.items() if layout.get(ident) != on]
     starting = [one for one in able if one.id in layout and layout[one.id] != one.on]
@@ -143,7 +147,7 @@ def _placeable(contenders: list[Contender], room: Sequence[int]) -> list[Contend
     return found
 
 
-def _settle(able: list[Contender], room: Sequence[int], held: Layout) -> Layout:
+def _settle(able: list[Contender], room: Sequence[int], held: Layout, exchanges: bool) -> Layout:
     """The layout that deciding again would not change.
 
     If the chosen can't be packed, they are placed one by one by rank, and that is taken if it gives the better classes more than
@@ -152,7 +156,7 @@ def _settle(able: list[Contender], room: Sequence[int], held: Layout) -> Layout:
     capacity = sum(room)
     while True:
         ordered = sorted(able, key=lambda one: order_of(one, one.id in held))
-        chosen = _choose(ordered, capacity)
+        chosen = _choose(ordered, capacity, exchanges)
         layout = _packed(chosen, room, held)
         if layout is not None:
             return layout
@@ -208,13 +212,13 @@ def _again_ms(able: Sequence[Contender], layout: Layout, now_ms: int) -> int | N
 # -- who -----------------------------------------------------------------------------------------------------------
 
 
-def _choose(ordered: Sequence[Contender], capacity: int) -> list[Contender]:
+def _choose(ordered: Sequence[Contender], capacity: int, exchanges: bool) -> list[Contender]:
     """By count, best first; where all durations are stated, exchanged for more value.
 
     While less is passed over than there are accelerators, who was passed over will have its turn soon, and nothing is exchanged.
     """
     chosen, skipped, free = _greedy(ordered, capacity)
-    if sum(one.size for one in skipped) < capacity or not all(one.exact for one in ordered):
+    if not exchanges or sum(one.size for one in skipped) < capacity or not all(one.exact for one in ordered):
         return chosen
     return _exchange(ordered, chosen, skipped, free)
 
