@@ -105,7 +105,10 @@ class SpecMaker:
             spec,
             checkpoint_ms=chance.choice((1_000, 5_000, MS_PER_MINUTE)),
             restart_ms=chance.choice((0, 1_000, 10_000)),
-            expected_ms=chance.choice((0, 0, self.middle_ms // 4, self.middle_ms, self.most_ms)),
+            expected_ms=min(
+                chance.choice((0, 0, self.middle_ms // 4, self.middle_ms, self.most_ms)),
+                spec.max_duration_ms or self.most_ms,
+            ),
         )
         before = self._saved.get(tenant)
         if before is not None and chance.random() < 0.7:

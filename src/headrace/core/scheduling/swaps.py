@@ -201,10 +201,11 @@ class Turns:
         alone = len(everywhere) == 1
         # Where only one site will do, who starts is decided there whether or not any of them runs: else one who went for a
         # larger one would start again before that.
+        is_empty = not any(self._own.values())
         sites = everywhere if alone else [site for site in self.sharing.sites if self._own[site]]
         for site in sites:
             yield from self._starts(waiting, site, swaps=alone)
-        if len(sites) < len(everywhere) or self.tight:
+        if len(sites) < len(everywhere) or self.tight or is_empty:
             yield from self._ordinary(waiting)
         if self.placer.present.holds:
             yield from self._fill(waiting)
