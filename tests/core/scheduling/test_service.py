@@ -225,6 +225,21 @@ def test_what_is_too_far_from_everybody_is_dropped_and_changes_nothing() -> None
     assert list(made.rests_ms(last)) == list(few.rests_ms(last))
 
 
+def test_what_was_measured_counts_and_not_what_a_planner_counted_by_its_clock() -> None:
+    """Told of more in between, or not: the same is kept, and the same is expected of a sibling."""
+    found = []
+    for counted in (True, False):
+        history = History()
+        for name in ("first", "second"):
+            history.enter(WorkloadId(name), "kind")
+        if counted:
+            history.attain(WorkloadId("first"), 8 * FIRST_MS)
+            history.rests_ms(WorkloadId("second"))
+        history.end(WorkloadId("first"), FIRST_MS // 2)
+        found.append((history.kinds, list(history.rests_ms(WorkloadId("second")))))
+    assert found[0] == found[1]
+
+
 def test_kinds_of_which_everybody_has_ended_are_forgotten_at_last() -> None:
     """Whoever invents kinds fills no memory, and those that go on are kept."""
     made = History()
