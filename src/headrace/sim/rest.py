@@ -75,9 +75,10 @@ def _let_first_go(sim: Simulation) -> None:
         if not behind:
             return
         last = max(_rank(work) for work in behind)
-        for work in list(control.world.queue.values()):
-            if "RANK" not in lines[work.id] and _rank(work) < last:
-                sim.ask(command(sim.people.operator, c.Stop(work.id), sim.people.key()))
+        others = [work for work in control.world.queue.values() if "RANK" not in lines[work.id]]
+        # Who was evicted waits anew, and a small share goes first: then nobody here need be of earlier rank.
+        for work in [work for work in others if _rank(work) < last] or others:
+            sim.ask(command(sim.people.operator, c.Stop(work.id), sim.people.key()))
         sim.commit()
         _wait(sim, _is_quiet)
 
