@@ -21,7 +21,7 @@ or three quarters to half as many columns again move the mean of the unallocated
 measure that this is to better is fragmentation, of Weng, Yang et al., Beware of Fragmentation, USENIX ATC 2023.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -53,32 +53,27 @@ _IMPOSSIBLE = np.iinfo(np.int64).max
 class Waste:
     """The rule for a fleet: ``nodes[i]`` nodes of ``hardware[i]``, and a popularity of shapes.
 
-    ``NodeView.kind`` indexes ``hardware``. Tables are built once and take at most 330 kB for each type of hardware.
+    ``NodeView.kind`` indexes ``hardware``. Tables take at most 340 kB for each type of hardware.
     """
 
     def __init__(self, hardware: Sequence[HardwareType], nodes: Sequence[int], demand: Demand) -> None:
         wanted = [(shape, times) for shape, times in demand.shapes if shape.accelerators and times > 0]
         total = sum(times for _, times in wanted)
         popular = [(shape, times / total) for shape, times in wanted]
-        filled: dict[tuple[int, int, int, tuple[tuple[Shape, float], ...]], tuple[I64, I64]] = {}
-        tables: list[I64] = []
-        shared: list[I64] = []
-        hosts = [_host(each, popular) for each in hardware]
-        for each, host in zip(hardware, hosts, strict=True):
-            fits = tuple((shape, often) for shape, often in popular if _fits(each, shape))
-            key = (each.accelerators, host.capacity, int(host.is_memory), fits)
-            if key not in filled:
-                filled[key] = (_node_table(each.accelerators, host, fits), _share_table(fits))
-            tables.append(filled[key][0])
-            shared.append(filled[key][1])
-        rows = [len(table) for table in tables]
-        self._table = np.concatenate([*tables, np.zeros((0, _COLUMNS + 1), np.int64)])
+        self._fits = [
+            tuple((shape, often) for shape, often in popular if _fits(each, shape)) for each in hardware
+        ]
+        self._hosts = [_host(each, fits) for each, fits in zip(hardware, self._fits, strict=True)]
+        self._accelerators = [each.accelerators for each in hardware]
+        rows = [_rows(each.accelerators) + 1 for each in hardware]
         self._first_row = np.cumsum([0, *rows], dtype=np.int64)[: len(rows)]
         self._rows = np.array(rows, np.int64) - 1
+        self._table = np.zeros((sum(rows), _COLUMNS + 1), np.int64)
+        self._shared = np.zeros((len(rows), WHOLE_MILLI + 1), np.int64)
+        self._is_made = np.zeros(len(rows), bool)
         self._milli = np.array([max(1, each.accelerators) * WHOLE_MILLI for each in hardware], np.int64)
-        self._host = np.array([host.capacity for host in hosts], np.int64)
-        self._by_memory = np.array([host.is_memory for host in hosts], bool)
-        self._shared = np.concatenate([*shared, np.zeros(0, np.int64)])
+        self._host = np.array([host.capacity for host in self._hosts], np.int64)
+        self._by_memory = np.array([host.is_memory for host in self._hosts], bool)
         self._price = _prices(hardware, nodes, popular)
 
     def costs(self, view: NodeView, shape: Shape) -> tuple[I64, I64]:
@@ -87,6 +82,9 @@ class Waste:
         It must fit on every row. The second array is, for a fraction, the accelerator to take it from, else -1.
         """
         kind, left_milli = view.kind, view.left_milli
+        if not self._is_made[kind].all():
+            for each in np.unique(kind[~self._is_made[kind]]).tolist():
+                self._make(each)
         by_memory = self._by_memory[kind]
         host = np.where(by_memory, view.memory_mb, view.cpu_milli)
         need = np.where(by_memory, shape.memory_mb, shape.cpu_milli)
@@ -95,13 +93,21 @@ class Waste:
         cost += self._price[kind] * shape.milli
         if not shape.is_fraction:
             return cost, np.full(len(kind), -1)
-        base = kind[:, None] * (WHOLE_MILLI + 1)
+        row = kind[:, None]
         after = np.maximum(left_milli - shape.share_milli, 0)
-        growth = self._shared[base + after] - self._shared[base + left_milli]
+        growth = self._shared[row, after] - self._shared[row, left_milli]
         growth[left_milli < shape.share_milli] = _IMPOSSIBLE
         accelerator = growth.argmin(axis=1)
         cost += growth[np.arange(len(kind)), accelerator]
         return cost, accelerator
+
+    def _make(self, kind: int) -> None:
+        """The tables of a type of hardware, when it is first asked about: many a rule is never asked about most."""
+        accelerators, host, fits = self._accelerators[kind], self._hosts[kind], self._fits[kind]
+        first = self._first_row[kind]
+        self._table[first : first + self._rows[kind] + 1] = _node_table(accelerators, host, fits)
+        self._shared[kind] = _share_table(fits)
+        self._is_made[kind] = True
 
     def _loss(self, kind: I64, milli: I64, host: I64) -> I64:
         row = milli * self._rows[kind] // self._milli[kind]
@@ -131,8 +137,7 @@ def _fits(hardware: HardwareType, shape: Shape) -> bool:
     )
 
 
-def _host(hardware: HardwareType, popular: Sequence[tuple[Shape, float]]) -> _Host:
-    fits = [(shape, often) for shape, often in popular if _fits(hardware, shape)]
+def _host(hardware: HardwareType, fits: Sequence[tuple[Shape, float]]) -> _Host:
     cpu = sum(often * shape.cpu_milli for shape, often in fits) / max(1, hardware.cpu_milli)
     memory = sum(often * shape.memory_mb for shape, often in fits) / max(1, hardware.memory_mb)
     if memory > cpu:
@@ -140,49 +145,68 @@ def _host(hardware: HardwareType, popular: Sequence[tuple[Shape, float]]) -> _Ho
     return _Host(is_memory=False, capacity=max(1, hardware.cpu_milli))
 
 
+def _rows(accelerators: int) -> int:
+    return min(accelerators * _ROWS_PER_ACCELERATOR, _MOST_ROWS)
+
+
 def _node_table(accelerators: int, host: _Host, fits: Sequence[tuple[Shape, float]]) -> I64:
     """f, in millionths of an accelerator: [rows of what is left of the accelerators, columns of the host's].
 
     Requests are rounded up to buckets. The recursion is on ``exp(-B f)``, for which M is the plain mean.
     """
-    rows = min(accelerators * _ROWS_PER_ACCELERATOR, _MOST_ROWS)
+    rows = _rows(accelerators)
     merged: dict[tuple[int, int], float] = {}
     for shape, often in fits:
         row = ceil_div(shape.milli * rows, max(1, accelerators) * WHOLE_MILLI)
         column = max(1, ceil_div(host.need(shape) * _COLUMNS, host.capacity))
         merged[row, column] = merged.get((row, column), 0.0) + often
-    take = np.array([row for row, _ in merged], np.int64)[:, None]
-    columns = np.array([column for _, column in merged], np.int64)
-    weights = np.array(list(merged.values()), np.float64)[:, None]
     bright = min(BRIGHT, _FLOAT_RANGE / max(1, accelerators))
-    left = np.arange(rows + 1)
-    nothing = np.exp(-bright * accelerators / max(1, rows) * left)
-    value = np.empty((_COLUMNS + 1, rows + 1))
-    for column in range(_COLUMNS + 1):
-        fit = np.flatnonzero(columns <= column)
-        weight = np.where(take[fit] <= left, weights[fit], 0.0)
-        after = value[(column - columns[fit])[:, None], np.maximum(left - take[fit], 0)]
-        # Sums over the first axis go row by row, in one order on every processor.
-        mean = ((weight * after).sum(axis=0) + STOP * nothing) / (weight.sum(axis=0) + STOP)
-        value[column] = np.where((weight > 0).any(axis=0), mean, nothing)
-    return _micro(value.T, bright)
+    nothing = np.exp(-bright * accelerators / max(1, rows) * np.arange(rows + 1))
+    return _micro(_means(nothing, _COLUMNS + 1, merged), bright)
 
 
 def _share_table(fits: Sequence[tuple[Shape, float]]) -> I64:
     """g, in millionths of an accelerator, by the thousandths that one has left; none is lost of a whole or an empty one."""
-    merged: dict[int, float] = {}
-    for shape, often in fits:
+    merged: dict[tuple[int, int], float] = {}
+    for shape, often in sorted(fits, key=lambda one: one[0].share_milli):
         if shape.is_fraction:
-            merged[shape.share_milli] = merged.get(shape.share_milli, 0.0) + often
-    value = np.exp(-BRIGHT / WHOLE_MILLI * np.arange(WHOLE_MILLI + 1))
-    shares = sorted(merged.items())
-    for left in range(1, WHOLE_MILLI):
-        fit = [(share, often) for share, often in shares if share <= left]
-        if fit:
-            worth = sum(often * float(value[left - share]) for share, often in fit)
-            value[left] = (worth + STOP * float(value[left])) / (sum(often for _, often in fit) + STOP)
+            merged[shape.share_milli, 0] = merged.get((shape.share_milli, 0), 0.0) + often
+    nothing = np.exp(-BRIGHT / WHOLE_MILLI * np.arange(WHOLE_MILLI + 1))
+    value = _means(nothing, 1, merged)[:, 0]
     value[WHOLE_MILLI] = 1.0
     return _micro(value, BRIGHT)
+
+
+def _means(nothing: F64, columns: int, takes: Mapping[tuple[int, int], float]) -> F64:
+    """M by what is left, [row, column]: the mean over who fits, how often, with STOP for ``nothing`` (by row).
+
+    ``takes``: (rows, columns) that somebody takes, and how often. One step goes as far as nobody looks into it, over
+    rows or over columns, whichever are fewer steps. Sums are made in the order of ``takes``, as on every processor.
+    """
+    value = np.repeat(nothing[:, None], columns, axis=1)
+    if not takes:
+        return value
+    weight = np.zeros(value.shape)
+    for (row, column), often in takes.items():
+        weight[row:, column:] += often
+    fits = weight > 0
+    weight += STOP
+    steps = tuple(min(take[axis] for take in takes) for axis in (0, 1))
+    by_column = steps[1] > 0 and (not steps[0] or columns * steps[0] < len(nothing) * steps[1])
+    step, end = (steps[1], columns) if by_column else (steps[0], len(nothing))
+    stops = STOP * value
+    total = np.zeros(value.shape)
+    for first in range(step, end, step):
+        last = min(first + step, end)
+        for (row, column), often in takes.items():
+            rows, cols = (len(nothing), last) if by_column else (last, columns)
+            row_from, col_from = (row, max(first, column)) if by_column else (max(first, row), column)
+            if row_from < rows and col_from < cols:
+                part = value[row_from - row : rows - row, col_from - column : cols - column]
+                total[row_from:rows, col_from:cols] += often * part
+        now = np.s_[:, first:last] if by_column else np.s_[first:last]
+        value[now] = np.where(fits[now], (total[now] + stops[now]) / weight[now], value[now])
+    return value
 
 
 def _micro(value: F64, bright: float) -> I64:
