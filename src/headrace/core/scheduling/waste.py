@@ -21,7 +21,7 @@ or three quarters to half as many columns again move the mean of the unallocated
 measure that this is to better is fragmentation, of Weng, Yang et al., Beware of Fragmentation, USENIX ATC 2023.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -162,7 +162,7 @@ def _node_table(accelerators: int, host: _Host, fits: Sequence[tuple[Shape, floa
         merged[row, column] = merged.get((row, column), 0.0) + often
     bright = min(BRIGHT, _FLOAT_RANGE / max(1, accelerators))
     nothing = np.exp(-bright * accelerators / max(1, rows) * np.arange(rows + 1))
-    return _micro(_means(nothing, _COLUMNS + 1, merged), bright)
+    return _micro(_means(np.repeat(nothing[:, None], _COLUMNS + 1, axis=1), merged), bright)
 
 
 def _share_table(fits: Sequence[tuple[Shape, float]]) -> I64:
@@ -170,20 +170,20 @@ def _share_table(fits: Sequence[tuple[Shape, float]]) -> I64:
     merged: dict[tuple[int, int], float] = {}
     for shape, often in sorted(fits, key=lambda one: one[0].share_milli):
         if shape.is_fraction:
-            merged[shape.share_milli, 0] = merged.get((shape.share_milli, 0), 0.0) + often
+            merged[0, shape.share_milli] = merged.get((0, shape.share_milli), 0.0) + often
     nothing = np.exp(-BRIGHT / WHOLE_MILLI * np.arange(WHOLE_MILLI + 1))
-    value = _means(nothing, 1, merged)[:, 0]
+    value: F64 = _means(nothing[None], merged)[0]
     value[WHOLE_MILLI] = 1.0
     return _micro(value, BRIGHT)
 
 
-def _means(nothing: F64, columns: int, takes: Mapping[tuple[int, int], float]) -> F64:
-    """M by what is left, [row, column]: the mean over who fits, how often, with STOP for ``nothing`` (by row).
+def _means(nothing: F64, takes: Mapping[tuple[int, int], float]) -> F64:
+    """M by what is left, [row, column]: the mean over who fits, how often, with STOP for ``nothing``.
 
     ``takes``: (rows, columns) that somebody takes, and how often. One step goes as far as nobody looks into it, over
     rows or over columns, whichever are fewer steps. Sums are made in the order of ``takes``, as on every processor.
     """
-    value = np.repeat(nothing[:, None], columns, axis=1)
+    value = nothing.copy()
     if not takes:
         return value
     weight = np.zeros(value.shape)
@@ -191,22 +191,31 @@ def _means(nothing: F64, columns: int, takes: Mapping[tuple[int, int], float]) -
         weight[row:, column:] += often
     fits = weight > 0
     weight += STOP
-    steps = tuple(min(take[axis] for take in takes) for axis in (0, 1))
-    by_column = steps[1] > 0 and (not steps[0] or columns * steps[0] < len(nothing) * steps[1])
-    step, end = (steps[1], columns) if by_column else (steps[0], len(nothing))
-    stops = STOP * value
+    stops = STOP * nothing
     total = np.zeros(value.shape)
-    for first in range(step, end, step):
-        last = min(first + step, end)
+    for rows, cols in _steps(nothing.shape, takes):
         for (row, column), often in takes.items():
-            rows, cols = (len(nothing), last) if by_column else (last, columns)
-            row_from, col_from = (row, max(first, column)) if by_column else (max(first, row), column)
-            if row_from < rows and col_from < cols:
-                part = value[row_from - row : rows - row, col_from - column : cols - column]
-                total[row_from:rows, col_from:cols] += often * part
-        now = np.s_[:, first:last] if by_column else np.s_[first:last]
+            row_from, col_from = max(rows.start, row), max(cols.start, column)
+            if row_from < rows.stop and col_from < cols.stop:
+                part = value[row_from - row : rows.stop - row, col_from - column : cols.stop - column]
+                total[row_from : rows.stop, col_from : cols.stop] += often * part
+        now = rows, cols
         value[now] = np.where(fits[now], (total[now] + stops[now]) / weight[now], value[now])
     return value
+
+
+def _steps(shape: tuple[int, ...], takes: Collection[tuple[int, int]]) -> Iterator[tuple[slice, slice]]:
+    """What can be filled at once: whoever fits there looks only at what was filled before."""
+    all_rows, all_columns = slice(0, shape[0]), slice(0, shape[1])
+    row, column = (min(take[axis] for take in takes) for axis in (0, 1))
+    if column and (not row or shape[1] * row < shape[0] * column):
+        for first in range(column, shape[1], column):
+            columns = slice(first, min(first + column, shape[1]))
+            yield all_rows, columns
+    else:
+        for first in range(row, shape[0], row):
+            rows = slice(first, min(first + row, shape[0]))
+            yield rows, all_columns
 
 
 def _micro(value: F64, bright: float) -> I64:
