@@ -452,19 +452,24 @@ class Plant:
         altered = self.alter(snapshot, proposal)
         self._changed = altered is not None and altered is not proposal
         if altered is not None and (altered.placements or altered.evictions):
-            self.adopt(altered)
+            rejected = self.adopt(altered)
+            if altered is proposal and rejected:
+                who, why = rejected[0]
+                self.witness.found(7, who, f"planned for this very world, and rejected: {why}", "rejected")
 
     def plan_anew(self) -> None:
         """Ask the planner again though nothing changed: what it said last may have been altered, or be late."""
         self._changed = True
 
-    def adopt(self, proposal: Plan) -> None:
-        """Have the writer re-validate a plan and adopt what is still right of it."""
+    def adopt(self, proposal: Plan) -> tuple[tuple[WorkloadId, str], ...]:
+        """Have the writer re-validate a plan and adopt what is still right of it; what it rejects, and why."""
         reply = self._control().execute(SYSTEM, c.AdoptPlan(proposal))
-        if isinstance(reply, c.Adopted):
-            self._changed = self._changed or bool(reply.rejected)
-            for _, why in reply.rejected:
-                self.witness.notebook.deny(f"AdoptPlan: {why}")
+        if not isinstance(reply, c.Adopted):
+            return ()
+        self._changed = self._changed or bool(reply.rejected)
+        for _, why in reply.rejected:
+            self.witness.notebook.deny(f"AdoptPlan: {why}")
+        return reply.rejected
 
     def is_busy(self) -> bool:
         """Whether what is wanted of the engines and what was seen of them differ, or a plan is due."""

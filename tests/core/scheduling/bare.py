@@ -276,3 +276,9 @@ def reserved(of: Snapshot, **changes: Any) -> Snapshot:
     """Return a snapshot in which the first node is in a window that began now."""
     made = Window(WindowId("w"), ACME, 0, (0,), NOW_MS, NOW_MS + 3_600_000)
     return replace(of, windows=(replace(made, **changes),))
+
+
+def and_works(of: Snapshot, starts_ms: int) -> Snapshot:
+    """Return a snapshot with works, later, on the nodes of its first window."""
+    works = Window(WindowId("works"), None, 0, of.windows[0].nodes, starts_ms, starts_ms + 3_600_000)
+    return replace(of, windows=(*of.windows, works))

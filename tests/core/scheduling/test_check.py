@@ -43,6 +43,7 @@ from tests.core.scheduling.bare import (
     RESERVED,
     SITES,
     TAKEN,
+    and_works,
     both,
     contract,
     evict,
@@ -381,6 +382,11 @@ BROKEN: dict[str, Case] = {
         reserved(snapshot(queued(of=NAMES_IT)), starts_ms=NOW_MS + 1),
         plan(rank()),
     ),
+    "in its reservation, into works that begin within it": (
+        "window",
+        and_works(reserved(snapshot(queued(of=NAMES_IT))), NOW_MS + HOUR_MS - 1),
+        plan(rank()),
+    ),
     "after its reservation": (
         "window",
         reserved(snapshot(queued(of=NAMES_IT)), ends_ms=NOW_MS),
@@ -522,6 +528,10 @@ CLEAN: dict[str, tuple[Snapshot, Plan]] = {
         plan(rank(mask=0b1100)),
     ),
     "in its reservation": (reserved(snapshot(queued(of=NAMES_IT))), plan(rank())),
+    "in its reservation, which ends when works begin": (
+        and_works(reserved(snapshot(queued(of=NAMES_IT))), NOW_MS + HOUR_MS),
+        plan(rank()),
+    ),
     "beside a reservation": (reserved(snapshot(queued())), plan(rank("north/a/g-0-1"))),
     "where a window is over": (reserved(snapshot(queued()), ends_ms=NOW_MS), plan(rank())),
     "gone when a window begins": (

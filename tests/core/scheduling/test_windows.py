@@ -146,6 +146,17 @@ class TestInAWindow:
         )
         assert admit(snapshot, replace(outside, workload=mine.id)) is Refusal.WINDOW
 
+    def test_what_comes_after_it_on_its_nodes_keeps_nobody_out(self) -> None:
+        """Works begin when it is over, and who runs in it is told to go then; not if they begin before."""
+        world = lab(1)
+        mine = inside(world, world.submit(gpus=4))
+        works = replace(window(0, starts=HOUR, ends=2 * HOUR, owned=False), id=WindowId("works"))
+        snapshot = seen(world, window(0, starts=-1, ends=HOUR), works)
+        found = adopted(snapshot, plan(snapshot))
+        assert placed(found) == [mine.id]
+        snapshot = seen(world, window(0, starts=-1, ends=HOUR + 1), works)
+        assert admit(snapshot, found.placements[0]) is Refusal.WINDOW
+
     def test_fillers_make_room_for_it_whatever_their_priority(self) -> None:
         """Power that a filler elsewhere draws is freed for what was sold."""
         world = lab(2, power_w=1_000 + 200 + 100)

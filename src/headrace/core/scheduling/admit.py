@@ -84,13 +84,19 @@ def _claim_refusal(
 
 
 def _is_in_time(snapshot: Snapshot, spec: WorkloadSpec, nodes: list[int]) -> bool:
-    """Whether windows let a workload on nodes: its own reservation's while that goes on, or others' while it is gone in time."""
+    """Whether windows let a workload on nodes: its own reservation's while that goes on, or others' while it is gone in time.
+
+    When its own is over it is told to go, whatever comes next there.
+    """
     ends, inside = ends_of(spec, snapshot.now_ms), spec.reservation is None
+    own_ms = [window.ends_ms for window in snapshot.windows if window.id == spec.reservation]
     for window in snapshot.windows:
         if snapshot.now_ms >= window.ends_ms:
             continue
         if window.id == spec.reservation:
             inside = window.is_on(snapshot.now_ms) and set(nodes) <= set(window.nodes)
+        elif own_ms and own_ms[0] <= window.starts_ms:
+            continue
         elif not set(nodes).isdisjoint(window.nodes) and not _ends_by(ends, window.starts_ms):
             return False
     return inside

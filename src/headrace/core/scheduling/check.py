@@ -14,9 +14,10 @@ from headrace.core.estate import Site
 from headrace.core.hardware import HardwareType
 from headrace.core.ids import ContractId, PlacementId, ProjectId, TenantId, WorkloadId
 from headrace.core.scheduling.equals import may_be_evicted, wrong_between_equals
-from headrace.core.scheduling.ground import Ground, Group, Spot, day_of, local_day_of, read
+from headrace.core.scheduling.ground import Ground, Group, day_of, local_day_of, read
 from headrace.core.scheduling.proposal import Eviction, Plan, ProposedPlacement
 from headrace.core.scheduling.snapshot import Snapshot
+from headrace.core.scheduling.timely import must_go, wrong_in_windows
 from headrace.core.sovereignty.plain import PROFILES
 from headrace.core.units import PERMILLE
 from headrace.core.workload import (
@@ -396,7 +397,8 @@ class _Check:
             self.add("not-commissioned", workload.id, f"node {rank.node} is commissioned on {day}")
         elif not self.snapshot.node_open[spot.index]:
             self.add("node-closed", workload.id, f"node {rank.node} is draining or down")
-        self.window(workload, spot, rank.node)
+        for what in wrong_in_windows(self.snapshot, workload, spot.index, rank.node):
+            self.add("window", workload.id, what)
         use = self.uses.setdefault(rank.node, _Use())
         self.asked(workload, spot.group.hardware, asked, rank)
         if workload.spec.type is WorkloadType.CLUSTER:
@@ -522,7 +524,9 @@ class _Check:
             return
         if twice:
             self.add("eviction-twice", ident, "the plan evicts it more than once")
-        if not (may_be_evicted(victim.spec) or self.must_go(placement, victim, eviction)):
+        if not (
+            may_be_evicted(victim.spec) or must_go(self.snapshot, self.ground, placement, victim, eviction)
+        ):
             what = f"{victim.id} is {victim.spec.type}, {victim.spec.flex}: not preemptible"
             self.add("eviction-forbidden", ident, what)
         if eviction.waiting is None:
@@ -537,61 +541,7 @@ class _Check:
         ):
             self.add("eviction-of-an-equal", ident, what)
 
-    def must_go(self, placement: Placement, victim: Workload, eviction: Eviction) -> bool:
-        """Whether even a firm one has to go: its reservation is over, others' time is come, or works begin when it had its grace.
-
-        Beside a reservation's nodes too, who was paused beyond its limit.
-        """
-        now_ms = self.snapshot.now_ms
-        for window in self.snapshot.windows:
-            if window.id != eviction.window or eviction.waiting is not None:
-                continue
-            if victim.spec.reservation == window.id:
-                return now_ms >= window.ends_ms
-            spots = [self.ground.find(rank.node) for rank in placement.ranks]
-            is_there = any(spot is not None and spot.index in window.nodes for spot in spots)
-            grace_ms = min(victim.spec.grace_ms, _MOST_GRACE_MS)
-            if not window.starts_ms - grace_ms - 60_000 <= now_ms < window.ends_ms:
-                return False
-            over_ms = (placement.started_ms or placement.made_ms) + victim.spec.max_duration_ms + grace_ms
-            has_outlived = victim.spec.max_duration_ms > 0 and over_ms <= now_ms
-            here = self.ground.site_of.get(placement.site) == window.site
-            is_due = window.tenant is None or window.starts_ms <= now_ms
-            return (is_there and is_due) or (here and has_outlived and window.tenant is not None)
-        return False
-
-    def window(self, workload: Workload, spot: Spot, node: str) -> None:
-        """A node in a window is for who names it; before it begins, for who is gone by then or can be made to go."""
-        now_ms, spec, named = self.snapshot.now_ms, workload.spec, False
-        for window in self.snapshot.windows:
-            if now_ms >= window.ends_ms or spot.index not in window.nodes:
-                continue
-            is_on = window.starts_ms <= now_ms
-            if (
-                window.tenant is not None
-                and spec.reservation == window.id
-                and window.tenant == workload.tenant
-            ):
-                named = is_on
-            elif is_on:
-                self.add("window", workload.id, f"node {node} is in window {window.id} now")
-            elif not _is_gone(spec, window.starts_ms - now_ms):
-                self.add("window", workload.id, f"it may still be on node {node} when {window.id} begins")
-        if spec.reservation is not None and not named:
-            self.add("window", workload.id, f"node {node} is not of its reservation {spec.reservation} now")
-
-
-_MOST_GRACE_MS = 15 * 60_000
-"""The longest grace that anybody is given who has to make room."""
-
 
 def _whole(milli: int) -> str:
     """Thousandths of accelerators, as accelerators."""
     return f"{milli // WHOLE_MILLI}" if milli % WHOLE_MILLI == 0 else f"{milli / WHOLE_MILLI:.3f}"
-
-
-def _is_gone(spec: WorkloadSpec, within_ms: int) -> bool:
-    """Whether what starts now is gone in time: told to go at once, or ended by its limit, it has its grace."""
-    if may_be_evicted(spec):
-        return spec.grace_ms <= min(within_ms, _MOST_GRACE_MS)
-    return spec.max_duration_ms > 0 and spec.max_duration_ms + spec.grace_ms <= within_ms
