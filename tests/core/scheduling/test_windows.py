@@ -120,6 +120,14 @@ class TestBeforeAWindow:
         # On the reserved node alone: elsewhere it could be paused beyond its limit, and keep the power.
         assert nodes_of(found, brief) == ["g-0-0"]
 
+    def test_its_power_is_kept_from_who_fills_the_time_before_works_elsewhere(self) -> None:
+        """Who is gone when works begin draws no less until then."""
+        world = lab(3, power_w=1_000 + 2 * 200)
+        brief = world.submit(gpus=1, max_duration_ms=HOUR // 2)
+        works = replace(window(1, 2, owned=False), id=WindowId("works"))
+        assert nodes_of(plan(seen(world, works)), brief) == ["g-0-0"]
+        assert placed(plan(seen(world, works, window(0, starts=-1)))) == []
+
 
 class TestInAWindow:
     """Its nodes are there for whoever names it, and for nobody else."""

@@ -119,7 +119,20 @@ class Present:
         held = np.zeros_like(opened)
         for hold in open_to:
             held[hold.nodes] = True
-        return replace(state, open=opened & held)
+        state = replace(state, open=opened & held)
+        return self._beside_kept(state, all_kept=all(hold.is_sold for hold in open_to))
+
+    def _beside_kept(self, state: Scratch, *, all_kept: bool) -> Scratch:
+        """A state without the power that reservations keep; ``all_kept``: its nodes are theirs, and draw what is kept for them.
+
+        Where less is left than they keep, nothing is: that is what the writer sees.
+        """
+        if self._kept_w is None:
+            return state
+        over, head_w = self._kept_over, state.head_w.copy()
+        left_w = head_w[over] - self._kept_w[over]
+        head_w[over] = np.where((left_w >= 0) & all_kept, head_w[over], left_w)
+        return state.with_head(head_w)
 
     @property
     def state(self) -> Scratch:

@@ -38,13 +38,15 @@ class Window:
 class Hold(NamedTuple):
     """Nodes that only who is gone by ``until_ms`` may use; ``hard``: even if it was paused meanwhile.
 
-    ``priority``: of the workload that they are kept for, which tells those to go that it may evict.
+    ``priority``: of the workload that they are kept for, which tells those to go that it may evict. ``is_sold``: for a
+    reservation, which keeps the power too that they can draw.
     """
 
     nodes: I64
     until_ms: int
     hard: bool
     priority: int = 0
+    is_sold: bool = False
 
 
 LEAD_MS = MS_PER_MINUTE
@@ -148,7 +150,8 @@ def holds_of(windows: tuple[Window, ...], now_ms: int) -> Iterator[tuple[int, Ho
         if now_ms < window.ends_ms:
             # Who starts now is gone at the earliest a moment later: nothing starts once it has begun.
             until_ms = window.starts_ms if window.starts_ms > now_ms else now_ms - 1
-            yield window.site, Hold(np.array(window.nodes, dtype=np.int64), until_ms, hard=True)
+            nodes = np.array(window.nodes, dtype=np.int64)
+            yield window.site, Hold(nodes, until_ms, hard=True, is_sold=window.tenant is not None)
 
 
 def kept_w(columns: Columns, snapshot: Snapshot, besides: Collection[int] = ()) -> dict[int, int]:
