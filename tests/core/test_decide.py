@@ -532,6 +532,29 @@ def test_one_goes_for_its_equal_only_if_both_save_their_state(
     assert bool(made) is may
 
 
+@pytest.mark.parametrize(
+    ("runs", "waits", "may"),
+    [
+        (job(flex=Flex.PREEMPTIBLE), job("w", priority=1), True),
+        (job(flex=Flex.PREEMPTIBLE, priority=1), job("w"), False),
+        (job(flex=Flex.PREEMPTIBLE), job("w", type=WorkloadType.FILLER), False),
+        (job(flex=Flex.PREEMPTIBLE), job("w", type=WorkloadType.FILLER, priority=1), True),
+        (job(type=WorkloadType.FILLER, priority=1), job("w"), True),
+        (job(type=WorkloadType.FILLER, priority=1), job("w", type=WorkloadType.FILLER), False),
+        (job(type=WorkloadType.FILLER), job("w", type=WorkloadType.FILLER), True),
+    ],
+)
+def test_nothing_goes_for_what_does_not_rank_above_it(
+    runs: WorkloadSpec, waits: WorkloadSpec, may: bool
+) -> None:
+    """Whatever the planner proposes: a filler takes from nobody but fillers, and within a tenant priority decides."""
+    one = core()
+    _, placement = one.started(runs)
+    waiting = one.submit(waits)[0]
+    made = one.made(c.AdoptPlan(Plan(0, (), (Eviction(placement, waiting),))))
+    assert bool(made) is may
+
+
 def test_an_eviction_for_what_no_longer_waits_is_not_made() -> None:
     """Nor one of a placement that is gone."""
     one = core()

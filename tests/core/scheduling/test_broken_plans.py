@@ -542,6 +542,23 @@ def evicting_for_one_that_runs(good: Good) -> Broken:
     return _evict(good, _may_go, waiting=good.one_of(running))
 
 
+@breaks("eviction-upwards")
+def evicting_for_a_filler(good: Good) -> Broken:
+    pairs = [
+        (waiting.id, victim.id)
+        for waiting in good.world.queue()
+        for victim in good.world.workloads.values()
+        if waiting.spec.type is WorkloadType.FILLER
+        and victim.placement
+        and victim.spec.flex is Flex.PREEMPTIBLE
+        and victim.spec.type is not WorkloadType.FILLER
+        and victim.spec.priority >= waiting.spec.priority
+        and (victim.tenant, victim.spec.project) != (waiting.tenant, waiting.spec.project)
+    ]
+    waiting, victim = good.one_of(pairs)
+    return _evict(good, lambda work: work.id == victim, waiting=waiting)
+
+
 @breaks("eviction-of-an-equal")
 def evicting_an_equal_that_saves_nothing(good: Good) -> Broken:
     victims = {

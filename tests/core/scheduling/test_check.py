@@ -445,6 +445,16 @@ BROKEN: dict[str, Case] = {
         snapshot(queued(of=SAVES), live=(ran_for(0),)),
         evict("acme-9.1"),
     ),
+    "evicting for one of lower priority": (
+        "eviction-upwards",
+        snapshot(queued(), live=(running("acme-9", spec(flex=Flex.PREEMPTIBLE, priority=1), rank()),)),
+        evict("acme-9.1"),
+    ),
+    "evicting a filler for a filler of lower priority": (
+        "eviction-upwards",
+        snapshot(queued(of=FILLER), live=(running("acme-9", replace(FILLER, priority=1), rank()),)),
+        evict("acme-9.1"),
+    ),
     "evicting for nobody": (
         "eviction-for-nobody",
         snapshot(live=(running("acme-9", FILLER, rank()),)),

@@ -13,7 +13,7 @@ from headrace.core.contracts import Contract, Quota
 from headrace.core.estate import Site
 from headrace.core.hardware import HardwareType
 from headrace.core.ids import ContractId, PlacementId, ProjectId, TenantId, WorkloadId
-from headrace.core.scheduling.equals import may_be_evicted, wrong_between_equals
+from headrace.core.scheduling.equals import may_be_evicted, wrong_between_equals, wrong_upwards
 from headrace.core.scheduling.ground import Ground, Group, day_of, local_day_of, read
 from headrace.core.scheduling.proposal import Eviction, Plan, ProposedPlacement
 from headrace.core.scheduling.snapshot import Snapshot
@@ -73,6 +73,7 @@ PROMISES: dict[str, int] = {
     "cluster-not-whole": 5,
     "eviction-forbidden": 5,
     "eviction-of-an-equal": 5,
+    "eviction-upwards": 5,
     "accelerator-taken": 6,
     "accelerator-mixed": 6,
     "accelerator-shared": 6,
@@ -536,10 +537,11 @@ class _Check:
         waiting = self.snapshot.workloads.get(eviction.waiting)
         if waiting is None or waiting.state is not State.QUEUED:
             self.add("eviction-for-nobody", ident, f"{eviction.waiting!r} does not wait")
-        elif may_be_evicted(victim.spec) and (
-            what := wrong_between_equals(victim, waiting, placement, self.snapshot.now_ms)
-        ):
-            self.add("eviction-of-an-equal", ident, what)
+        elif may_be_evicted(victim.spec):
+            if what := wrong_between_equals(victim, waiting, placement, self.snapshot.now_ms):
+                self.add("eviction-of-an-equal", ident, what)
+            elif what := wrong_upwards(victim, waiting):
+                self.add("eviction-upwards", ident, what)
 
 
 def _whole(milli: int) -> str:

@@ -107,6 +107,19 @@ def are_equals(one: Workload, other: Workload) -> bool:
     )
 
 
+def ranks_below(waiting: Workload, victim: Workload) -> bool:
+    """Whether what waits is sure not to rank above what runs, which then does not go for it.
+
+    Between tenants that is for their shares to say, unless a filler waits. Of equals see :func:`may_go_for_equal`.
+    """
+    by_filler, of_filler = (one.spec.type is WorkloadType.FILLER for one in (waiting, victim))
+    if waiting.spec.reservation is not None or (of_filler and not by_filler):
+        return False
+    if of_filler:
+        return waiting.spec.priority < victim.spec.priority
+    return (by_filler or waiting.tenant == victim.tenant) and waiting.spec.priority <= victim.spec.priority
+
+
 def may_go_for_equal(waiting: Workload, victim: Workload, placement: Placement, now_ms: int) -> bool:
     """Whether one that runs may be told to go for one that waits and is its equal."""
     if not (shares_time(waiting.spec) and shares_time(victim.spec)):
