@@ -187,6 +187,17 @@ def test_who_goes_first_is_told_by_the_planners_own_order(guaranteed: int, usage
     assert placed(plan(world.snapshot()))[0] == first.id
 
 
+def test_a_filler_of_a_guaranteed_tenant_goes_after_what_borrows() -> None:
+    """No guarantee covers a filler: a job that waits with nothing guaranteed is told to be before it."""
+    other = TenantId("other")
+    world = World(fleet_of(site("glom", group())), contracts=[contract(), contract(other)])
+    world.tenants = {ACME: Tenant(ACME, (ProjectId("main"),)), other: Tenant(other, (ProjectId("main"),))}
+    world.tenants[ACME] = replace(world.tenants[ACME], quota=Quota(guaranteed=4))
+    filler, job = world.submit("filler", gpus=1), world.submit(gpus=1, tenant=other)
+    assert "1 by priority and age" in told(world, filler).line
+    assert placed(plan(world.snapshot()))[0] == job.id
+
+
 def test_the_quota_that_is_used_up_is_named_with_what_it_lacks() -> None:
     """Of the tenant, or of the project."""
     world = World(fleet_of(site("glom", group())))

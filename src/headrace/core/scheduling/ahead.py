@@ -181,6 +181,8 @@ class Turns:
         return self._borrowers.get(key, _NEVER)
 
     def _borrows(self, tenant: TenantId, spec: WorkloadSpec) -> bool:
+        if spec.type is _FILLER:
+            return True
         if spec.reservation is not None:
             return False
         contract = self.snapshot.contracts.get(spec.contract) if spec.contract is not None else None
