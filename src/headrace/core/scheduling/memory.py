@@ -4,9 +4,10 @@ Whoever owns the world says what changes; a plan is the same with a memory as wi
 """
 
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
 from headrace.core.contracts import Contract
-from headrace.core.ids import PlacementId
+from headrace.core.ids import PlacementId, SiteId
 from headrace.core.scheduling.columns import Ask, Columns, Mask
 from headrace.core.scheduling.held import Held
 from headrace.core.scheduling.leaving import Holder
@@ -48,10 +49,25 @@ class Known:
         """A pass begins: what was true of another one alone is gone."""
         if self.stamp != stamp:
             self.stamp = stamp
-            self.sieves.clear()
-            self.out.clear()
-            self.ever.clear()
-            self.beside.clear()
+            for known in (self.sieves, self.out, self.ever, self.beside):
+                if known:
+                    known.clear()
+
+
+class Lane(NamedTuple):
+    """One pool of a site, where equal workloads look first. ``more``, ``parts``: what each takes, and of the estate."""
+
+    site: int
+    name: SiteId
+    ask: Ask
+    accelerators: int
+    cpu_milli: int
+    memory_mb: int
+    sieve: Sieve
+    pools: SitePools
+    option: int
+    more: Taken
+    parts: Taken
 
 
 @dataclass(slots=True)
@@ -95,7 +111,8 @@ class Option:
 class Shape:
     """What equal workloads have in common.
 
-    Of one pass: ``hopeless``, not even what leaves or could be evicted would do; ``barred``, it has had its try at a barrier.
+    ``plain``: the only option, if it is plain. Of one pass: ``hopeless``, not even what leaves or could be evicted would do;
+    ``barred``, it has had its try at a barrier.
     """
 
     kind: WorkloadType
@@ -103,6 +120,11 @@ class Shape:
     stamp: int = -1
     hopeless: bool = False
     barred: bool = False
+    plain: Option | None = field(init=False)
+
+    def __post_init__(self) -> None:
+        options = self.options
+        self.plain = options[0] if len(options) == 1 and options[0].is_plain else None
 
     def enter(self, stamp: int, changes: dict[int, int]) -> None:
         """A pass begins: everything may be tried again but what is known to be full since nothing came free there."""
@@ -112,7 +134,11 @@ class Shape:
         for option in self.options:
             full = option.known.full
             option.known.enter(stamp)
-            option.sites = [site for site in option.allowed if full.get(site) != changes.get(site, 0)]
+            option.sites = (
+                [site for site in option.allowed if full.get(site) != changes.get(site, 0)]
+                if full
+                else list(option.allowed)
+            )
 
     @property
     def may_start(self) -> bool:

@@ -12,7 +12,7 @@ from heapq import heapify, heappop, heapreplace
 from headrace.core.contracts import Quota, Tenant
 from headrace.core.fleet import Fleet
 from headrace.core.ids import ProjectId, TenantId
-from headrace.core.scheduling.memory import Shape
+from headrace.core.scheduling.memory import Lane, Shape
 from headrace.core.scheduling.queue import Line
 from headrace.core.scheduling.snapshot import Snapshot, Taken
 from headrace.core.units import MS_PER_DAY
@@ -205,7 +205,8 @@ class Waiting:
     """Alike workloads in order of arrival; ``head`` is the one whose turn it is, ``members`` are those behind it.
 
     ``borrows``: what they ask for is not guaranteed to them; ``by_quota``: it is only while some of a quota is left, which has
-    to be ``claim_milli``. ``rank``: what goes before shares in one number, less first, of those that don't age yet.
+    to be ``claim_milli``. ``rank``: what goes before shares in one number, less first, of those that don't age yet. ``lane``:
+    where plain ones look first.
     """
 
     line: Line
@@ -218,6 +219,7 @@ class Waiting:
     by_quota: bool = False
     claim_milli: int = 0
     rank: int = 0
+    lane: Lane | None = None
 
     def is_over(self, more_milli: int) -> bool:
         """Whether it would be more than its tenant or its project may ever have."""

@@ -17,7 +17,7 @@ from headrace.core.contracts import Contract
 from headrace.core.ids import WorkloadId
 from headrace.core.scheduling.columns import Ask, Columns, Mask, accelerators_milli_of, ask_of, columns_of
 from headrace.core.scheduling.grow import Elastic, grow
-from headrace.core.scheduling.memory import Known, Memory, Option, Shape
+from headrace.core.scheduling.memory import Known, Lane, Memory, Option, Shape
 from headrace.core.scheduling.order import Order, Shares, Waiting, waits_since_ms
 from headrace.core.scheduling.present import Present
 from headrace.core.scheduling.proposal import Eviction, Plan, ProposedPlacement
@@ -25,6 +25,7 @@ from headrace.core.scheduling.queue import Line, Queue, line_of
 from headrace.core.scheduling.rank import site_order, site_refusal, suiting, suits
 from headrace.core.scheduling.rules import NodeRule
 from headrace.core.scheduling.sharing import are_equals, shares_time
+from headrace.core.scheduling.singles import Singles
 from headrace.core.scheduling.snapshot import Snapshot, Taken
 from headrace.core.scheduling.swaps import Sharing, Turns
 from headrace.core.scheduling.waits import PlanLimits, Waits, leave_windows
@@ -116,10 +117,8 @@ class _Pass:
     def run(self) -> Plan:
         most, placements, now_ms = self.limits.max_placements, self.placements, self.snapshot.now_ms
         order = Order(self.snapshot, self.lines())
-        while len(placements) < most:
-            waiting = order.next()
-            if waiting is None:
-                break
+        singles = Singles(self.present, order, self.waits.kept, placements, most)
+        while (waiting := singles.place()) is not None:
             if waiting.line.shares_time:
                 order.done(next(waiting.members, None))
                 continue
@@ -127,6 +126,8 @@ class _Pass:
             shape = waiting.shape
             if shape is None:
                 shape = waiting.shape = self.shape(waiting.line, workload)
+            if shape.plain is not None and self.has_lane(waiting, shape.plain):
+                continue
             if (
                 workload.not_before_ms > now_ms
                 or self.start(waiting, workload, shape)
@@ -282,6 +283,20 @@ class _Pass:
                         allowed[site] = contract
         return allowed
 
+    def has_lane(self, waiting: Waiting, option: Option) -> bool:
+        """Whether those of a line have a pool where they look first that was not known yet."""
+        site, known = (option.sites[0] if option.sites else -1), option.known
+        if site < 0 or site in known.out or (waiting.lane is not None and waiting.lane.site == site):
+            return False
+        sieves = self.present.sieves(known, site)
+        if len(sieves) != 1:
+            return False
+        more, parts = option.taken.get(1) or self.taken(option, 1, known.ask.accelerators * WHOLE_MILLI)
+        pools, name, ask = self.present.pools(site), self.sites[site], known.ask
+        takes = ask.accelerators, ask.cpu_milli, ask.memory_mb
+        waiting.lane = Lane._make((site, name, ask, *takes, sieves[0], pools, option.number, more, parts))
+        return True
+
     # -- placing --------------------------------------------------------------------------------------------------
 
     def start(self, waiting: Waiting, workload: Workload, shape: Shape) -> bool:
@@ -289,20 +304,13 @@ class _Pass:
         if len(shape.options) > 1 and all(option.known.by_rule for option in shape.options):
             return self.start_at_least_cost(waiting, workload, shape)
         for option in shape.options:
-            sites, known = option.sites, option.known
+            sites = option.sites
             while sites:
                 site = sites[0]
-                if not option.is_plain or site in self.waits.kept:
-                    nodes = self.nodes_at(waiting, option, site)
-                    if nodes is not None:
-                        self.place(waiting, workload, option, site, nodes)
-                        return True
-                elif site not in known.out:
-                    rank = self.present.take_first(known, site)
-                    if rank is not None:
-                        self.enter(waiting, workload, option, site, (rank,))
-                        return True
-                    self.failed(known, site)
+                nodes = self.nodes_at(waiting, option, site)
+                if nodes is not None:
+                    self.place(waiting, workload, option, site, nodes)
+                    return True
                 sites.pop(0)
         return False
 
@@ -476,7 +484,9 @@ class _Pass:
         ranks: tuple[RankPlace, ...],
     ) -> None:
         """Count what it has, and propose it."""
-        more, parts = option.taken.get(len(ranks)) or self.taken(option, ranks)
+        more, parts = option.taken.get(len(ranks)) or self.taken(
+            option, len(ranks), sum(rank.accelerators_milli for rank in ranks)
+        )
         contract = option.allowed[site]
         if contract.kind == "reserved":
             held_milli = self.present.held_milli
@@ -487,10 +497,9 @@ class _Pass:
                 waiting.project.take(more, parts)
         self.placements.append(ProposedPlacement(workload.id, self.sites[site], ranks, option.number))
 
-    def taken(self, option: Option, ranks: Sequence[RankPlace]) -> tuple[Taken, Taken]:
+    def taken(self, option: Option, count: int, accelerators_milli: int) -> tuple[Taken, Taken]:
         """What so many ranks have, and which part of the estate that is; the same for equal workloads."""
-        count, ask = len(ranks), option.ask
-        accelerators_milli = sum(rank.accelerators_milli for rank in ranks)
+        ask = option.ask
         more = Taken(accelerators_milli, count * ask.cpu_milli, count * ask.memory_mb)
         found = more, self.shares.parts(more)
         if not ask.whole:

@@ -34,6 +34,13 @@ _new: Final = tuple.__new__
 """Makes a named tuple without the detour over its own constructor: a hundred thousand are made in a plan."""
 
 
+_TABLED: Final = 256
+_LOWEST: Final = [
+    [lowest_bits(bits, min(count, bits.bit_count())) for bits in range(_TABLED)] for count in range(9)
+]
+"""By ``count`` and ``bits``: the lowest of those that are set; for a node of eight accelerators they need not be looked for."""
+
+
 def bits_of(mask: npt.NDArray[np.bool_]) -> int:
     """A mask as an integer: bit ``i`` is ``mask[i]``."""
     return int.from_bytes(np.packbits(mask, bitorder="little").tobytes(), "little")
@@ -279,9 +286,9 @@ class SitePools:
     def _first_of(self, ask: Ask, sieves: list[Sieve]) -> tuple[Pool, int] | None:
         """The pool, and the place in it, of the node with the fewest free accelerators, and of these the first."""
         if len(sieves) == 1:
-            at = _first(sieves[0], ask, self.head)
+            at = first(sieves[0], ask, self.head)
             return None if at < 0 else (sieves[0].pool, at)
-        found = [(sieve.pool, at) for sieve in sieves if (at := _first(sieve, ask, self.head)) >= 0]
+        found = [(sieve.pool, at) for sieve in sieves if (at := first(sieve, ask, self.head)) >= 0]
         return min(found, key=_free_and_node, default=None)
 
     # -- changing -------------------------------------------------------------------------------------------------
@@ -299,28 +306,20 @@ class SitePools:
             ranks.append(self.take_one(everything, node))
         return tuple(ranks)
 
-    def take_first(self, ask: Ask, sieves: list[Sieve]) -> tuple[int, RankPlace] | None:
-        """:meth:`choose` and :meth:`take` in one, for an ask of one node of which it has a part: the node, and the rank."""
-        found = self._first_of(ask, sieves)
-        if found is None:
-            return None
-        pool, at = found
-        return pool.nodes[at], self._take_at(ask, pool, at)
-
     def take_one(self, ask: Ask, node: int) -> RankPlace:
         """Take what a rank of an ask has from a node."""
         pool, at = self.where[node]
-        return self._take_at(ask, pool, at)
+        return self.take_at(pool, at, ask.accelerators, ask.cpu_milli, ask.memory_mb)
 
-    def _take_at(self, ask: Ask, pool: Pool, at: int) -> RankPlace:
+    def take_at(self, pool: Pool, at: int, count: int, cpu_milli: int, memory_mb: int) -> RankPlace:
+        """Take ``count`` accelerators and so much else from the node at a place in a pool."""
         self.history.append(pool.nodes[at])
-        count, cpu_milli, memory_mb = ask.accelerators, ask.cpu_milli, ask.memory_mb
         bit, rack = 1 << at, pool.rack_of[at]
-        free, bits, most = pool.free[at], pool.bits[at], pool.hardware.accelerators
+        free, bits, level = pool.free[at], pool.bits[at], pool.level
         sleeps = pool.asleep & bit
         if sleeps:
             pool.asleep ^= bit
-            if not count and free == most:
+            if not count and free == pool.hardware.accelerators:
                 pool.mixed |= bit
         path = pool.rack_path[rack]
         if path:
@@ -330,14 +329,19 @@ class SitePools:
                 head[element] -= added
         mask = 0
         if count:
-            mask = bits if count == free else bits & -bits if count == 1 else lowest_bits(bits, count)
+            if count == free:
+                mask = bits
+            elif count == 1:
+                mask = bits & -bits
+            else:
+                mask = _LOWEST[count][bits] if bits < _TABLED else lowest_bits(bits, count)
             pool.bits[at] = bits ^ mask
-            if free == most:
+            if free == pool.hardware.accelerators:
                 _leave_level(pool, at, bit, free, rack)
             else:
-                pool.level[free] ^= bit
-            pool.free[at] = free - count
-            pool.level[free - count] |= bit
+                level[free] ^= bit
+            pool.free[at] = free = free - count
+            level[free] |= bit
         pool.cpu_milli[at] -= cpu_milli
         pool.memory_mb[at] -= memory_mb
         return _new(RankPlace, (pool.names[at], mask, cpu_milli, memory_mb, WHOLE_MILLI))
@@ -394,7 +398,8 @@ def _put(pool: Pool, at: int, opened: bool, bits: int, cpu_milli: int, memory_mb
 def _leave_level(pool: Pool, at: int, bit: int, free: int, rack: int) -> None:
     pool.level[free] ^= bit
     if free == pool.hardware.accelerators:
-        pool.mixed &= ~bit
+        if pool.mixed:
+            pool.mixed &= ~bit
         count = pool.whole[rack]
         pool.whole[rack] = count - 1
         pool.racks_with[count] ^= 1 << rack
@@ -416,11 +421,11 @@ def _free_and_node(found: tuple[Pool, int]) -> tuple[int, int]:
     return pool.free[at], pool.nodes[at]
 
 
-def _first(sieve: Sieve, ask: Ask, head: dict[int, int]) -> int:
+def first(sieve: Sieve, ask: Ask, head: dict[int, int]) -> int:
     """The place of the first node in order that takes a rank, -1 if there is none; who fails is sieved out."""
-    pool, whole = sieve.pool, ask.whole
+    pool, count, cpu_milli, memory_mb, whole = sieve.pool, *ask[2:6]
     level, most = pool.level, pool.hardware.accelerators
-    free = most if whole else ask.accelerators
+    free = most if whole else count
     while free <= most:
         left = level[free]
         if left and (whole or sieve.has_failed):
@@ -431,7 +436,7 @@ def _first(sieve: Sieve, ask: Ask, head: dict[int, int]) -> int:
             continue
         # The lowest bit: about half of what it takes with a negative number.
         at = (left ^ (left - 1)).bit_length() - 1
-        if pool.cpu_milli[at] >= ask.cpu_milli and pool.memory_mb[at] >= ask.memory_mb:
+        if pool.cpu_milli[at] >= cpu_milli and pool.memory_mb[at] >= memory_mb:
             path = pool.rack_path[pool.rack_of[at]]
             if not path or _carries(sieve, ask, at, path, head):
                 return at

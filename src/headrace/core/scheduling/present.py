@@ -22,7 +22,7 @@ from headrace.core.scheduling.columns import (
     take_ranks,
 )
 from headrace.core.scheduling.memory import Known, Memory, Option
-from headrace.core.scheduling.pools import SitePools, Undecided
+from headrace.core.scheduling.pools import Sieve, SitePools, Undecided
 from headrace.core.scheduling.rank import choose, increments_w, path_need_w
 from headrace.core.scheduling.rules import choose_by
 from headrace.core.scheduling.snapshot import Snapshot
@@ -172,14 +172,18 @@ class Present:
         pools = self._pools.get(site) or self.pools(site)
         if known.by_rule:
             return self._choose_by_rule(known, site, pools)
-        sieves = known.sieves.get(site)
-        if sieves is None:
-            sieves = known.sieves[site] = pools.sieves(known.ask)
-        found = pools.choose(known.ask, sieves)
+        found = pools.choose(known.ask, self.sieves(known, site))
         if not isinstance(found, Undecided):
             return found
         nodes = self.choose_in(known, site, self.capped(self.state))
         return None if nodes is None else nodes.tolist()
+
+    def sieves(self, known: Known, site: int) -> list[Sieve]:
+        """Where an ask may find nodes at a site, and which of them have not failed it yet."""
+        found = known.sieves.get(site)
+        if found is None:
+            found = known.sieves[site] = self.pools(site).sieves(known.ask)
+        return found
 
     def _choose_by_rule(self, known: Known, site: int, pools: SitePools) -> Sequence[int] | None:
         rule, ask = self.memory.rule, known.ask
@@ -215,18 +219,6 @@ class Present:
         ranks = self._pools[site].take(ask, nodes)
         self.taken.extend(zip(nodes, ranks, strict=True))
         return ranks
-
-    def take_first(self, known: Known, site: int) -> RankPlace | None:
-        """:meth:`choose` and :meth:`take` in one, for a plain option; None if it fits nowhere at the site."""
-        pools = self._pools.get(site) or self.pools(site)
-        sieves = known.sieves.get(site)
-        if sieves is None:
-            sieves = known.sieves[site] = pools.sieves(known.ask)
-        found = pools.take_first(known.ask, sieves)
-        if found is None:
-            return None
-        self.taken.append(found)
-        return found[1]
 
     def take_apart(
         self, known: Known, site: int, nodes: Sequence[int], *, by_rule: bool
