@@ -70,7 +70,7 @@ class Waste:
         self._rows = np.array(rows, np.int64) - 1
         self._table = np.zeros((sum(rows), _COLUMNS + 1), np.int64)
         self._shared = np.zeros((len(rows), WHOLE_MILLI + 1), np.int64)
-        self._is_made = np.zeros(len(rows), bool)
+        self._is_made, self._is_shared = np.zeros((2, len(rows)), bool)
         self._milli = np.array([max(1, each.accelerators) * WHOLE_MILLI for each in hardware], np.int64)
         self._host = np.array([host.capacity for host in self._hosts], np.int64)
         self._by_memory = np.array([host.is_memory for host in self._hosts], bool)
@@ -82,9 +82,8 @@ class Waste:
         It must fit on every row. The second array is, for a fraction, the accelerator to take it from, else -1.
         """
         kind, left_milli = view.kind, view.left_milli
-        if not self._is_made[kind].all():
-            for each in np.unique(kind[~self._is_made[kind]]).tolist():
-                self._make(each)
+        for each in _missing(self._is_made, kind):
+            self._make(each)
         by_memory = self._by_memory[kind]
         host = np.where(by_memory, view.memory_mb, view.cpu_milli)
         need = np.where(by_memory, shape.memory_mb, shape.cpu_milli)
@@ -93,6 +92,9 @@ class Waste:
         cost += self._price[kind] * shape.milli
         if not shape.is_fraction:
             return cost, np.full(len(kind), -1)
+        for each in _missing(self._is_shared, kind):
+            self._shared[each] = _share_table(self._fits[each])
+            self._is_shared[each] = True
         row = kind[:, None]
         after = np.maximum(left_milli - shape.share_milli, 0)
         growth = self._shared[row, after] - self._shared[row, left_milli]
@@ -102,11 +104,10 @@ class Waste:
         return cost, accelerator
 
     def _make(self, kind: int) -> None:
-        """The tables of a type of hardware, when it is first asked about: many a rule is never asked about most."""
+        """The table of a type of hardware, when it is first asked about: many a rule is never asked about most."""
         accelerators, host, fits = self._accelerators[kind], self._hosts[kind], self._fits[kind]
         first = self._first_row[kind]
         self._table[first : first + self._rows[kind] + 1] = _node_table(accelerators, host, fits)
-        self._shared[kind] = _share_table(fits)
         self._is_made[kind] = True
 
     def _loss(self, kind: I64, milli: I64, host: I64) -> I64:
@@ -114,6 +115,12 @@ class Waste:
         column = host * _COLUMNS // self._host[kind]
         loss: I64 = self._table[self._first_row[kind] + row, column]
         return loss
+
+
+def _missing(is_made: npt.NDArray[np.bool_], kinds: I64) -> list[int]:
+    """Those of some types of hardware of which there is no table yet."""
+    made = is_made[kinds]
+    return [] if made.all() else np.unique(kinds[~made]).tolist()
 
 
 @dataclass(frozen=True, slots=True)
