@@ -55,7 +55,7 @@ class Known:
 
 
 class Lane(NamedTuple):
-    """One pool of a site, where equal workloads look first. ``more``, ``parts``: what each takes, and of the estate."""
+    """A site where equal workloads look first. ``more``, ``parts``: what each takes, and of the estate."""
 
     site: int
     name: SiteId
@@ -63,7 +63,7 @@ class Lane(NamedTuple):
     accelerators: int
     cpu_milli: int
     memory_mb: int
-    sieve: Sieve
+    sieves: list[Sieve]
     pools: SitePools
     option: int
     more: Taken

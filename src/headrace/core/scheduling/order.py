@@ -205,8 +205,8 @@ class Waiting:
     """Alike workloads in order of arrival; ``head`` is the one whose turn it is, ``members`` are those behind it.
 
     ``borrows``: what they ask for is not guaranteed to them; ``by_quota``: it is only while some of a quota is left, which has
-    to be ``claim_milli``. ``rank``: what goes before shares in one number, less first, of those that don't age yet. ``lane``:
-    where plain ones look first.
+    to be ``claim_milli``. ``key``: of those that don't age yet, but for their arrival (see :class:`Group`). ``lane``: where plain
+    ones look first.
     """
 
     line: Line
@@ -218,7 +218,7 @@ class Waiting:
     borrows: bool = True
     by_quota: bool = False
     claim_milli: int = 0
-    rank: int = 0
+    key: int = 0
     lane: Lane | None = None
 
     def is_over(self, more_milli: int) -> bool:
@@ -231,12 +231,27 @@ class Waiting:
 
 
 @dataclass(slots=True)
-class _Group:
-    """The lines of one project, in a heap by rank and arrival."""
+class Group:
+    """The lines of one project, and a heap of the keys of those that still wait.
+
+    A key is a rank, an arrival and a place in ``lines`` in one number, less first: numbers compare faster than tuples.
+    """
 
     tenant: Account
     project: Account
-    heap: list[tuple[int, int, int, Waiting]] = field(default_factory=list)
+    lines: list[Waiting] = field(default_factory=list)
+    heap: list[int] = field(default_factory=list)
+
+    @property
+    def first(self) -> Waiting:
+        """The line whose turn it is here."""
+        return self.lines[self.heap[0] & PLACE]
+
+
+PLACE = (1 << 24) - 1
+"""The place in a key."""
+RANK_BIT, ARRIVAL_BIT = 64, 24
+"""Where the rank in a key begins, and where the arrival does."""
 
 
 class Order:
@@ -249,24 +264,26 @@ class Order:
         self.now_ms = snapshot.now_ms
         self.young_ms = snapshot.now_ms - AGING_MS
         self.contracts, self.fleet = snapshot.contracts, snapshot.fleet
-        groups: dict[tuple[TenantId, ProjectId], _Group] = {}
-        for number, waiting in enumerate(lines):
+        groups: dict[tuple[TenantId, ProjectId], Group] = {}
+        for waiting in lines:
             line, head = waiting.line, waiting.head
             key = line.tenant, line.project
             group = groups.get(key)
             if group is None:
-                group = groups[key] = _Group(waiting.tenant, waiting.project)
+                group = groups[key] = Group(waiting.tenant, waiting.project)
             if not line.is_filler:
                 self._claim(waiting)
-            waiting.rank = rank = waiting.rank_at(line.priority)
+            rank = waiting.rank_at(line.priority)
+            waiting.key = rank << RANK_BIT | len(group.lines)
+            group.lines.append(waiting)
             if head.submitted_ms <= self.young_ms:
                 rank = self._aged(waiting)
-            group.heap.append((rank, head.submitted_seq, number, waiting))
-        self.heap: list[tuple[int, int, int, int, int, _Group]] = []
-        for number, group in enumerate(groups.values()):
+            group.heap.append(self._key(waiting, rank))
+        self.heap: list[tuple[int, int, int, int, Group]] = []
+        for group in groups.values():
             heapify(group.heap)
-            rank, arrival, _, _ = group.heap[0]
-            self.heap.append((rank, group.tenant.share, group.project.share, arrival, number, group))
+            first = group.heap[0]
+            self.heap.append((first >> RANK_BIT, group.tenant.share, group.project.share, first, group))
         heapify(self.heap)
 
     def _claim(self, waiting: Waiting) -> None:
@@ -286,38 +303,43 @@ class Order:
     def _aged(self, waiting: Waiting) -> int:
         return waiting.rank_at(aged_priority(waiting.head, self.now_ms))
 
+    def _key(self, waiting: Waiting, rank: int) -> int:
+        """The key of a line at a rank."""
+        return rank << RANK_BIT | waiting.head.submitted_seq << ARRIVAL_BIT | waiting.key & PLACE
+
     def next(self) -> Waiting | None:
         """The line whose head goes now; None when there is nobody left."""
         while self.heap:
-            _, tenant_share, project_share, _, number, group = self.heap[0]
-            _, arrival, place, waiting = group.heap[0]
+            _, tenant_share, project_share, _, group = self.heap[0]
+            waiting = group.first
             if waiting.by_quota and not _has_quota(waiting):
                 waiting.by_quota, waiting.borrows = False, True
-                waiting.rank = waiting.rank_at(waiting.line.priority)
-                heapreplace(group.heap, (self._aged(waiting), arrival, place, waiting))
+                waiting.key = waiting.rank_at(waiting.line.priority) << RANK_BIT | waiting.key & PLACE
+                heapreplace(group.heap, self._key(waiting, self._aged(waiting)))
             elif tenant_share == group.tenant.share and project_share == group.project.share:
                 return waiting
-            rank, arrival, _, _ = group.heap[0]
-            then = rank, group.tenant.share, group.project.share, arrival, number, group
+            first = group.heap[0]
+            then = first >> RANK_BIT, group.tenant.share, group.project.share, first, group
             heapreplace(self.heap, then)
         return None
 
     def done(self, then: Workload | None) -> None:
         """The head that :meth:`next` gave had its turn; ``then`` is the next of its line, None when nobody else has a chance."""
-        _, _, _, _, number, group = self.heap[0]
-        lines = group.heap
+        group = self.heap[0][4]
+        keys = group.heap
         if then is None:
-            heappop(lines)
-            if not lines:
+            heappop(keys)
+            if not keys:
                 heappop(self.heap)
                 return
         else:
-            _, _, place, waiting = lines[0]
+            waiting = group.first
             waiting.head = then
-            rank = waiting.rank if then.submitted_ms > self.young_ms else self._aged(waiting)
-            heapreplace(lines, (rank, then.submitted_seq, place, waiting))
-        rank, arrival, _, _ = lines[0]
-        heapreplace(self.heap, (rank, group.tenant.share, group.project.share, arrival, number, group))
+            is_young = then.submitted_ms > self.young_ms
+            key = waiting.key | then.submitted_seq << ARRIVAL_BIT
+            heapreplace(keys, key if is_young else self._key(waiting, self._aged(waiting)))
+        first = keys[0]
+        heapreplace(self.heap, (first >> RANK_BIT, group.tenant.share, group.project.share, first, group))
 
 
 def _has_quota(waiting: Waiting) -> bool:

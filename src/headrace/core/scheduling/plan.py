@@ -126,13 +126,11 @@ class _Pass:
             shape = waiting.shape
             if shape is None:
                 shape = waiting.shape = self.shape(waiting.line, workload)
-            if shape.plain is not None and self.has_lane(waiting, shape.plain):
+            if workload.not_before_ms > now_ms:
+                order.done(next(waiting.members, None))
+            elif shape.plain is not None and self.has_lane(waiting, shape.plain):
                 continue
-            if (
-                workload.not_before_ms > now_ms
-                or self.start(waiting, workload, shape)
-                or self.fills(waiting, workload, shape)
-            ):
+            elif self.start(waiting, workload, shape) or self.fills(waiting, workload, shape):
                 order.done(next(waiting.members, None))
             else:
                 order.done(self.fails(workload, shape, waiting))
@@ -284,17 +282,20 @@ class _Pass:
         return allowed
 
     def has_lane(self, waiting: Waiting, option: Option) -> bool:
-        """Whether those of a line have a pool where they look first that was not known yet."""
-        site, known = (option.sites[0] if option.sites else -1), option.known
-        if site < 0 or site in known.out or (waiting.lane is not None and waiting.lane.site == site):
+        """Whether there is another site where the head of a line, which does not fit where it looked first, looks next."""
+        sites, known, kept = option.sites, option.known, self.waits.kept
+        if waiting.lane is not None and sites and sites[0] == waiting.lane.site and sites[0] not in kept:
+            self.failed(known, sites.pop(0))
+        while sites and sites[0] in known.out:
+            sites.pop(0)
+        if not sites or sites[0] in kept:
             return False
+        site = sites[0]
         sieves = self.present.sieves(known, site)
-        if len(sieves) != 1:
-            return False
         more, parts = option.taken.get(1) or self.taken(option, 1, known.ask.accelerators * WHOLE_MILLI)
         pools, name, ask = self.present.pools(site), self.sites[site], known.ask
         takes = ask.accelerators, ask.cpu_milli, ask.memory_mb
-        waiting.lane = Lane._make((site, name, ask, *takes, sieves[0], pools, option.number, more, parts))
+        waiting.lane = Lane._make((site, name, ask, *takes, sieves, pools, option.number, more, parts))
         return True
 
     # -- placing --------------------------------------------------------------------------------------------------

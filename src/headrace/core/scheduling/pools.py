@@ -280,15 +280,15 @@ class SitePools:
         return _choose_gang(self, sieves[0].pool, ask)
 
     def _choose_one(self, ask: Ask, sieves: list[Sieve]) -> list[int] | None:
-        found = self._first_of(ask, sieves)
+        found = self.first_of(ask, sieves)
         return None if found is None else [found[0].nodes[found[1]]]
 
-    def _first_of(self, ask: Ask, sieves: list[Sieve]) -> tuple[Pool, int] | None:
+    def first_of(self, ask: Ask, sieves: list[Sieve]) -> tuple[Pool, int] | None:
         """The pool, and the place in it, of the node with the fewest free accelerators, and of these the first."""
         if len(sieves) == 1:
-            at = first(sieves[0], ask, self.head)
+            at = _first(sieves[0], ask, self.head)
             return None if at < 0 else (sieves[0].pool, at)
-        found = [(sieve.pool, at) for sieve in sieves if (at := first(sieve, ask, self.head)) >= 0]
+        found = [(sieve.pool, at) for sieve in sieves if (at := _first(sieve, ask, self.head)) >= 0]
         return min(found, key=_free_and_node, default=None)
 
     # -- changing -------------------------------------------------------------------------------------------------
@@ -421,7 +421,7 @@ def _free_and_node(found: tuple[Pool, int]) -> tuple[int, int]:
     return pool.free[at], pool.nodes[at]
 
 
-def first(sieve: Sieve, ask: Ask, head: dict[int, int]) -> int:
+def _first(sieve: Sieve, ask: Ask, head: dict[int, int]) -> int:
     """The place of the first node in order that takes a rank, -1 if there is none; who fails is sieved out."""
     pool, count, cpu_milli, memory_mb, whole = sieve.pool, *ask[2:6]
     level, most = pool.level, pool.hardware.accelerators

@@ -6,8 +6,7 @@ else, and whoever does not fit there, is left to :mod:`~headrace.core.scheduling
 
 from heapq import heapreplace
 
-from headrace.core.scheduling.order import Order, Waiting
-from headrace.core.scheduling.pools import first
+from headrace.core.scheduling.order import ARRIVAL_BIT, PLACE, RANK_BIT, Order, Waiting
 from headrace.core.scheduling.present import Present
 from headrace.core.scheduling.proposal import ProposedPlacement
 
@@ -27,26 +26,27 @@ class Singles:
         heap, now_ms, young_ms = order.heap, order.now_ms, order.young_ms
         propose, taken = placements.append, self.present.taken.append
         while heap and len(placements) < most:
-            _, tenant_share, project_share, _, turn, group = heap[0]
-            waiting = group.heap[0][3]
-            if waiting.by_quota or group.tenant.share != tenant_share or group.project.share != project_share:
+            _, tenant_share, project_share, first_key, group = heap[0]
+            waiting = group.lines[first_key & PLACE]
+            tenant, project = group.tenant, group.project
+            if waiting.by_quota or tenant.share != tenant_share or project.share != project_share:
                 # Another one's turn may have come.
                 found = order.next()
                 if found is None:
                     return None
-                waiting, turn, group = found, heap[0][4], heap[0][5]
+                waiting, group = found, heap[0][4]
+                tenant, project = group.tenant, group.project
             workload, lane = waiting.head, waiting.lane
-            if lane is None or lane.site in kept or workload.not_before_ms > now_ms:
+            if lane is None or (kept and lane.site in kept) or workload.not_before_ms > now_ms:
                 return waiting
-            _, name, ask, count, cpu_milli, memory_mb, sieve, pools, option, more, parts = lane
-            at = first(sieve, ask, pools.head)
-            if at < 0:
+            _, name, ask, count, cpu_milli, memory_mb, sieves, pools, option, more, parts = lane
+            place = pools.first_of(ask, sieves)
+            if place is None:
                 return waiting
-            pool = sieve.pool
+            pool, at = place
             rank = pools.take_at(pool, at, count, cpu_milli, memory_mb)
             taken((pool.nodes[at], rank))
             propose(ProposedPlacement(workload.id, name, (rank,), option))
-            tenant, project = group.tenant, group.project
             tenant.take(more, parts)
             if project is not tenant:
                 project.take(more, parts)
@@ -56,8 +56,8 @@ class Singles:
                 continue
             # What done() does, but for calling it.
             waiting.head = then
-            lines = group.heap
-            heapreplace(lines, (waiting.rank, then.submitted_seq, lines[0][2], waiting))
-            first_rank, arrival, _, _ = lines[0]
-            heapreplace(heap, (first_rank, tenant.share, project.share, arrival, turn, group))
+            keys = group.heap
+            heapreplace(keys, waiting.key | then.submitted_seq << ARRIVAL_BIT)
+            first_key = keys[0]
+            heapreplace(heap, (first_key >> RANK_BIT, tenant.share, project.share, first_key, group))
         return None
