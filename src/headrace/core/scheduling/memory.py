@@ -23,39 +23,8 @@ _MOST_REMEMBERED = 20_000
 """Classes of workloads and asks; a tenant can invent more than any memory holds."""
 
 
-@dataclass(slots=True)
-class Known:
-    """What is known of all that ask for the same; sites are numbers.
-
-    ``suit``: nodes of a site with the hardware; a site with too few of them is not there. ``by_rule``: a rule of costs decides.
-    ``full`` and ``never``: how often something had come free at a site when it did not fit there, or would not have if all
-    left that may leave. Of one pass: ``sieves``, who failed at a site; ``out``, where it did not fit; ``ever``, reservations that
-    there were when it would still have fitted if all left (-1: it would not have); ``beside``, where it did not fit with which
-    of the holds there open to it (and whether it may be told to go).
-    """
-
-    ask: Ask
-    suit: dict[int, Mask]
-    by_rule: bool = False
-    full: dict[int, int] = field(default_factory=dict)
-    never: dict[int, int] = field(default_factory=dict)
-    stamp: int = -1
-    sieves: dict[int, list[Sieve]] = field(default_factory=dict)
-    out: set[int] = field(default_factory=set)
-    ever: dict[int, int] = field(default_factory=dict)
-    beside: set[tuple[int, tuple[bool, ...]]] = field(default_factory=set)
-
-    def enter(self, stamp: int) -> None:
-        """A pass begins: what was true of another one alone is gone."""
-        if self.stamp != stamp:
-            self.stamp = stamp
-            for known in (self.sieves, self.out, self.ever, self.beside):
-                if known:
-                    known.clear()
-
-
 class Lane(NamedTuple):
-    """A site where equal workloads look first. ``more``, ``parts``: what each takes, and of the estate."""
+    """A site where those look who ask for the same. ``more``, ``parts``: what each takes, and of the estate."""
 
     site: int
     name: SiteId
@@ -71,12 +40,46 @@ class Lane(NamedTuple):
 
 
 @dataclass(slots=True)
+class Known:
+    """What is known of all that ask for the same; sites are numbers.
+
+    ``suit``: nodes of a site with the hardware; a site with too few of them is not there. ``by_rule``: a rule of costs decides.
+    ``full`` and ``never``: how often something had come free at a site when it did not fit there, or would not have if all
+    left that may leave. Of one pass: ``sieves``, who failed at a site; ``out``, where it did not fit; ``ever``, reservations that
+    there were when it would still have fitted if all left (-1: it would not have); ``beside``, where it did not fit with which
+    of the holds there open to it (and whether it may be told to go); ``lanes``, by site and option. ``taken``: what so many
+    nodes are, and which part of the estate.
+    """
+
+    ask: Ask
+    suit: dict[int, Mask]
+    by_rule: bool = False
+    full: dict[int, int] = field(default_factory=dict)
+    never: dict[int, int] = field(default_factory=dict)
+    stamp: int = -1
+    sieves: dict[int, list[Sieve]] = field(default_factory=dict)
+    out: set[int] = field(default_factory=set)
+    ever: dict[int, int] = field(default_factory=dict)
+    beside: set[tuple[int, tuple[bool, ...]]] = field(default_factory=set)
+    lanes: dict[tuple[int, int], Lane] = field(default_factory=dict)
+    taken: dict[int, tuple[Taken, Taken]] = field(default_factory=dict)
+
+    def enter(self, stamp: int) -> None:
+        """A pass begins: what was true of another one alone is gone."""
+        if self.stamp != stamp:
+            self.stamp = stamp
+            for known in (self.sieves, self.out, self.ever, self.beside, self.lanes):
+                if known:
+                    known.clear()
+
+
+@dataclass(slots=True)
 class Option:
     """One of the things that would do for equal workloads.
 
     ``number`` is its index among what would do. ``allowed``: the sites where law, contract and hardware let it, the best first.
     ``most``: nodes that elastic work takes where there are as many. ``is_counted``: a quota or a contract has only so much.
-    ``taken``: what so many nodes are, and which part of the estate. ``sites``, of one pass: where it may still fit. ``is_plain``:
+    ``sites``, of one pass: where it may still fit. ``is_plain``:
     whole accelerators of one node, whichever has the fewest free, and nothing else decides.
     """
 
@@ -85,7 +88,6 @@ class Option:
     most: int
     allowed: dict[int, Contract]
     is_counted: bool
-    taken: dict[int, tuple[Taken, Taken]] = field(default_factory=dict)
     sites: list[int] = field(default_factory=list)
     is_plain: bool = field(init=False)
 

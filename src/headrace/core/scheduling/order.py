@@ -205,8 +205,8 @@ class Waiting:
     """Alike workloads in order of arrival; ``head`` is the one whose turn it is, ``members`` are those behind it.
 
     ``borrows``: what they ask for is not guaranteed to them; ``by_quota``: it is only while some of a quota is left, which has
-    to be ``claim_milli``. ``key``: of those that don't age yet, but for their arrival (see :class:`Group`). ``lane``: where plain
-    ones look first.
+    to be ``claim_milli``. ``key``: of those that don't age yet, but for their arrival (see :class:`Group`). ``ages``: whether any
+    of them do. ``lane``: where plain ones look first.
     """
 
     line: Line
@@ -219,6 +219,7 @@ class Waiting:
     by_quota: bool = False
     claim_milli: int = 0
     key: int = 0
+    ages: bool = False
     lane: Lane | None = None
 
     def is_over(self, more_milli: int) -> bool:
@@ -276,7 +277,9 @@ class Order:
             rank = waiting.rank_at(line.priority)
             waiting.key = rank << RANK_BIT | len(group.lines)
             group.lines.append(waiting)
-            if head.submitted_ms <= self.young_ms:
+            # In order of arrival, unless they share time: if the first is young, all are.
+            if head.submitted_ms <= self.young_ms or line.shares_time:
+                waiting.ages = True
                 rank = self._aged(waiting)
             group.heap.append(self._key(waiting, rank))
         self.heap: list[tuple[int, int, int, int, Group]] = []
@@ -335,9 +338,8 @@ class Order:
         else:
             waiting = group.first
             waiting.head = then
-            is_young = then.submitted_ms > self.young_ms
             key = waiting.key | then.submitted_seq << ARRIVAL_BIT
-            heapreplace(keys, key if is_young else self._key(waiting, self._aged(waiting)))
+            heapreplace(keys, self._key(waiting, self._aged(waiting)) if waiting.ages else key)
         first = keys[0]
         heapreplace(self.heap, (first >> RANK_BIT, group.tenant.share, group.project.share, first, group))
 

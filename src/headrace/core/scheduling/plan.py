@@ -290,13 +290,18 @@ class _Pass:
             sites.pop(0)
         if not sites or sites[0] in kept:
             return False
-        site = sites[0]
-        sieves = self.present.sieves(known, site)
-        more, parts = option.taken.get(1) or self.taken(option, 1, known.ask.accelerators * WHOLE_MILLI)
-        pools, name, ask = self.present.pools(site), self.sites[site], known.ask
-        takes = ask.accelerators, ask.cpu_milli, ask.memory_mb
-        waiting.lane = Lane._make((site, name, ask, *takes, sieves, pools, option.number, more, parts))
+        waiting.lane = known.lanes.get((sites[0], option.number)) or self.lane(option, sites[0])
         return True
+
+    def lane(self, option: Option, site: int) -> Lane:
+        """A site for those who look there with a plain option."""
+        present, known, ask = self.present, option.known, option.ask
+        more, parts = known.taken.get(1) or self.taken(known, 1, ask.accelerators * WHOLE_MILLI)
+        takes = ask.accelerators, ask.cpu_milli, ask.memory_mb
+        sieves, pools = present.sieves(known, site), present.pools(site)
+        lane = Lane(site, self.sites[site], ask, *takes, sieves, pools, option.number, more, parts)
+        known.lanes[site, option.number] = lane
+        return lane
 
     # -- placing --------------------------------------------------------------------------------------------------
 
@@ -485,8 +490,9 @@ class _Pass:
         ranks: tuple[RankPlace, ...],
     ) -> None:
         """Count what it has, and propose it."""
-        more, parts = option.taken.get(len(ranks)) or self.taken(
-            option, len(ranks), sum(rank.accelerators_milli for rank in ranks)
+        known = option.known
+        more, parts = known.taken.get(len(ranks)) or self.taken(
+            known, len(ranks), sum(rank.accelerators_milli for rank in ranks)
         )
         contract = option.allowed[site]
         if contract.kind == "reserved":
@@ -498,13 +504,13 @@ class _Pass:
                 waiting.project.take(more, parts)
         self.placements.append(ProposedPlacement(workload.id, self.sites[site], ranks, option.number))
 
-    def taken(self, option: Option, count: int, accelerators_milli: int) -> tuple[Taken, Taken]:
-        """What so many ranks have, and which part of the estate that is; the same for equal workloads."""
-        ask = option.ask
+    def taken(self, known: Known, count: int, accelerators_milli: int) -> tuple[Taken, Taken]:
+        """What so many ranks have, and which part of the estate that is; the same for all who ask for the same."""
+        ask = known.ask
         more = Taken(accelerators_milli, count * ask.cpu_milli, count * ask.memory_mb)
         found = more, self.shares.parts(more)
         if not ask.whole:
-            option.taken[count] = found
+            known.taken[count] = found
         return found
 
 

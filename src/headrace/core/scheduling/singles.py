@@ -23,7 +23,7 @@ class Singles:
     def place(self) -> Waiting | None:
         """Place heads of lines in the order of their turns; the first that is left to others, None when there is nobody."""
         order, kept, placements, most = self.order, self.kept, self.placements, self.most
-        heap, now_ms, young_ms = order.heap, order.now_ms, order.young_ms
+        heap, now_ms = order.heap, order.now_ms
         propose, taken = placements.append, self.present.taken.append
         while heap and len(placements) < most:
             _, tenant_share, project_share, first_key, group = heap[0]
@@ -51,7 +51,7 @@ class Singles:
             if project is not tenant:
                 project.take(more, parts)
             then = next(waiting.members, None)
-            if then is None or then.submitted_ms <= young_ms:
+            if then is None or waiting.ages:
                 order.done(then)
                 continue
             # What done() does, but for calling it.
