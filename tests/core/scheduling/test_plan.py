@@ -1,9 +1,12 @@
 """What the planner promises, on small worlds: one table or one sentence each."""
 
+from dataclasses import replace
+
 import pytest
 
-from headrace.core.contracts import Contract
-from headrace.core.ids import ContractId, PlanId, SiteId, TenantId
+from headrace.core.contracts import Contract, Preferences, Tenant
+from headrace.core.ids import ContractId, PlanId, ProjectId, SiteId, TenantId
+from headrace.core.scheduling.memory import Memory
 from headrace.core.scheduling.plan import PlanLimits, again_ms, plan
 from headrace.core.scheduling.without import without
 from headrace.core.workload import EndReason, Flex
@@ -193,6 +196,24 @@ def test_prefers_the_cheapest_energy_then_the_first_site() -> None:
     for _ in range(3):
         world.submit(gpus=4)
     assert [proposal.site for proposal in plan(world.snapshot()).placements] == ["b", "c", "a"]
+
+
+def test_prefers_the_connection_with_the_most_to_spare_if_the_tenant_says_so() -> None:
+    """The first site is cheaper until so much of it is in use that its power counts for more than the price."""
+    sites = (site("a", group(), price=1), site("b", group(), price=2))
+    world = World(fleet_of(*sites))
+    wish = Preferences(power_micros_per_kwh=1_000_000)
+    world.tenants[ACME] = Tenant(ACME, (ProjectId("main"),), preferences=wish)
+    memory = Memory()
+    first = world.submit(gpus=4)
+    snapshot = replace(world.snapshot(), memory=memory)
+    assert [one.site for one in plan(snapshot).placements] == ["a"]
+    world.run(first, ("a/b/g-0-0", 0b1111))
+    world.submit(gpus=4)
+    snapshot = replace(world.snapshot(), memory=memory)
+    assert [one.site for one in plan(snapshot).placements] == ["b"]
+    world.tenants[ACME] = Tenant(ACME, (ProjectId("main"),))
+    assert [one.site for one in plan(world.snapshot()).placements] == ["a"]
 
 
 def test_holds_a_reserved_contract_to_what_it_reserves() -> None:

@@ -7,11 +7,12 @@ from dataclasses import dataclass, field
 from typing import NamedTuple
 
 from headrace.core.contracts import Contract
-from headrace.core.ids import PlacementId, SiteId
+from headrace.core.ids import PlacementId, SiteId, TenantId
 from headrace.core.scheduling.columns import Ask, Columns, Mask
 from headrace.core.scheduling.held import Held
 from headrace.core.scheduling.leaving import Holder
 from headrace.core.scheduling.pools import Sieve, SitePools
+from headrace.core.scheduling.rank import site_order
 from headrace.core.scheduling.rules import NodeRule, Rule, default_rule, everywhere
 from headrace.core.scheduling.shapes import Demand
 from headrace.core.scheduling.snapshot import Snapshot, Taken
@@ -174,6 +175,7 @@ class Memory:
         self._columns: Columns | None = None
         self._demand: Demand | None = None
         self._given: NodeRule | None = None
+        self._orders: dict[TenantId, list[int]] = {}
         self.rule: Rule | None = None
         """What decides between nodes where the fewest free accelerators do not; None: nowhere."""
 
@@ -221,12 +223,22 @@ class Memory:
         if self._columns is not columns or len(self.shapes) > _MOST_REMEMBERED:
             self.clear()
         self._columns = columns
+        self._take_orders(snapshot)
         self._take_rule(snapshot, columns, given)
         if len(self.known) > _MOST_REMEMBERED:
             self.known.clear()
             self.shapes.clear()
         self.stamp += 1
         return self.stamp
+
+    def _take_orders(self, snapshot: Snapshot) -> None:
+        """Which sites are the best for those who care how much power is in use there: that changes by itself."""
+        caring = [name for name, one in snapshot.tenants.items() if one.preferences.power_micros_per_kwh]
+        orders = {tenant: site_order(snapshot, tenant) for tenant in caring}
+        if orders != self._orders:
+            self._orders = orders
+            self.shapes.clear()
+            self.allowed.clear()
 
     def _take_rule(self, snapshot: Snapshot, columns: Columns, given: NodeRule | None) -> None:
         if self._demand is snapshot.demand and self._given is given:

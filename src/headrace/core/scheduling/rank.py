@@ -12,6 +12,7 @@ from headrace.core.scheduling.columns import Ask, Columns, Mask, Scratch
 from headrace.core.scheduling.refuse import Refusal
 from headrace.core.scheduling.snapshot import Snapshot
 from headrace.core.scheduling.topology import packs, spread_order
+from headrace.core.units import PERMILLE
 from headrace.core.workload import WHOLE_MILLI, Topology, WorkloadSpec
 
 _NO_LIMIT_W = 1 << 60
@@ -36,19 +37,36 @@ def site_refusal(
 def site_order(snapshot: Snapshot, tenant: TenantId) -> list[int]:
     """Sites, the best for a tenant first, then by index: what a kWh of IT load costs there by its preferences.
 
-    Prices are as declared: currencies are not converted.
+    Prices are as declared: currencies are not converted. Power counts as it is drawn now.
     """
     known = snapshot.tenants.get(tenant)
     wish = known.preferences if known is not None else Preferences()
-    costs = [site_cost(site, wish) for site in snapshot.fleet.sites]
+    sites = snapshot.fleet.sites
+    used = used_permille(snapshot) if wish.power_micros_per_kwh else [0] * len(sites)
+    costs = [site_cost(site, wish, part) for site, part in zip(sites, used, strict=True)]
     return sorted(range(len(costs)), key=lambda site: (costs[site], site))
 
 
-def site_cost(site: Site, wish: Preferences) -> int:
-    """What a kWh of IT load counts for at a site, in billionths of a micro: price and carbon, with the cooling that they need."""
+def site_cost(site: Site, wish: Preferences, used: int) -> int:
+    """What a kWh of IT load counts for at a site, in billionths of a micro: price, carbon and ``used`` thousandths of its
+    connection, with the cooling that they need.
+    """
     each = site.energy_price_micros_per_kwh * wish.price_permille
     each += site.carbon_g_per_kwh * wish.carbon_micros_per_kg
+    each += used * wish.power_micros_per_kwh
     return each * site.pue_permille
+
+
+def used_permille(snapshot: Snapshot) -> list[int]:
+    """The part of each site's connection that is in use, in thousandths: all of it where nothing may be drawn."""
+    fleet = snapshot.fleet
+    found = [PERMILLE] * len(fleet.sites)
+    for element in np.flatnonzero(fleet.power_parent == -1).tolist():
+        limit_w = int(snapshot.power_limit_w[element])
+        if limit_w > 0:
+            part = int(snapshot.power_w[element]) * PERMILLE // limit_w
+            found[int(fleet.power_site[element])] = part
+    return found
 
 
 def suits(columns: Columns, ask: Ask, site: int) -> Mask:
