@@ -12,14 +12,13 @@ from headrace.core.scheduling.rules import NodeRule
 from headrace.core.scheduling.shapes import Shape
 from headrace.replay.bound import lower_bound
 from headrace.replay.openb import Cluster, arrivals, read_nodes, read_pods, replay, typical, until_full
+from headrace.replay.seeds import configuration, is_flagged
 
 SEEDS = range(42, 52)
 QUICK_SEEDS = range(42, 44)
 BOUND_SEEDS = range(42, 45)
 """The bound differs by less than 0.1 points from seed to seed, and takes the longest."""
 DEFAULT = "openb_pod_list_default"
-FLAGGED_POINTS = 0.5
-"""FGD in this harness further than this from the published figure is said."""
 
 
 def data() -> Path:
@@ -52,8 +51,9 @@ def against_fgd(quick: bool) -> Figure:
             "default": round(ours, 3),
             "fgd": round(fgd, 3),
             "fgd_published": published,
-            "flagged": published is not None and abs(fgd - published) > FLAGGED_POINTS,
+            "flagged": published is not None and is_flagged(fgd, published),
         }
+    notes["configuration"] = configuration("default")
     return Figure(max(worst), notes)
 
 

@@ -3,8 +3,10 @@
 import json
 import os
 import pty
+import re
 import subprocess
 import sys
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +14,11 @@ import pytest
 
 from headrace.cli.app import run
 from headrace.core.errors import HeadraceError
+from headrace.core.scheduling.plan import DEFAULT_LIMITS
+from headrace.core.scheduling.service import STRETCH
+from headrace.core.scheduling.timeshare import MARGIN
+from headrace.core.scheduling.waste import BRIGHT, PRICE, STOP
+from headrace.replay.configuration import default_configuration
 from headrace.replay.plots import cdf_points, thinned, write
 
 JOBS = "job_id,submit_time,num_gpu,duration,vc\n" + "".join(
@@ -28,6 +35,7 @@ MURI = "job_id,num_gpu,submit_time,iterations,model_name,iteration_time\n" + "".
     f"{number},{1 + number % 4},{number * 900},{50 + number * 31 % 400},bert,300\n" for number in range(40)
 )
 CLUSTER = "num_switch,num_node_p_switch,num_gpu_p_node\n1,2,4\n"
+TEXT = re.compile(r"<text[^>]*>([^<]*)</text>")
 MEASURED = ("wall_s", "plan_microseconds_per_event")
 
 
@@ -110,6 +118,8 @@ KINDS = {
     "philly": ("--trace", "jobs.csv", "--gpus", "32"),
     "swf": ("--trace", "log.swf"),
 }
+TITLES = {"openb": "pods", "muri": "muri", "philly": "jobs", "swf": "log"}
+CLASSIC = {"openb": "fgd", "muri": "las", "philly": "easy", "swf": "easy"}
 JCT = ("jct_mean_s", "jct_p50_s", "jct_p99_s", "makespan_s", "wall_s")
 KEYS = {"openb": ("unallocated_gpu_percent", "per_seed", "wall_s"), "muri": JCT, "philly": JCT, "swf": JCT}
 
@@ -124,10 +134,11 @@ def test_one_object_is_all_that_is_printed(data: Path, capfd: pytest.CaptureFixt
     assert err == ""
 
 
-def test_progress_is_shown_on_a_terminal_alone(data: Path) -> None:
-    """The bar goes where errors go, so that the figures may go to a file."""
+@pytest.mark.parametrize("kind", KINDS)
+def test_progress_is_shown_on_a_terminal_alone(data: Path, kind: str) -> None:
+    """The bar goes where errors go, so that the figures may go to a file; it says what runs, and gets to its end."""
     here, there = pty.openpty()
-    words = ("replay", "muri", *KINDS["muri"], "--data", str(data), "--json")
+    words = ("replay", kind, *KINDS[kind], "--data", str(data), "--json")
     command = [sys.executable, "-P", "-m", "headrace", *words]
     done = subprocess.run(
         command, stdout=subprocess.PIPE, stderr=there, env=os.environ | {"TERM": "xterm"}, check=True
@@ -135,8 +146,72 @@ def test_progress_is_shown_on_a_terminal_alone(data: Path) -> None:
     os.close(there)
     seen = os.read(here, 65_536).decode()
     os.close(here)
-    assert json.loads(done.stdout)["jobs"] == 40
-    assert "muri, default" in seen
+    assert set(KEYS[kind]) <= json.loads(done.stdout).keys()
+    assert f"{TITLES[kind]}, default" in seen
+    assert "100 %" in seen
+
+
+def test_one_default_configuration_serves_every_replay(
+    data: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """All of it is printed, alike by the four; a classic policy has its own."""
+    printed = [answer(capsys, kind, *KINDS[kind], "--data", data)["configuration"] for kind in KINDS]
+    assert printed == [default_configuration()] * 4
+    assert printed[0]["limits"] == asdict(DEFAULT_LIMITS)
+    assert printed[0]["waste"] == {"bright": BRIGHT, "stop": STOP, "price": PRICE}
+    assert printed[0]["service"]["age_stretch"] == STRETCH
+    assert printed[0]["timeshare"]["exchange_margin"] == MARGIN
+    for kind, words in KINDS.items():
+        other = answer(capsys, kind, *words, "--data", data, "--policy", CLASSIC[kind])
+        assert other["configuration"] != printed[0]
+
+
+@pytest.mark.parametrize(
+    ("policy", "published", "flagged"),
+    [
+        ("fgd", 0.5, False),
+        ("fgd", 0.501, True),
+        ("fgd", -0.501, True),
+        ("best-fit", 0.0, False),
+        ("best-fit", 9.0, True),
+        ("default", 9.0, None),
+        ("first-fit", 9.0, None),
+    ],
+)
+def test_openb_says_where_it_disagrees_with_what_is_published(
+    data: Path, capsys: pytest.CaptureFixture[str], policy: str, published: float, flagged: bool | None
+) -> None:
+    """By more than half a point, of the same policy and the same list of pods at 100 % arrived."""
+    (data / "openb").mkdir()
+    (data / "fgd_atc23").mkdir()
+    (data / "openb" / "half.csv").write_text("cpu_milli,memory_mib,num_gpu,gpu_milli\n1000,1024,1,500\n")
+    rows = [
+        f"{pods},{name},{arrived},{figure}\n"
+        for name in ("BestFit", "FGD")
+        for pods, arrived, figure in (("half", 90, 50.0), ("half", 100, published), ("other", 100, 70.0))
+    ]
+    (data / "fgd_atc23" / "summary_unalloc.csv").write_text(
+        "workload,policy,arrived_pct_of_gpu_capacity,unalloc_gpu_pct_mean\n" + "".join(rows)
+    )
+    words = ("--nodes", "nodes.csv", "--pods", "openb/half.csv", "--policy", policy, "--seeds", "1")
+    found = answer(capsys, "openb", *words, "--data", data)
+    assert found["unallocated_gpu_percent"]["mean"] == 0
+    assert found["published"]["FGD"] == published
+    assert found.get("flagged") is flagged
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_plot_is_written_the_same_twice(data: Path, capsys: pytest.CaptureFixture[str], kind: str) -> None:
+    """Of each kind: allocation over arrived demand, and beside it completion times, which pods that stay don't have."""
+    drawn = []
+    for name in ("one.svg", "two.svg"):
+        answer(capsys, kind, *KINDS[kind], "--data", data, "--plot", data / name)
+        drawn.append((data / name).read_bytes())
+    assert drawn[0] == drawn[1]
+    titles = [text for text in TEXT.findall(drawn[0].decode()) if ", default: " in text]
+    charts = ("allocated over arrived demand", "completion times, to the 99th percentile")
+    shown = charts[:1] if kind == "openb" else charts
+    assert titles == [f"{TITLES[kind]}, default: {what}" for what in shown]
 
 
 def test_a_plot_that_can_not_be_written_is_told_before_anything_is_read(

@@ -104,7 +104,7 @@ def philly(  # noqa: PLR0913, PLR0917
     if known:
         jobs = [replace(job, expected_ms=job.duration_ms) for job in jobs]
     cluster = philly_trace.cluster_of(gpus, jobs)
-    outcome = _run(cluster, jobs, chosen)
+    outcome = _run(f"{path.stem}, {chosen.name}", cluster, jobs, chosen)
     head = {
         "trace": path.name,
         "policy": chosen.name,
@@ -137,7 +137,7 @@ def swf(
     known = chosen.order != "arrival"
     if known:
         jobs = [replace(job, expected_ms=job.runs_ms) for job in jobs]
-    outcome = _run(log.cluster(), jobs, chosen)
+    outcome = _run(f"{path.stem}, {chosen.name}", log.cluster(), jobs, chosen)
     head = {
         "trace": path.name,
         "policy": chosen.name,
@@ -197,9 +197,8 @@ def muri(
         )
     _show({"trace": path.name, "cluster": machines.name} | result.figures(), as_json)
     if plot is not None:
-        plots.write(
-            plot, f"{path.stem}, {policy}", (), [(at_s / 3600, 100 * part) for at_s, part in result.cdf()]
-        )
+        cdf = plots.cdf_points([jct_us // 1_000 for jct_us in result.jct_us])
+        plots.write(plot, f"{path.stem}, {policy}", result.curve, cdf)
 
 
 # -- what they share ----------------------------------------------------------------------------------------------------
@@ -254,8 +253,8 @@ def _seeds(text: str) -> list[int]:
     return list(made)
 
 
-def _run(cluster: ReplayCluster, jobs: list[Job], policy: Policy) -> Outcome:
-    with _progress(policy.name) as tell:
+def _run(what: str, cluster: ReplayCluster, jobs: list[Job], policy: Policy) -> Outcome:
+    with _progress(what) as tell:
         return run_jobs(cluster, jobs, planner_of(policy, cluster), tell)
 
 

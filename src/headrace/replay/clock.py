@@ -199,6 +199,8 @@ class _Clock:
                 self.plan(now_ms)
             outcome.steps.append((now_ms, self.arrived_milli, self.cluster.used_milli))
             self.tell()
+        if self.progress is not None:
+            self.progress(outcome.events, outcome.events)
         if self.cluster.queue:
             raise RuntimeError(f"{len(self.cluster.queue)} jobs of the trace were never started")
         return outcome

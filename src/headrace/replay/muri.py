@@ -16,8 +16,8 @@ from typing import Literal
 
 from headrace.core.errors import HeadraceError, Problem, ProblemCode, unknown
 from headrace.core.ids import WorkloadId
-from headrace.core.scheduling import service, timeshare
 from headrace.core.units import MS_PER_SECOND, ceil_div
+from headrace.replay.configuration import default_configuration
 from headrace.replay.queueing import NEED_DURATIONS, POLICIES, Choice, Cluster, Job, Policy
 from headrace.replay.result import Result, read_published
 from headrace.replay.rows import MOST_NODES, MOST_S, WIDEST, Row, bad, rows_of
@@ -124,25 +124,10 @@ def replay(
         simulation.preemptions,
         simulation.moves,
         simulation.events,
-        configuration(policy),
+        default_configuration() if policy == "default" else {},
         known,
+        [(100 * arrived / machines.size, 100 * held / machines.size) for arrived, held in simulation.steps],
     )
-
-
-def configuration(policy: str) -> dict[str, object]:
-    """What a policy is run with: the same for every trace."""
-    if policy != "default":
-        return {}
-    return {
-        "first_bin_s": service.FIRST_MS // MS_PER_SECOND,
-        "bins": service.BINS,
-        "siblings_each_side": service.REACH,
-        "prior_hazard": service.PRIOR_HAZARD,
-        "class_base": 2,
-        "age_stretch": service.STRETCH,
-        "age_grace_s": service.GRACE_MS // MS_PER_SECOND,
-        "exchange_margin": timeshare.MARGIN,
-    }
 
 
 @dataclass
@@ -150,6 +135,7 @@ class Simulation:
     """A simulated clock that goes from event to event: an arrival, an end, or when the policy wants to be asked.
 
     ``jct_us``: completion times in the order of the ends. ``moves``: jobs that went on elsewhere without waiting.
+    ``steps``: after each event, how many accelerators all jobs had asked for by then, and how many were held.
     """
 
     trace: Sequence[TraceJob]
@@ -162,10 +148,12 @@ class Simulation:
     preemptions: int = 0
     moves: int = 0
     jct_us: list[int] = field(default_factory=list)
+    steps: list[tuple[int, int]] = field(default_factory=list)
     _running: list[Job] = field(default_factory=list)
     _waiting: dict[WorkloadId, Job] = field(default_factory=dict)
     _service_us: dict[WorkloadId, int] = field(default_factory=dict)
     _arrived: int = 0
+    _asked: int = 0
 
     def run(self) -> None:
         """Until all jobs have ended."""
@@ -178,6 +166,7 @@ class Simulation:
             choice = self.policy.choose(self.now_us, self._running)
             again_us = choice.again_us
             self._carry_out(choice)
+            self.steps.append((self._asked, sum(job.size for job in self._running)))
 
     def _next_us(self, again_us: int | None) -> int:
         times = [self.now_us + self._service_us[job.id] - job.attained_us for job in self._running]
@@ -222,6 +211,7 @@ class Simulation:
             one.overhead_us,
             one.service_us if self.known else 0,
         )
+        self._asked += job.size
         self._service_us[job.id] = one.service_us
         self._waiting[job.id] = job
         self.policy.arrived(job)

@@ -17,7 +17,7 @@ import numpy as np
 
 from headrace.core.fleet import I64, Fleet
 from headrace.core.hardware import HardwareType
-from headrace.core.scheduling.plan import PlanLimits, plan
+from headrace.core.scheduling.plan import plan
 from headrace.core.scheduling.rules import NodeRule
 from headrace.core.scheduling.shapes import Demand, Shape
 from headrace.core.workload import WHOLE_MILLI, Alternative, Resources, WorkloadSpec, WorkloadType
@@ -32,8 +32,6 @@ MOST_PODS = 1_000_000
 """The most that may come until the cluster's GPUs are asked for: each costs a plan."""
 _STEP = "Give a node or pod list of the openb traces."
 TENANT = "replay"
-AT_ONCE = PlanLimits(max_reservations=0, max_barriers=0)
-"""A pod is placed on its arrival or not at all: nobody waits for anything."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -164,7 +162,7 @@ def play(
     for number, pod in enumerate(arrived):
         now_ms = BEGIN_MS + number
         work = nodes.submit(f"pod-{number}", TENANT, _spec(pod), now_ms)
-        nodes.adopt(plan(nodes.snapshot(now_ms), AT_ONCE, rule), now_ms)
+        nodes.adopt(plan(nodes.snapshot(now_ms), rule=rule), now_ms)
         if work.placement is None:
             nodes.withdraw(work)
         yield pod, work.placement is not None

@@ -4,13 +4,14 @@ Conservative and EASY backfilling: Mu'alem and Feitelson, Utilization, Predictab
 Scheduling the IBM SP2 with Backfilling, IEEE TPDS 2001. SRTF and SRSF are preemptive, and know how long jobs run.
 """
 
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import Literal
 
 from headrace.core.scheduling.plan import DEFAULT_LIMITS, PlanLimits, plan
 from headrace.core.scheduling.proposal import Plan
 from headrace.core.workload import Placement
 from headrace.replay.cluster import ReplayCluster
+from headrace.replay.configuration import default_configuration
 
 MOST_RESERVED = 100
 """How many jobs conservative backfilling keeps a place for: each costs a search through all that is known to end."""
@@ -42,7 +43,7 @@ class Policy:
     def configuration(self) -> dict[str, object]:
         """All that decides, for printing beside a result."""
         if self.limits is not None:
-            return {"planner": "headrace", **asdict(self.limits)}
+            return default_configuration()
         return {
             "planner": "classic",
             "order": self.order,

@@ -1,6 +1,5 @@
-"""What a replay of jobs came to: figures, the same as one JSON object or a table, and the distribution of completion times."""
+"""What a replay of jobs came to: figures, completion times, and what was allocated."""
 
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,6 +16,7 @@ class Result:
     """Figures of one replay.
 
     ``jct_us``: completion times from submission in microseconds, rising. ``makespan_us``: the end of the last job.
+    ``curve``: (arrived, allocated) after each event, in percent of all accelerators; arrived demand only grows.
 
     ``configuration`` is what the policy was run with. ``published``: policy -> metric -> figure for the same trace, if known.
     """
@@ -31,6 +31,7 @@ class Result:
     events: int
     configuration: Mapping[str, object]
     published: Mapping[str, Mapping[str, float]]
+    curve: Sequence[tuple[float, float]] = ()
 
     @property
     def jct_mean_s(self) -> float:
@@ -43,7 +44,7 @@ class Result:
         return self.jct_us[min(last, len(self.jct_us) * percent // 100)] / _US_PER_SECOND
 
     def figures(self) -> dict[str, object]:
-        """All of it but the single times, ready for JSON."""
+        """All of it but the single times and the curve, ready for JSON."""
         found: dict[str, object] = {
             "policy": self.policy,
             "durations": self.durations,
@@ -61,29 +62,6 @@ class Result:
         if self.published:
             found["published"] = {policy: dict(metrics) for policy, metrics in self.published.items()}
         return found
-
-    def json(self) -> str:
-        """The figures as one JSON object on one line."""
-        return json.dumps(self.figures())
-
-    def table(self) -> str:
-        """The figures for people, the published mean completion times below them."""
-        figures = self.figures()
-        rows = [
-            (key, str(value)) for key, value in figures.items() if key not in ("configuration", "published")
-        ]
-        rows += [(f"configuration.{key}", str(value)) for key, value in self.configuration.items()]
-        for policy, metrics in self.published.items():
-            if "avg_jct_s" in metrics:
-                rows.append((f"published {policy}", f"{metrics['avg_jct_s']:.1f}"))
-        width = max(len(key) for key, _ in rows)
-        return "\n".join(f"{key:{width}}  {value}" for key, value in rows)
-
-    def cdf(self, points: int = 200) -> list[tuple[float, float]]:
-        """(completion time in seconds, part of the jobs that took no longer), at most so many points, the last at 1."""
-        count = len(self.jct_us)
-        at = sorted({-(-count * point // points) for point in range(1, points + 1)} - {0})
-        return [(self.jct_us[number - 1] / _US_PER_SECOND, number / count) for number in at]
 
 
 def read_published(trace: Path) -> dict[str, dict[str, float]]:

@@ -7,10 +7,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from headrace.core.errors import HeadraceError, unknown
-from headrace.core.scheduling import waste
 from headrace.core.scheduling.classic import BestFit, Fgd, FirstFit
 from headrace.core.scheduling.rules import NodeRule
 from headrace.core.scheduling.shapes import Demand, Shape
+from headrace.replay.configuration import default_configuration
 from headrace.replay.openb import (
     Cluster,
     arrivals,
@@ -29,7 +29,8 @@ PUBLISHED = "summary_unalloc.csv"
 _PUBLISHED_COLUMNS = ("workload", "policy", "arrived_pct_of_gpu_capacity", "unalloc_gpu_pct_mean")
 _PUBLISHED_AS = {"best-fit": "BestFit", "fgd": "FGD"}
 _CURVE_POINTS = 400
-
+FLAGGED_POINTS = 0.5
+"""A policy in this harness further than this from what is published of it is said."""
 
 POLICIES: Mapping[str, Callable[[Cluster, Sequence[Shape]], NodeRule | None]] = {
     "default": lambda _cluster, _pods: None,
@@ -51,13 +52,17 @@ class Seeds:
     wall_s: float
 
     def figures(self) -> dict[str, object]:
-        """All but the curve; ``sd`` is the sample's, 0 for a single seed."""
+        """All but the curve; ``sd`` is the sample's, 0 for a single seed.
+
+        ``flagged``, for a policy with a published figure of its own: whether the mean disagrees with it.
+        """
         values = list(self.per_seed.values())
+        mean = statistics.fmean(values)
         found: dict[str, object] = {
             "policy": self.policy,
             "configuration": configuration(self.policy),
             "unallocated_gpu_percent": {
-                "mean": round(statistics.fmean(values), 4),
+                "mean": round(mean, 4),
                 "sd": round(statistics.stdev(values), 4) if len(values) > 1 else 0.0,
             },
             "per_seed": {str(seed): round(value, 4) for seed, value in self.per_seed.items()},
@@ -65,7 +70,15 @@ class Seeds:
         }
         if self.published:
             found["published"] = self.published
+        same = self.published.get(_PUBLISHED_AS.get(self.policy, ""))
+        if same is not None:
+            found["flagged"] = is_flagged(mean, same)
         return found
+
+
+def is_flagged(ours: float, published: float) -> bool:
+    """Whether two means in percent disagree by more than :data:`FLAGGED_POINTS`."""
+    return abs(ours - published) > FLAGGED_POINTS
 
 
 def run(
@@ -92,6 +105,8 @@ def run(
         arrived = until_full(arrivals(listed, cluster.milli, seed), cluster.milli)
         come = come or arrived
         per_seed[seed] = replay(cluster, arrived, typical(listed), make(cluster, listed)).unallocated_percent
+    if progress is not None:
+        progress(len(seeds), len(seeds))
     wall_s = time.perf_counter() - began
     return Seeds(
         policy,
@@ -104,9 +119,7 @@ def run(
 
 def configuration(policy: str) -> dict[str, object]:
     """What a policy is run with: the same for every trace."""
-    if policy != "default":
-        return {"rule": policy}
-    return {"rule": "expected waste", "bright": waste.BRIGHT, "stop": waste.STOP, "price": waste.PRICE}
+    return default_configuration() if policy == "default" else {"rule": policy}
 
 
 def _curve(
