@@ -1,4 +1,4 @@
-"""Random worlds that have something of every shape, from a seed: parts, alternatives, elastic gangs, topology, quotas."""
+"""Random worlds with something of every shape, from a seed: parts, alternatives, elastic gangs, topology, quotas, windows."""
 
 from collections.abc import Callable
 from copy import copy, deepcopy
@@ -6,14 +6,27 @@ from dataclasses import dataclass, replace
 from random import Random
 from typing import Any, TypeVar
 
-from headrace.core.contracts import Contract, Quota, Tenant
+from headrace.core.contracts import Contract, Quota, Reservation, Tenant
+from headrace.core.errors import Problem
 from headrace.core.estate import Block, Connection, Estate, NodeGroup, PowerElement, Site
 from headrace.core.fleet import compile_fleet
 from headrace.core.hardware import CATALOGUE, HardwareType
-from headrace.core.ids import ContractId, PlanId, ProjectId, SiteId, TenantId, WorkloadId
+from headrace.core.ids import ContractId, PlanId, ProjectId, SiteId, TenantId, WindowId, WorkloadId
 from headrace.core.scheduling.plan import plan
 from headrace.core.scheduling.proposal import Plan, ProposedPlacement
-from headrace.core.workload import LEVELS, WHOLE_MILLI, Flex, RankPlace, Topology, Workload, WorkloadType
+from headrace.core.scheduling.reserve import nodes_for
+from headrace.core.scheduling.snapshot import Snapshot
+from headrace.core.scheduling.windows import Window
+from headrace.core.workload import (
+    LEVELS,
+    WHOLE_MILLI,
+    Flex,
+    RankPlace,
+    Topology,
+    Workload,
+    WorkloadType,
+    options,
+)
 from tests.core.scheduling.small import ACME, OPERATOR, World, contract
 
 OTHER = TenantId("other")
@@ -27,14 +40,34 @@ LATER = "2099-01-01"
 MODELS = (("lab", 4), ("lab", 4), ("H100", 8))
 """Models, and how many of them a node has."""
 
+MINUTE, HOUR = 60_000, 3_600_000
+BEGINS_MS = (-HOUR, -1, -1, 45_000, 5 * MINUTE, 5 * MINUTE, 5 * MINUTE, 7 * MINUTE, 20 * MINUTE, 24 * HOUR)
+"""When windows begin, from the first moment of a world: one that has run for a while is up to 14 minutes on."""
+LASTS_MS = (5 * MINUTE, HOUR + 5 * MINUTE, 24 * HOUR)
+
 T = TypeVar("T")
+
+
+@dataclass
+class Windowed(World):
+    """A world where nodes are reserved, or works are announced."""
+
+    windows: tuple[Window, ...] = ()
+
+    def snapshot(self) -> Snapshot:
+        """As without them, and with them."""
+        return replace(super().snapshot(), windows=self.windows)
+
+    def tenant_number(self, tenant: TenantId) -> int:
+        """A tenant keeps its number when others come, as a memory of earlier plans may expect."""
+        return 1 + (ACME, OTHER).index(tenant)
 
 
 @dataclass
 class Case:
     """A world that has run for a while, the plan that the planner made for it, and chance for what comes next."""
 
-    world: World
+    world: Windowed
     plan: Plan
     chance: Random
 
@@ -57,15 +90,15 @@ def make(seed: int) -> Case:
     return Case(world, plan(world.snapshot()), chance)
 
 
-def make_world(chance: Random) -> World:
-    """Two or three sites, contracts and quotas; nothing runs yet."""
+def make_world(chance: Random) -> Windowed:
+    """Two or three sites, contracts, quotas and windows; nothing runs yet."""
     sites = tuple(_site(chance, f"s{number}") for number in range(chance.randint(2, 3)))
     contracts = [contract(), contract(OTHER)]
     if chance.random() < 0.4:
         held = chance.randint(2, 10)
         reserved = Contract(ContractId("r"), ACME, PlanId("p"), "reserved", accelerators=held, model="lab")
         contracts.insert(chance.randint(0, 1), reserved)
-    world = World(compile_fleet(Estate(OPERATOR, sites, HARDWARE)), contracts=contracts)
+    world = Windowed(compile_fleet(Estate(OPERATOR, sites, HARDWARE)), contracts=contracts)
     world.closed |= {
         node
         for node in world.fleet.node_ids
@@ -78,7 +111,34 @@ def make_world(chance: Random) -> World:
         world.tenants[tenant] = Tenant(
             tenant, PROJECTS, quota=limits[0], project_quotas={PROJECTS[1]: limits[1]}
         )
+    for number in range(chance.randint(0, 3)):
+        world.windows += _window(chance, world, WindowId(f"window-{number}"))
     return world
+
+
+def _window(chance: Random, world: Windowed, ident: WindowId) -> tuple[Window, ...]:
+    """Works on some nodes of a site; or a reservation, which is turned away when its nodes are not sure to be there."""
+    site = chance.randrange(len(world.fleet.sites))
+    starts_ms = world.now_ms + chance.choice(BEGINS_MS)
+    ends_ms = max(world.now_ms, starts_ms) + chance.choice(LASTS_MS)
+    here = [node for node, at in enumerate(world.fleet.node_site.tolist()) if at == site]
+    if chance.random() < 0.4:
+        # Where works are announced, reservations move to other nodes first.
+        sold = {
+            node
+            for one in world.windows
+            for node in one.nodes
+            if one.tenant is not None and one.starts_ms < ends_ms and starts_ms < one.ends_ms
+        }
+        shut = [
+            node for node in sorted(chance.sample(here, chance.randint(1, len(here)))) if node not in sold
+        ]
+        return (Window(ident, None, site, tuple(shut), starts_ms, ends_ms),) if shut else ()
+    model = world.fleet.hardware[world.fleet.node_hardware[chance.choice(here)]].accelerator
+    tenant, place = chance.choice((ACME, ACME, OTHER)), world.fleet.sites[site].id
+    wanted = Reservation(ident, tenant, place, model, chance.randint(1, 3), starts_ms, ends_ms)
+    found = nodes_for(world.snapshot(), wanted, world.windows)
+    return () if isinstance(found, Problem) else (Window(ident, tenant, site, found, starts_ms, ends_ms),)
 
 
 def _site(chance: Random, ident: str) -> Site:
@@ -113,7 +173,7 @@ def _block(chance: Random, ident: str) -> Block:
     return Block(ident, groups, "feed-a", chance.choice((0, 0, 900_000)), day, day)
 
 
-def submit(world: World, chance: Random, count: int) -> None:
+def submit(world: Windowed, chance: Random, count: int) -> None:
     """Queue workloads of all shapes."""
     for _ in range(count):
         shape = chance.choice(
@@ -143,18 +203,36 @@ def submit(world: World, chance: Random, count: int) -> None:
                 fields |= {"nodes": chance.randint(2, 4), "topology": Topology(**wish)}  # type: ignore[arg-type]
             case "cpu" if kind != "cluster":
                 fields |= {"gpus": 0, "model": "", "accelerator_memory_mb": 0}
-        world.submit(
+        work = world.submit(
             kind,
             tenant=chance.choice((ACME, ACME, OTHER)),
             flex=chance.choice((Flex.FIRM, Flex.FIRM, Flex.PREEMPTIBLE)),
             priority=chance.randint(-1, 1),
             project=chance.choice(PROJECTS),
             countries=chance.choice(((), (), ("NO",), ("GB", "NO"))),
+            max_duration_ms=chance.choice((0, 0, MINUTE, 10 * MINUTE, HOUR)),
             **fields,  # type: ignore[arg-type]
         )
+        own = [one.id for one in world.windows if one.tenant == work.tenant and _may_name(world, work, one)]
+        reservation = chance.choice(own) if own and chance.random() < 0.6 else None
+        grace_ms = chance.choice((10_000, 10_000, 0, 90_000, 20 * MINUTE))
+        work.spec = replace(work.spec, grace_ms=grace_ms, reservation=reservation)
 
 
-Broken = tuple[World, Plan]
+def _may_name(world: Windowed, work: Workload, window: Window) -> bool:
+    """Clusters name only a reservation that has nodes for all that they ask for; others name any."""
+    hardware = world.fleet.hardware[world.fleet.node_hardware[window.nodes[0]]]
+    if work.spec.type is not WorkloadType.CLUSTER:
+        return True
+    return all(
+        need.accelerator == hardware.accelerator
+        and need.accelerators <= hardware.accelerators
+        and not need.accelerator_memory_mb
+        for need in options(work.spec)
+    )
+
+
+Broken = tuple[Windowed, Plan]
 
 
 class Inapplicable(Exception):

@@ -11,9 +11,11 @@ import pytest
 
 from headrace.core.contracts import Quota, Tenant
 from headrace.core.estate import Connection, Site
-from headrace.core.ids import PlacementId, SiteId, WorkloadId
+from headrace.core.ids import PlacementId, SiteId, WindowId, WorkloadId
+from headrace.core.scheduling.admit import admit
 from headrace.core.scheduling.check import check
 from headrace.core.scheduling.proposal import Eviction, Plan, ProposedPlacement
+from headrace.core.scheduling.windows import Window, may_be_evicted
 from headrace.core.workload import (
     LEVELS,
     WHOLE_MILLI,
@@ -451,6 +453,56 @@ def over_the_limit_of_a_project(good: Good) -> Broken:
     return _limited(good, project=True)
 
 
+# -- windows ------------------------------------------------------------------------------------------------
+
+
+def _begins(good: Good, one: ProposedPlacement, in_ms: int) -> Broken:
+    """Works on the first of its nodes, announced since the plan was made."""
+    world, node = good.world, good.world.fleet.node_index[one.ranks[0].node]  # type: ignore[index]
+    at_ms, site = world.now_ms + in_ms, world.fleet.site_index[one.site]
+    world.windows += (Window(WindowId("works"), None, site, (node,), at_ms, at_ms + 1),)
+    return world, good.plan
+
+
+@breaks("window")
+def a_node_where_works_go_on(good: Good) -> Broken:
+    return _begins(good, good.some(), 0)
+
+
+@breaks("window")
+def a_node_that_it_would_not_leave_in_time(good: Good) -> Broken:
+    def stays(one: ProposedPlacement) -> bool:
+        spec = good.work(one).spec
+        return not may_be_evicted(spec) and spec.reservation is None and not spec.max_duration_ms
+
+    return _begins(good, good.some(stays), 24 * 3_600_000)
+
+
+@breaks("window")
+def a_node_of_anothers_window(good: Good) -> Broken:
+    on = [one for one in good.world.windows if one.is_on(good.world.now_ms)]
+    one, window = good.some(lambda one: good.work(one).spec.reservation is None), good.one_of(on)
+    node, site = good.world.fleet.node_ids[window.nodes[0]], good.world.fleet.sites[window.site].id
+    return good.instead(one, site=site, ranks=(one.ranks[0]._replace(node=node),))
+
+
+@breaks("window")
+def a_node_outside_its_reservation(good: Good) -> Broken:
+    one = good.some(lambda one: good.work(one).spec.reservation is not None)
+    inside = {node for window in good.world.windows for node in window.nodes}
+    node = good.elsewhere(
+        lambda node: node.startswith(f"{one.site}/") and good.world.fleet.node_index[node] not in inside  # type: ignore[index]
+    )
+    return good.with_rank(one, node=node)
+
+
+@breaks("window")
+def one_whose_reservation_is_over(good: Good) -> Broken:
+    good.some(lambda one: good.work(one).spec.reservation is not None)
+    good.world.windows = tuple(replace(one, ends_ms=good.world.now_ms) for one in good.world.windows)
+    return good.world, good.plan
+
+
 # -- topology -----------------------------------------------------------------------------------------------
 
 
@@ -549,6 +601,7 @@ def evicting_for_a_filler(good: Good) -> Broken:
         for waiting in good.world.queue()
         for victim in good.world.workloads.values()
         if waiting.spec.type is WorkloadType.FILLER
+        and waiting.spec.reservation is None
         and victim.placement
         and victim.spec.flex is Flex.PREEMPTIBLE
         and victim.spec.type is not WorkloadType.FILLER
@@ -569,7 +622,8 @@ def evicting_an_equal_that_saves_nothing(good: Good) -> Broken:
     equals = [
         (work.id, victims[key].id)
         for work in good.world.queue()
-        if (key := (work.tenant, work.spec.project, work.spec.priority)) in victims
+        if work.spec.reservation is None
+        and (key := (work.tenant, work.spec.project, work.spec.priority)) in victims
     ]
     waiting, victim = good.one_of(equals)
     return _evict(good, lambda work: work.id == victim, waiting=waiting)
@@ -614,8 +668,17 @@ def test_nothing_is_found_in_the_plans_as_the_planner_made_them() -> None:
         assert check(case.world.snapshot(), case.plan) == [], f"seed {seed}"
 
 
+def test_the_writer_lets_in_each_part_of_the_plans_as_the_planner_made_them() -> None:
+    """One by one, each after those before it were placed: windows and the power that they keep too."""
+    for seed in SEEDS:
+        world = Good(good(seed)).world
+        for number, one in enumerate(good(seed).plan.placements):
+            assert admit(world.snapshot(), one) is None, f"seed {seed}, placement {number}"
+            world.place(one)
+
+
 def test_the_plans_have_something_of_every_shape() -> None:
-    """A way of breaking them would prove little on plans without parts, alternatives, elastic and required gangs."""
+    """A way of breaking them would prove little on plans without parts, alternatives, windows, elastic and required gangs."""
     specs = [
         (case.world.workloads[one.workload].spec, one)
         for case in map(good, SEEDS)
@@ -627,3 +690,18 @@ def test_the_plans_have_something_of_every_shape() -> None:
     wishes = [spec.topology for spec, _ in specs if spec.topology is not None and spec.topology.required]
     assert {wish.pack for wish in wishes} | {""} >= set(LEVELS)
     assert len({wish.spread for wish in wishes}) >= LEAST
+    assert sum(spec.reservation is not None for spec, _ in specs) >= LEAST
+    assert any(one.window is not None for case in map(good, SEEDS) for one in case.plan.evictions)
+    assert (
+        sum(_before_a_window(case, one) for case in map(good, SEEDS) for one in case.plan.placements) >= LEAST
+    )
+
+
+def _before_a_window(case: Case, one: ProposedPlacement) -> bool:
+    """Whether a placement is on nodes of a window that is still to come."""
+    index = case.world.fleet.node_index
+    nodes = {index[rank.node] for rank in one.ranks}  # type: ignore[index]
+    return any(
+        case.world.now_ms < window.starts_ms and not nodes.isdisjoint(window.nodes)
+        for window in case.world.windows
+    )

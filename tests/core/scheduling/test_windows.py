@@ -154,6 +154,15 @@ class TestInAWindow:
         )
         assert admit(snapshot, replace(outside, workload=mine.id)) is Refusal.WINDOW
 
+    def test_a_cluster_that_names_one_with_other_nodes_waits_and_the_others_start(self) -> None:
+        """None of its nodes will do, though something could be evicted there."""
+        world = World(fleet_of(site("glom", group("g", "lab", 1, 2), group("h", "h100-8", 1, 1))))
+        world.run(world.submit("filler", gpus=4), ("glom/b/g-0-0", 0b1111))
+        inside(world, world.submit("cluster", gpus=8, model="H100"))
+        job = world.submit(gpus=4)
+        snapshot = seen(world, window(0, starts=-1))
+        assert placed(adopted(snapshot, plan(snapshot))) == [job.id]
+
     def test_what_comes_after_it_on_its_nodes_keeps_nobody_out(self) -> None:
         """Works begin when it is over, and who runs in it is told to go then; not if they begin before."""
         world = lab(1)

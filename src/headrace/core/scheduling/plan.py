@@ -265,7 +265,8 @@ class _Pass:
         mask = suits(self.columns, ask, window.site)
         inside = np.zeros_like(mask)
         inside[np.array(window.nodes, dtype=np.int64) - self.columns.spans[window.site].start] = True
-        return {window.site: mask & inside}
+        found = mask & inside
+        return {window.site: found} if found.any() else {}
 
     def allowed_sites(self, workload: Workload, model: str) -> dict[int, Contract]:
         """Sites where law and contract let a workload have ``model``, the best first, with what pays for it there."""
