@@ -1,6 +1,6 @@
 """How often each shape is asked for, counted over all workloads as they come."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 from headrace.core.scheduling.shapes import NO_DEMAND, Demand, Shape
 from headrace.core.workload import Alternative, WorkloadSpec
@@ -15,35 +15,36 @@ _Asked = tuple[str, int, int, int, int, tuple[Alternative, ...]]
 class Popularity:
     """Counts of shapes; ``demand`` is taken anew whenever a quarter more has come, so that it is the same after a restart."""
 
-    def __init__(self, specs: Sequence[WorkloadSpec] = ()) -> None:
-        self._new: list[WorkloadSpec] = list(specs)
+    def __init__(self, specs: Iterable[WorkloadSpec] = ()) -> None:
         self._counts: dict[_Asked, int] = {}
         self._total, self._next = 0, _FIRST
-        self._demand = NO_DEMAND
+        self._taken: tuple[tuple[_Asked, int], ...] = ()
+        self._demand: Demand | None = NO_DEMAND
+        for spec in specs:
+            self.add(spec)
 
     def add(self, spec: WorkloadSpec) -> None:
-        """Somebody asks for this; counted when somebody wants to know."""
-        self._new.append(spec)
+        """Somebody asks for this."""
+        need = spec.resources
+        key = (
+            need.accelerator,
+            need.accelerators,
+            need.share_milli,
+            need.cpu_milli,
+            need.memory_mb,
+            spec.alternatives,
+        )
+        self._counts[key] = self._counts.get(key, 0) + spec.nodes
+        self._total += 1
+        if self._total >= self._next:
+            self._next = self._total * 5 // 4
+            self._taken, self._demand = tuple(self._counts.items()), None
 
     @property
     def demand(self) -> Demand:
         """The typical shapes of what had come when there was last a quarter more of it."""
-        for spec in self._new:
-            need = spec.resources
-            key = (
-                need.accelerator,
-                need.accelerators,
-                need.share_milli,
-                need.cpu_milli,
-                need.memory_mb,
-                spec.alternatives,
-            )
-            self._counts[key] = self._counts.get(key, 0) + spec.nodes
-            self._total += 1
-            if self._total >= self._next:
-                self._next = self._total * 5 // 4
-                self._demand = typical([(_shape(one), count) for one, count in self._counts.items()])
-        self._new.clear()
+        if self._demand is None:
+            self._demand = typical([(_shape(asked), count) for asked, count in self._taken])
         return self._demand
 
 

@@ -12,6 +12,7 @@ from headrace.core.scheduling.columns import Ask, Columns, Mask
 from headrace.core.scheduling.held import Held
 from headrace.core.scheduling.leaving import Holder
 from headrace.core.scheduling.pools import Sieve, SitePools
+from headrace.core.scheduling.queue import Kind
 from headrace.core.scheduling.rank import site_order
 from headrace.core.scheduling.rules import NodeRule, Rule, default_rule, everywhere
 from headrace.core.scheduling.shapes import Demand
@@ -166,7 +167,7 @@ class Memory:
         self.stamp = 0
         self.changes: dict[int, int] = {}
         self.known: dict[Ask, Known] = {}
-        self.shapes: dict[tuple[object, ...], Shape] = {}
+        self.shapes: dict[Kind, Shape] = {}
         self.allowed: dict[tuple[object, ...], dict[int, Contract]] = {}
         self.pools: dict[int, SitePools] = {}
         self._held = Held()

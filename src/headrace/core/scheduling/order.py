@@ -5,7 +5,7 @@ of the project. It only grows while a pass places, so that a key that was right 
 it is looked at again when it comes up.
 """
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from heapq import heapify, heappop, heapreplace
 
@@ -13,7 +13,7 @@ from headrace.core.contracts import Quota, Tenant
 from headrace.core.fleet import Fleet
 from headrace.core.ids import ProjectId, TenantId
 from headrace.core.scheduling.memory import Lane, Shape
-from headrace.core.scheduling.queue import Line
+from headrace.core.scheduling.queue import Kind, Line
 from headrace.core.scheduling.snapshot import Snapshot, Taken
 from headrace.core.units import MS_PER_DAY
 from headrace.core.workload import WHOLE_MILLI, Workload, WorkloadSpec, WorkloadType
@@ -206,10 +206,11 @@ class Waiting:
 
     ``borrows``: what they ask for is not guaranteed to them; ``by_quota``: it is only while some of a quota is left, which has
     to be ``claim_milli``. ``key``: of those that don't age yet, but for their arrival (see :class:`Group`). ``ages``: whether any
-    of them do. ``lane``: where plain ones look first.
+    of them do. ``shape``, ``lane``: what they ask for and where plain ones look first, once it was their turn.
     """
 
     line: Line
+    kind: Kind
     head: Workload
     members: Iterator[Workload]
     tenant: Account
@@ -261,29 +262,35 @@ class Order:
     Two heaps: one of the projects by rank, shares and arrival, and in each one of its lines by rank and arrival.
     """
 
-    def __init__(self, snapshot: Snapshot, lines: Iterable[Waiting]) -> None:
+    def __init__(self, snapshot: Snapshot, shares: Shares) -> None:
         self.now_ms = snapshot.now_ms
         self.young_ms = snapshot.now_ms - AGING_MS
-        self.contracts, self.fleet = snapshot.contracts, snapshot.fleet
-        groups: dict[tuple[TenantId, ProjectId], Group] = {}
-        for waiting in lines:
-            line, head = waiting.line, waiting.head
-            key = line.tenant, line.project
-            group = groups.get(key)
-            if group is None:
-                group = groups[key] = Group(waiting.tenant, waiting.project)
-            if not line.is_filler:
-                self._claim(waiting)
-            rank = waiting.rank_at(line.priority)
-            waiting.key = rank << RANK_BIT | len(group.lines)
-            group.lines.append(waiting)
-            # In order of arrival, unless they share time: if the first is young, all are.
-            if head.submitted_ms <= self.young_ms or line.shares_time:
-                waiting.ages = True
-                rank = self._aged(waiting)
-            group.heap.append(self._key(waiting, rank))
+        self.contracts, self.fleet, self.shares = snapshot.contracts, snapshot.fleet, shares
+        self.groups: dict[tuple[TenantId, ProjectId], Group] = {}
         self.heap: list[tuple[int, int, int, int, Group]] = []
-        for group in groups.values():
+
+    def enter(self, line: Line, kind: Kind, head: Workload, members: Iterator[Workload]) -> Waiting:
+        """A line gets turns, from :meth:`begin` on."""
+        key = line.tenant, line.project
+        group = self.groups.get(key)
+        if group is None:
+            group = self.groups[key] = Group(self.shares.tenant(line.tenant), self.shares.project(*key))
+        waiting = Waiting(line, kind, head, members, group.tenant, group.project)
+        if line.type is not WorkloadType.FILLER:
+            self._claim(waiting)
+        rank = waiting.rank_at(line.priority)
+        waiting.key = rank << RANK_BIT | len(group.lines)
+        group.lines.append(waiting)
+        # In order of arrival, unless they share time: if the first is young, all are.
+        if head.submitted_ms <= self.young_ms or line.shares_time:
+            waiting.ages = True
+            rank = self._aged(waiting)
+        group.heap.append(self._key(waiting, rank))
+        return waiting
+
+    def begin(self) -> None:
+        """All who may have turns are there."""
+        for group in self.groups.values():
             heapify(group.heap)
             first = group.heap[0]
             self.heap.append((first >> RANK_BIT, group.tenant.share, group.project.share, first, group))

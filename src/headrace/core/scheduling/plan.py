@@ -21,7 +21,7 @@ from headrace.core.scheduling.memory import Known, Lane, Memory, Option, Shape
 from headrace.core.scheduling.order import Order, Shares, Waiting, waits_since_ms
 from headrace.core.scheduling.present import Present
 from headrace.core.scheduling.proposal import Eviction, Plan, ProposedPlacement
-from headrace.core.scheduling.queue import Line, Queue, line_of
+from headrace.core.scheduling.queue import Kind, Queue, line_of
 from headrace.core.scheduling.rank import site_order, site_refusal, suiting, suits
 from headrace.core.scheduling.rules import NodeRule
 from headrace.core.scheduling.sharing import are_equals, shares_time
@@ -116,20 +116,14 @@ class _Pass:
 
     def run(self) -> Plan:
         most, placements, now_ms = self.limits.max_placements, self.placements, self.snapshot.now_ms
-        order = Order(self.snapshot, self.lines())
+        order = Order(self.snapshot, self.shares)
+        self.enter_lines(order)
         singles = Singles(self.present, order, self.waits.kept, placements, most)
-        while (waiting := singles.place()) is not None:
-            if waiting.line.shares_time:
+        while (waiting := singles.place(self.finds_lane)) is not None:
+            workload, shape = waiting.head, waiting.shape
+            if shape is None or workload.not_before_ms > now_ms:
+                # It shares accelerators in time, and was served as its group was; or it has to wait.
                 order.done(next(waiting.members, None))
-                continue
-            workload = waiting.head
-            shape = waiting.shape
-            if shape is None:
-                shape = waiting.shape = self.shape(waiting.line, workload)
-            if workload.not_before_ms > now_ms:
-                order.done(next(waiting.members, None))
-            elif shape.plain is not None and self.has_lane(waiting, shape.plain):
-                continue
             elif self.start(waiting, workload, shape) or self.fills(waiting, workload, shape):
                 order.done(next(waiting.members, None))
             else:
@@ -141,7 +135,7 @@ class _Pass:
         again_ms = self.sharing.again_ms() if self.sharing is not None else None
         return Plan(self.snapshot.version, tuple(placements), _once(evictions), again_ms)
 
-    def lines(self) -> Iterator[Waiting]:
+    def enter_lines(self, order: Order) -> None:
         """Lines of alike workloads, each in order of arrival: a requeued one keeps the place that it had."""
         queue = self.snapshot.waiting
         if queue is None:
@@ -154,25 +148,21 @@ class _Pass:
                 shares = True
                 continue
             turns = iter(members.values())
-            yield self.waiting(line, next(turns), turns)
+            order.enter(line, members.kind, next(turns), turns)
         if shares:
-            yield from self.groups(queue)
+            self.enter_groups(order, queue)
+        order.begin()
 
-    def waiting(self, line: Line, head: Workload, members: Iterator[Workload]) -> Waiting:
-        """A line with the accounts that it counts against."""
-        tenant, project = self.shares.tenant(line.tenant), self.shares.project(line.tenant, line.project)
-        return Waiting(line, head, members, tenant, project)
-
-    def groups(self, queue: Queue) -> Iterator[Waiting]:
+    def enter_groups(self, order: Order, queue: Queue) -> None:
         """Those that share accelerators in time, each group in the order of what they have left to do."""
         self.sharing = Sharing(self, queue)
         for group in self.sharing.standings.groups():
             turns = Turns(self.sharing, group)
             head = turns.head
             if head is not None:
-                waiting = self.waiting(line_of(head), head, iter(()))
+                line = line_of(head)
+                waiting = order.enter(line, queue.kind(line), head, iter(()))
                 waiting.members = turns.take(waiting)
-                yield waiting
 
     def fails(self, workload: Workload, shape: Shape, waiting: Waiting) -> Workload | None:
         """It can't start now, and may wait; the next of its line that has a chance."""
@@ -215,11 +205,11 @@ class _Pass:
 
     # -- what there is for it -------------------------------------------------------------------------------------
 
-    def shape(self, line: Line, workload: Workload) -> Shape:
-        key = line[1:]
-        shape = self.memory.shapes.get(key)
+    def shape(self, kind: Kind, workload: Workload) -> Shape:
+        """What a workload, and all of its kind, asks for."""
+        shape = self.memory.shapes.get(kind)
         if shape is None:
-            shape = self.memory.shapes[key] = Shape(workload.spec.type, list(self.options(workload)))
+            shape = self.memory.shapes[kind] = Shape(workload.spec.type, list(self.options(workload)))
         shape.enter(self.stamp, self.memory.changes)
         return shape
 
@@ -282,12 +272,21 @@ class _Pass:
                         allowed[site] = contract
         return allowed
 
-    def has_lane(self, waiting: Waiting, option: Option) -> bool:
-        """Whether there is another site where the head of a line, which does not fit where it looked first, looks next."""
+    def finds_lane(self, waiting: Waiting) -> bool:
+        """Whether there is a site where the head of a line, which does not fit where it looked first, looks next."""
+        shape = waiting.shape
+        if shape is None:
+            if waiting.line.shares_time:
+                return False
+            shape = waiting.shape = self.shape(waiting.kind, waiting.head)
+        option = shape.plain
+        if option is None or waiting.head.not_before_ms > self.snapshot.now_ms:
+            return False
         sites, known, kept = option.sites, option.known, self.waits.kept
         if waiting.lane is not None and sites and sites[0] == waiting.lane.site and sites[0] not in kept:
             self.failed(known, sites.pop(0))
-        while sites and sites[0] in known.out:
+        out = known.out
+        while sites and sites[0] in out:
             sites.pop(0)
         if not sites or sites[0] in kept:
             return False

@@ -1,8 +1,9 @@
 """Sets of alike nodes as bits of integers: what takes a step for each workload and not one for each node.
 
-A pool is the nodes of one site with the same hardware, in the order of the fleet; bit ``i`` of each of its sets is its
+A pool is the nodes of one site with the same hardware, against the order of the fleet; bit ``i`` of each of its sets is its
 ``i``-th node. A set is one integer, so that the first of thousands of nodes, or all in a rack, are found in one operation,
-in an order that depends on nothing but the snapshot.
+in an order that depends on nothing but the snapshot. The first is the highest bit: how long a number is, it knows; for
+the lowest bit all of it has to be read.
 
 What is chosen here is what :func:`~headrace.core.scheduling.rank.choose` chooses, which works on arrays and is exact for
 every ask: :data:`UNDECIDED` leaves an ask to it.
@@ -82,7 +83,7 @@ class Pool:
     - ``rack_of[i]``, ``rack_bits[r]``: racks and their nodes; ``whole[r]``: nodes of a rack with all accelerators free;
       ``racks_with[n]``: racks (as bits) with ``n`` such nodes.
     - ``columns``: ``nodes`` and ``rack_of`` as arrays.
-    - ``rack_path[r]``: elements over a rack that could become too little in this pass.
+    - ``most``: accelerators of a node; ``rack_path[r]``: elements over a rack that could become too little in this pass.
     """
 
     hardware: HardwareType
@@ -93,6 +94,7 @@ class Pool:
     rack_of: list[int]
     rack_bits: list[int]
     columns: tuple[I64, I64]
+    most: int
     rack_path: list[tuple[int, ...]] = field(default_factory=list)
     level: list[int] = field(default_factory=list)
     opened: list[bool] = field(default_factory=list)
@@ -316,10 +318,11 @@ class SitePools:
         self.history.append(pool.nodes[at])
         bit, rack = 1 << at, pool.rack_of[at]
         free, bits, level = pool.free[at], pool.bits[at], pool.level
-        sleeps = pool.asleep & bit
+        # Who sleeps has given nothing.
+        sleeps = free == pool.most and pool.asleep & bit
         if sleeps:
             pool.asleep ^= bit
-            if not count and free == pool.hardware.accelerators:
+            if not count:
                 pool.mixed |= bit
         path = pool.rack_path[rack]
         if path:
@@ -336,7 +339,7 @@ class SitePools:
             else:
                 mask = _LOWEST[count][bits] if bits < _TABLED else lowest_bits(bits, count)
             pool.bits[at] = bits ^ mask
-            if free == pool.hardware.accelerators:
+            if free == pool.most:
                 _leave_level(pool, at, bit, free, rack)
             else:
                 level[free] ^= bit
@@ -386,7 +389,7 @@ def _put(pool: Pool, at: int, opened: bool, bits: int, cpu_milli: int, memory_mb
     if not opened:
         return
     pool.level[free] |= bit
-    if free == pool.hardware.accelerators:
+    if free == pool.most:
         if not asleep:
             pool.mixed |= bit
         count = pool.whole[rack]
@@ -397,7 +400,7 @@ def _put(pool: Pool, at: int, opened: bool, bits: int, cpu_milli: int, memory_mb
 
 def _leave_level(pool: Pool, at: int, bit: int, free: int, rack: int) -> None:
     pool.level[free] ^= bit
-    if free == pool.hardware.accelerators:
+    if free == pool.most:
         if pool.mixed:
             pool.mixed &= ~bit
         count = pool.whole[rack]
@@ -424,7 +427,7 @@ def _free_and_node(found: tuple[Pool, int]) -> tuple[int, int]:
 def _first(sieve: Sieve, ask: Ask, head: dict[int, int]) -> int:
     """The place of the first node in order that takes a rank, -1 if there is none; who fails is sieved out."""
     pool, count, cpu_milli, memory_mb, whole = sieve.pool, *ask[2:6]
-    level, most = pool.level, pool.hardware.accelerators
+    level, most = pool.level, pool.most
     free = most if whole else count
     while free <= most:
         left = level[free]
@@ -434,8 +437,7 @@ def _first(sieve: Sieve, ask: Ask, head: dict[int, int]) -> int:
         if not left:
             free += 1
             continue
-        # The lowest bit: about half of what it takes with a negative number.
-        at = (left ^ (left - 1)).bit_length() - 1
+        at = left.bit_length() - 1
         if pool.cpu_milli[at] >= cpu_milli and pool.memory_mb[at] >= memory_mb:
             path = pool.rack_path[pool.rack_of[at]]
             if not path or _carries(sieve, ask, at, path, head):
@@ -448,7 +450,7 @@ def _first(sieve: Sieve, ask: Ask, head: dict[int, int]) -> int:
 def _carries(sieve: Sieve, ask: Ask, at: int, path: tuple[int, ...], head: dict[int, int]) -> bool:
     """Whether what is over a node carries a rank on it; if not, none below what doesn't is asked again."""
     pool = sieve.pool
-    added = (pool.hardware.accelerators if ask.whole else ask.accelerators) * pool.step_w
+    added = (pool.most if ask.whole else ask.accelerators) * pool.step_w
     sleeps = pool.asleep >> at & 1
     if sleeps:
         added += pool.wake_w
@@ -466,7 +468,7 @@ def _carries(sieve: Sieve, ask: Ask, at: int, path: tuple[int, ...], head: dict[
 
 def _choose_gang(site: SitePools, pool: Pool, ask: Ask) -> list[int] | Undecided | None:
     """Whole nodes in the fewest racks; anything else is undecided."""
-    most = pool.hardware.accelerators
+    most = pool.most
     if not ask.whole and ask.accelerators != most:
         return UNDECIDED
     whole = pool.level[most]
@@ -481,9 +483,9 @@ def _choose_gang(site: SitePools, pool: Pool, ask: Ask) -> list[int] | Undecided
         count = min(left, pool.whole[rack])
         here = whole & pool.rack_bits[rack]
         for _ in range(count):
-            low = here & -here
-            picked.append(low.bit_length() - 1)
-            here ^= low
+            at = here.bit_length() - 1
+            picked.append(at)
+            here ^= 1 << at
         for element in pool.rack_path[rack]:
             taken[element] = taken.get(element, 0) + count
         left -= count
@@ -532,7 +534,8 @@ def _tight(columns: Columns, snapshot: Snapshot, site: int) -> list[int]:
     return tight
 
 
-def _pool(columns: Columns, snapshot: Snapshot, nodes: I64, hardware: HardwareType) -> Pool:
+def _pool(columns: Columns, snapshot: Snapshot, in_order: I64, hardware: HardwareType) -> Pool:
+    nodes = in_order[::-1]
     leaves, rack_of = np.unique(columns.fleet.node_leaf[nodes], return_inverse=True)
     names = columns.fleet.node_ids
     racks = rack_of.tolist()
@@ -548,6 +551,7 @@ def _pool(columns: Columns, snapshot: Snapshot, nodes: I64, hardware: HardwareTy
         rack_of=racks,
         rack_bits=rack_bits,
         columns=(nodes, rack_of),
+        most=hardware.accelerators,
     )
     _fill(pool, columns, snapshot)
     return pool
@@ -555,7 +559,7 @@ def _pool(columns: Columns, snapshot: Snapshot, nodes: I64, hardware: HardwareTy
 
 def _fill(pool: Pool, columns: Columns, snapshot: Snapshot) -> None:
     """All nodes of a pool as a snapshot has them: from some hundreds on it costs less than :func:`_put` for each."""
-    (nodes, racks), most = pool.columns, pool.hardware.accelerators
+    (nodes, racks), most = pool.columns, pool.most
     opened, sleeps = snapshot.node_open[nodes], snapshot.node_ranks[nodes] == 0
     bits = columns.full[nodes] & ~snapshot.node_mask[nodes]
     free = np.bitwise_count(bits)

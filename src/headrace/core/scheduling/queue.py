@@ -38,12 +38,32 @@ class Line(NamedTuple):
         return self.type is WorkloadType.FILLER
 
 
+class Kind:
+    """All that decides where workloads may run, but not when: a line without its priority. One object for all that are alike.
+
+    So that looking something up by it takes no walk over twenty fields.
+    """
+
+    __slots__ = ()
+
+
+class Members(dict[WorkloadId, Workload]):
+    """The workloads of a line in order of arrival, and of what kind they are."""
+
+    __slots__ = ("kind",)
+
+    def __init__(self, kind: Kind) -> None:
+        super().__init__()
+        self.kind = kind
+
+
 def _arrival(member: tuple[WorkloadId, Workload]) -> int:
     return member[1].submitted_seq
 
 
 _MOST_NOTED = 20_000
-Lines = Mapping[Line, Mapping[WorkloadId, Workload]]
+_MOST_KINDS = 20_000
+Lines = Mapping[Line, Members]
 
 
 def line_of(workload: Workload) -> Line:
@@ -106,8 +126,9 @@ class Queue(Mapping[WorkloadId, Workload]):
 
     def __init__(self, workloads: Iterable[Workload] = ()) -> None:
         self._all: dict[WorkloadId, Workload] = {workload.id: workload for workload in workloads}
-        self._members: dict[WorkloadId, dict[WorkloadId, Workload]] = {}
-        self._lines: dict[Line, dict[WorkloadId, Workload]] | None = None
+        self._members: dict[WorkloadId, Members] = {}
+        self._lines: dict[Line, Members] | None = None
+        self._kinds: dict[tuple[object, ...], Kind] = {}
         self.noted = Noted()
 
     def add(self, workload: Workload) -> None:
@@ -136,11 +157,23 @@ class Queue(Mapping[WorkloadId, Workload]):
                 self._sort(self._lines, workload)
         return self._lines
 
-    def _sort(self, lines: dict[Line, dict[WorkloadId, Workload]], workload: Workload) -> None:
+    def kind(self, line: Line) -> Kind:
+        """Of what kind those are that stand in a line, here or elsewhere."""
+        key = line[1:]
+        found = self._kinds.get(key)
+        if found is None:
+            if len(self._kinds) >= _MOST_KINDS:
+                # Those that wait keep theirs: what was remembered of it is then found out once more for others.
+                self._kinds.clear()
+            found = self._kinds[key] = Kind()
+        return found
+
+    def _sort(self, lines: dict[Line, Members], workload: Workload) -> None:
         ident, line = workload.id, line_of(workload)
         members = lines.get(line)
         if members is None:
-            members = lines[line] = {ident: workload}
+            members = lines[line] = Members(self.kind(line))
+            members[ident] = workload
         else:
             is_late = next(reversed(members.values())).submitted_seq > workload.submitted_seq
             members[ident] = workload

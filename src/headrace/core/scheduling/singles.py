@@ -4,6 +4,7 @@ It is placed here with as few steps as there can be, for as long as heads of lin
 else, and whoever does not fit there, is left to :mod:`~headrace.core.scheduling.plan`, which would place these alike.
 """
 
+from collections.abc import Callable
 from heapq import heapreplace
 
 from headrace.core.scheduling.order import ARRIVAL_BIT, PLACE, RANK_BIT, Order, Waiting
@@ -20,8 +21,11 @@ class Singles:
         self.present, self.order, self.kept = present, order, kept
         self.placements, self.most = placements, most
 
-    def place(self) -> Waiting | None:
-        """Place heads of lines in the order of their turns; the first that is left to others, None when there is nobody."""
+    def place(self, finds_lane: Callable[[Waiting], bool]) -> Waiting | None:
+        """Place heads of lines in the order of their turns; the first that is left to others, None when there is nobody.
+
+        ``finds_lane`` gives a line another lane, if there is one for it.
+        """
         order, kept, placements, most = self.order, self.kept, self.placements, self.most
         heap, now_ms = order.heap, order.now_ms
         propose, taken = placements.append, self.present.taken.append
@@ -38,10 +42,14 @@ class Singles:
                 tenant, project = group.tenant, group.project
             workload, lane = waiting.head, waiting.lane
             if lane is None or (kept and lane.site in kept) or workload.not_before_ms > now_ms:
+                if finds_lane(waiting):
+                    continue
                 return waiting
             _, name, ask, count, cpu_milli, memory_mb, sieves, pools, option, more, parts = lane
             place = pools.first_of(ask, sieves)
             if place is None:
+                if finds_lane(waiting):
+                    continue
                 return waiting
             pool, at = place
             rank = pools.take_at(pool, at, count, cpu_milli, memory_mb)

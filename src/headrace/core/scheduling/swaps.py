@@ -18,7 +18,7 @@ from headrace.core.scheduling.leaving import Holder
 from headrace.core.scheduling.memory import Memory, Option, Shape
 from headrace.core.scheduling.order import Waiting
 from headrace.core.scheduling.present import Present
-from headrace.core.scheduling.queue import Line, Queue, line_of
+from headrace.core.scheduling.queue import Kind, Queue, line_of
 from headrace.core.scheduling.rank import increments_w, path_need_w
 from headrace.core.scheduling.service import History
 from headrace.core.scheduling.sharing import Group, group_of, protected_until_ms, shares_time
@@ -41,7 +41,7 @@ class Placer(Protocol):
     present: Present
     waits: Waits
 
-    def shape(self, line: Line, workload: Workload) -> Shape:
+    def shape(self, kind: Kind, workload: Workload) -> Shape:
         """What equal workloads have in common."""
         ...
 
@@ -176,7 +176,7 @@ class Turns:
         key = work.spec.nodes, need.accelerators, need.cpu_milli, need.memory_mb
         shape = self._shapes.get(key)
         if shape is None:
-            shape = self._shapes[key] = self.placer.shape(line_of(work), work)
+            shape = self._shapes[key] = self.placer.shape(self.sharing.queue.kind(line_of(work)), work)
         return shape
 
     @property
