@@ -278,14 +278,14 @@ class Order:
         waiting = Waiting(line, kind, head, members, group.tenant, group.project)
         if line.type is not WorkloadType.FILLER:
             self._claim(waiting)
-        rank = waiting.rank_at(line.priority)
-        waiting.key = rank << RANK_BIT | len(group.lines)
+        waiting.key = waiting.rank_at(line.priority) << RANK_BIT | len(group.lines)
         group.lines.append(waiting)
         # In order of arrival, unless they share time: if the first is young, all are.
         if head.submitted_ms <= self.young_ms or line.shares_time:
             waiting.ages = True
-            rank = self._aged(waiting)
-        group.heap.append(self._key(waiting, rank))
+            group.heap.append(self._key(waiting, self._aged(waiting)))
+        else:
+            group.heap.append(waiting.key | head.submitted_seq << ARRIVAL_BIT)
         return waiting
 
     def begin(self) -> None:

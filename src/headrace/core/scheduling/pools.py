@@ -83,7 +83,8 @@ class Pool:
     - ``rack_of[i]``, ``rack_bits[r]``: racks and their nodes; ``whole[r]``: nodes of a rack with all accelerators free;
       ``racks_with[n]``: racks (as bits) with ``n`` such nodes.
     - ``columns``: ``nodes`` and ``rack_of`` as arrays.
-    - ``most``: accelerators of a node; ``rack_path[r]``: elements over a rack that could become too little in this pass.
+    - ``most``: accelerators of a node; ``rack_path[r]``: elements over a rack that could become too little in this pass, and
+      ``over_all`` those of them that are over every rack.
     """
 
     hardware: HardwareType
@@ -106,6 +107,7 @@ class Pool:
     memory_mb: list[int] = field(default_factory=list)
     whole: list[int] = field(default_factory=list)
     racks_with: list[int] = field(default_factory=list)
+    over_all: tuple[int, ...] = ()
     under: dict[int, int] = field(default_factory=dict)
 
     def below(self, element: int) -> int:
@@ -251,6 +253,8 @@ class SitePools:
                 )
                 for bits in pool.rack_bits
             ]
+            paths = pool.rack_path
+            pool.over_all = tuple([element for element in paths[0] if all(element in path for path in paths)])
 
     def limit(self, elements: Sequence[int], head_w: I64) -> None:
         """Elements have less left than before: what ``head_w`` says."""
@@ -316,19 +320,17 @@ class SitePools:
     def take_at(self, pool: Pool, at: int, count: int, cpu_milli: int, memory_mb: int) -> RankPlace:
         """Take ``count`` accelerators and so much else from the node at a place in a pool."""
         self.history.append(pool.nodes[at])
-        bit, rack = 1 << at, pool.rack_of[at]
-        free, bits, level = pool.free[at], pool.bits[at], pool.level
+        bit, free, bits, level = 1 << at, pool.free[at], pool.bits[at], pool.level
         # Who sleeps has given nothing.
         sleeps = free == pool.most and pool.asleep & bit
         if sleeps:
             pool.asleep ^= bit
             if not count:
                 pool.mixed |= bit
-        path = pool.rack_path[rack]
-        if path:
-            head = self.head
+        head = self.head
+        if head:
             added = count * pool.step_w + (pool.wake_w if sleeps else 0)
-            for element in path:
+            for element in pool.rack_path[pool.rack_of[at]]:
                 head[element] -= added
         mask = 0
         if count:
@@ -340,7 +342,7 @@ class SitePools:
                 mask = _LOWEST[count][bits] if bits < _TABLED else lowest_bits(bits, count)
             pool.bits[at] = bits ^ mask
             if free == pool.most:
-                _leave_level(pool, at, bit, free, rack)
+                _leave_level(pool, at, bit, free, pool.rack_of[at])
             else:
                 level[free] ^= bit
             pool.free[at] = free = free - count
@@ -439,22 +441,21 @@ def _first(sieve: Sieve, ask: Ask, head: dict[int, int]) -> int:
             continue
         at = left.bit_length() - 1
         if pool.cpu_milli[at] >= cpu_milli and pool.memory_mb[at] >= memory_mb:
-            path = pool.rack_path[pool.rack_of[at]]
-            if not path or _carries(sieve, ask, at, path, head):
+            if not head or _carries(sieve, ask, at, head):
                 return at
         else:
             sieve.fails(1 << at)
     return -1
 
 
-def _carries(sieve: Sieve, ask: Ask, at: int, path: tuple[int, ...], head: dict[int, int]) -> bool:
+def _carries(sieve: Sieve, ask: Ask, at: int, head: dict[int, int]) -> bool:
     """Whether what is over a node carries a rank on it; if not, none below what doesn't is asked again."""
     pool = sieve.pool
     added = (pool.most if ask.whole else ask.accelerators) * pool.step_w
     sleeps = pool.asleep >> at & 1
     if sleeps:
         added += pool.wake_w
-    for element in path:
+    for element in pool.rack_path[pool.rack_of[at]]:
         if head[element] < added:
             # All that sleep need the same there, and so do all that are awake.
             sieve.has_failed = True
@@ -476,6 +477,10 @@ def _choose_gang(site: SitePools, pool: Pool, ask: Ask) -> list[int] | Undecided
         return None
     if pool.mixed or not most:
         return UNDECIDED
+    # All of them sleep, and need the same.
+    each_w = most * pool.step_w + pool.wake_w
+    if any(site.head[element] < ask.nodes * each_w for element in pool.over_all):
+        return None
     picked: list[int] = []
     left = ask.nodes
     taken: dict[int, int] = {}
@@ -489,7 +494,6 @@ def _choose_gang(site: SitePools, pool: Pool, ask: Ask) -> list[int] | Undecided
         for element in pool.rack_path[rack]:
             taken[element] = taken.get(element, 0) + count
         left -= count
-    each_w = most * pool.step_w + pool.wake_w
     if any(site.head[element] < count * each_w for element, count in taken.items()):
         return UNDECIDED
     nodes = [pool.nodes[at] for at in picked]
