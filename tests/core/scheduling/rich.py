@@ -25,7 +25,6 @@ from headrace.core.workload import (
     Topology,
     Workload,
     WorkloadType,
-    options,
 )
 from tests.core.scheduling.small import ACME, OPERATOR, World, contract
 
@@ -213,23 +212,10 @@ def submit(world: Windowed, chance: Random, count: int) -> None:
             max_duration_ms=chance.choice((0, 0, MINUTE, 10 * MINUTE, HOUR)),
             **fields,  # type: ignore[arg-type]
         )
-        own = [one.id for one in world.windows if one.tenant == work.tenant and _may_name(world, work, one)]
+        own = [one.id for one in world.windows if one.tenant == work.tenant]
         reservation = chance.choice(own) if own and chance.random() < 0.6 else None
         grace_ms = chance.choice((10_000, 10_000, 0, 90_000, 20 * MINUTE))
         work.spec = replace(work.spec, grace_ms=grace_ms, reservation=reservation)
-
-
-def _may_name(world: Windowed, work: Workload, window: Window) -> bool:
-    """Clusters name only a reservation that has nodes for all that they ask for; others name any."""
-    hardware = world.fleet.hardware[world.fleet.node_hardware[window.nodes[0]]]
-    if work.spec.type is not WorkloadType.CLUSTER:
-        return True
-    return all(
-        need.accelerator == hardware.accelerator
-        and need.accelerators <= hardware.accelerators
-        and not need.accelerator_memory_mb
-        for need in options(work.spec)
-    )
 
 
 Broken = tuple[Windowed, Plan]

@@ -61,10 +61,6 @@ def worlds(seed: int) -> list[tuple[World, Workload]]:
     for ident in [work.id for work in case.world.queue()]:
         world = rich.Good(case).world
         world.limits_w = dict(case.world.limits_w)
-        # What changes with time alone is no remedy: windows are not of this property.
-        world.windows = ()
-        for work in world.workloads.values():
-            work.spec = replace(work.spec, reservation=None)
         for other in world.queue():
             if other.id != ident:
                 other.state = State.STOPPED

@@ -156,7 +156,7 @@ class Remedies:
     def _more_counted(self, spot: Spot, _found: Candidates) -> Remedy | None:
         """More accelerators by contract or quota, where that alone keeps it."""
         short, sight = self.finding.short, self.sight
-        nodes = choose(self.columns, self.state, spot.ask, spot.site)
+        nodes = sight.free_at(spot)
         if short is None or nodes is None:
             return None
         kind: Kind = "contract" if self.finding.refusal is Refusal.CONTRACT else "quota"

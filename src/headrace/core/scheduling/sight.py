@@ -25,7 +25,7 @@ from headrace.core.scheduling.order import Account, Shares
 from headrace.core.scheduling.rank import Candidates, candidates, choose, site_order, site_refusal
 from headrace.core.scheduling.refuse import Refusal
 from headrace.core.scheduling.snapshot import Snapshot
-from headrace.core.scheduling.windows import ends_of, holds_of, kept_w
+from headrace.core.scheduling.windows import Hold, ends_of, holds_of, kept_w, may_be_evicted
 from headrace.core.workload import WHOLE_MILLI, WorkloadSpec, options
 
 _NO_LIMIT_W = 1 << 60
@@ -81,6 +81,8 @@ class Sight:
         self.asks = [ask_of(spec, need, sharer) for need in options(spec)]
         self.held: Mask | None = None
         """Nodes that windows keep from it; None: there are no windows."""
+        self.filling: Scratch | None = None
+        """Who has a limit but can't be told to go may be on nodes that are held, with what is kept for them; None: is not."""
         self.state = self._with_windows(ground.free)
         order = site_order(self.snapshot, tenant)
         self.sites = [site for site in order if spec.site is None or self.id_of(site) == spec.site]
@@ -115,9 +117,16 @@ class Sight:
 
     def nodes_at(self, spot: Spot) -> I64 | None:
         """The nodes that it would get at a spot, with all that quota and contract leave."""
-        nodes = choose(self.columns, self.state, spot.ask, spot.site)
+        nodes = self.free_at(spot)
         if nodes is None or self.contract_short(spot, nodes) or self.quota_short(spot, nodes):
             return None
+        return nodes
+
+    def free_at(self, spot: Spot) -> I64 | None:
+        """The same whatever quota and contract leave."""
+        nodes = choose(self.columns, self.state, spot.ask, spot.site)
+        if nodes is None and self.filling is not None:
+            nodes = choose(self.columns, self.filling, spot.ask, spot.site)
         return nodes
 
     # -- what is counted ------------------------------------------------------------------------------------------
@@ -176,8 +185,35 @@ class Sight:
             return free
         if self.spec.reservation is not None:
             return self._inside(free)
-        head_w, self.held = self.kept(free, 0)
-        return replace(free, open=free.open & ~self.held, head_w=head_w)
+        _, self.held = self.kept(free, 0)
+        let = self._let()
+        may_go, fills = may_be_evicted(self.spec), np.zeros_like(free.open)
+        for holds, _ in let.values() if not may_go else ():
+            for hold in holds:
+                fills[hold.nodes] = True
+        fills &= ~self.held
+        head_w, filling_w = free.head_w.copy(), free.head_w.copy()
+        for element, watts in kept_w(self.columns, self.snapshot).items():
+            holds, every = let.get(int(self.snapshot.fleet.power_site[element]), ([], False))
+            left_w = int(head_w[element]) - watts
+            if not (every and may_go):
+                head_w[element] = left_w
+            # What it draws on a reservation's nodes is part of what is kept for them.
+            if left_w < 0 or not all(hold.is_sold for hold in holds):
+                filling_w[element] = left_w
+        if fills.any():
+            self.filling = replace(free, open=free.open & fills, head_w=filling_w)
+        return replace(free, open=free.open & ~self.held & ~fills, head_w=head_w)
+
+    def _let(self) -> dict[int, tuple[list[Hold], bool]]:
+        """By site the holds that it is gone in time for, and whether those are all."""
+        now_ms = self.snapshot.now_ms
+        ends, found = ends_of(self.spec, now_ms), dict[int, tuple[list[Hold], bool]]()
+        for site, hold in holds_of(self.snapshot.windows, now_ms):
+            let, every = found.get(site, ([], True))
+            is_gone = ends.is_gone_by(hold)
+            found[site] = (([*let, hold] if is_gone else let), every and is_gone)
+        return found
 
     def kept(self, free: Scratch, from_ms: int) -> tuple[I64, Mask]:
         """The power that windows which end after ``from_ms`` leave it of a state, and the nodes that they keep from it."""
