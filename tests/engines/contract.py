@@ -192,6 +192,15 @@ class EngineContract:
         assert ended(harness).ranks[0].exit_code == 127
         assert read_all(harness.engine, FIRST, 0) == ""
 
+    def test_an_order_without_commands_is_there_until_it_is_stopped(self, harness: Harness) -> None:
+        """A cluster that is leased bare: every rank holds its node, and ends when it is told to."""
+        harness.engine.start(order_of(nodes=2))
+        become(harness, RankState.RUNNING, RankState.RUNNING)
+        harness.pass_ms(500)
+        assert states(harness.engine) == [RankState.RUNNING, RankState.RUNNING]
+        harness.engine.stop(FIRST, LONG_GRACE_MS)
+        assert len(ended(harness).ranks) == 2
+
     def test_what_a_node_does_not_have_fails_to_start_with_the_reason(self, harness: Harness) -> None:
         """It ends at once and says what is missing; it is not tried for ever."""
         harness.engine.start(order_of("echo never", accelerators=5, nodes=2))

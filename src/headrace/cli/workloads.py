@@ -67,13 +67,17 @@ def row(work: WorkloadView) -> tuple[object, ...]:
 
 @app.command()
 def explain(workload: str = WORKLOAD, as_json: bool = AS_JSON) -> None:
-    """Say why a workload waits, runs, moved or was refused. One line, with what would change it."""
+    """Say why a workload waits, runs, moved or was refused, and what would change it; below, what ruled out how many nodes."""
     with client() as control:
         found = control.explain(resolve(control, workload))
     if as_json:
         print_json(found)
     else:
         say(f"{found.workload} {found.line}")
+        if found.removed:
+            say(
+                f"  nodes ruled out: {', '.join(f'{number} by {why}' for why, number in found.removed.items())}"
+            )
 
 
 @app.command()

@@ -90,7 +90,9 @@ def _shown(field: str, value: Any) -> str:
             return format_duration(value)
     if isinstance(value, dict):
         ident = value.get("id") or value.get("name")
-        return f"{ident} ({len(value)} fields)" if ident else f"{len(value)} fields"
+        if not ident:
+            return ", ".join(f"{key} {_shown(key, item)}" for key, item in value.items())
+        return f"{ident} ({len(value)} fields)"
     if isinstance(value, list):
         return ", ".join(_shown("", item) for item in value) or "none"
     return str(value)

@@ -454,7 +454,8 @@ class LocalEngine:
             "log_dir": str(self._root / "logs" / order.placement / str(rank.number)),
             "uid": held.info["uid"],
             "cores": held.info["cores"][rank.number],
-            "argv": ["/bin/sh", "-e", "-c", "\n".join(order.commands)],
+            # Without commands, like a cluster that is leased bare, it is there until it is stopped.
+            "argv": ["/bin/sh", "-e", "-c", "\n".join(order.commands) or "exec sleep infinity"],
             "env": environment(order, rank.number, held.info, work, runtime),
             "grace_ms": order.grace_ms,
             "max_duration_ms": order.max_duration_ms,

@@ -31,7 +31,10 @@ def behave_as_written(order: StartOrder, rank: int, env: Callable[[], dict[str, 
     """Read ``sleep N``, ``echo TEXT``, ``exit N``, ``kill -N $$`` and ``trap '' TERM``; one to a line or after ``;``.
 
     Variables of the environment are put in. Any other command ends the rank with 127, as a shell that can't find it.
+    Without commands it runs until it is stopped.
     """
+    if not order.commands:
+        return Behaviour()
     duration_ms, written, term_ms = 0, b"", 0
     for line in "\n".join(order.commands).replace(";", "\n").splitlines():
         words = shlex.split(Template(line).safe_substitute(env()) if "$" in line else line)

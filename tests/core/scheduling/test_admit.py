@@ -11,7 +11,7 @@ from headrace.core.scheduling.admit import admit, can_ever_fit
 from headrace.core.scheduling.plan import plan
 from headrace.core.scheduling.proposal import ProposedPlacement
 from headrace.core.scheduling.refuse import Refusal
-from headrace.core.workload import RankPlace, State
+from headrace.core.workload import Alternative, RankPlace, State
 from tests.core.scheduling.small import ACME, START_MS, World, contract, fleet_of, group, site
 
 Change = Callable[[ProposedPlacement], ProposedPlacement]
@@ -239,3 +239,15 @@ def test_a_larger_accelerator_is_named_when_none_has_so_much_memory() -> None:
     told = can_ever_fit(world.snapshot(), asked, work.tenant)
     assert told is not None
     assert told[1].startswith("asks accelerators of 100000 MB; the largest of H100 has ")
+
+
+def test_of_alternatives_none_of_which_ever_fits_each_is_told() -> None:
+    """Whoever asked for two things learns what is wrong with both."""
+    world = World(fleet_of(site("glom", group("c", "lab"))))
+    work = world.submit(model="H100", gpus=2)
+    asked = replace(work.spec, alternatives=(Alternative("lab", 9),))
+    told = can_ever_fit(world.snapshot(), asked, work.tenant)
+    assert told is not None
+    first, _, second = told[1].partition("; or ")
+    assert first.startswith("no node has H100 accelerators")
+    assert second.startswith("asks 9 lab accelerators per node")

@@ -194,7 +194,7 @@ def can_ever_fit(snapshot: Snapshot, spec: WorkloadSpec, tenant: TenantId) -> tu
     """Why ``spec`` can never be placed, and what could be; None when it could on the empty estate.
 
     Empty is as :mod:`~headrace.core.scheduling.empty` has it. A contract that does not exist yet may come: only one that is
-    too small refuses. One of several alternatives is enough; what is said then is of the first. Sites that are another
+    too small refuses. One of several alternatives is enough; if none is, it is said of each. Sites that are another
     tenant's alone are not there.
     """
     fleet = snapshot.fleet
@@ -208,14 +208,11 @@ def can_ever_fit(snapshot: Snapshot, spec: WorkloadSpec, tenant: TenantId) -> tu
         return Refusal.JURISDICTION, _law_sentence(snapshot, spec, tenant, sites)
     day = datetime.fromtimestamp(snapshot.now_ms // MS_PER_SECOND, UTC)
     empty = empty_of(fleet, day.year * 10_000 + day.month * 100 + day.day)
-    fitting = []
-    for need in options(spec):
-        ask = ask_of(spec, need)
-        found = [site for site in lawful if empty.fits(ask, site)]
-        if found:
-            fitting.append((ask, found))
+    asks = [ask_of(spec, need) for need in options(spec)]
+    fitting = [(ask, found) for ask in asks if (found := [site for site in lawful if empty.fits(ask, site)])]
     if not fitting:
-        return _Never(snapshot, empty, ask_of(spec), lawful).refusal()
+        never = [_Never(snapshot, empty, ask, lawful).refusal() for ask in asks]
+        return max(refusal for refusal, _ in never), "; or ".join(dict.fromkeys(text for _, text in never))
     refusals = [_contract_too_small(snapshot, empty, spec, tenant, *one) for one in fitting]
     return None if None in refusals else refusals[0]
 
@@ -285,9 +282,10 @@ class _Never:
                 return Refusal.HARDWARE, self.too_large(asked, max(had, default=0), what, unit)
         most_mb = max((one.accelerator_memory_mb for one in fitting), default=0)
         if ask.accelerator_memory_mb > most_mb:
+            step = f"ask for at most {most_mb} MB of gpu_memory" if most_mb else "leave gpu_memory out"
+            has = f"{most_mb} MB" if most_mb else "none of its own"
             return Refusal.HARDWARE, (
-                f"asks accelerators of {ask.accelerator_memory_mb} MB; the largest of {self.model} has {most_mb} MB: "
-                f"ask for at most {most_mb} MB of gpu_memory"
+                f"asks accelerators of {ask.accelerator_memory_mb} MB; the largest of {self.model} has {has}: {step}"
             )
         counts = {site: self.empty.count(ask, site) for site in self.sites}
         most = max(counts.values(), default=0)
