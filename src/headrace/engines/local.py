@@ -24,8 +24,8 @@ from headrace.engines.machine import (
 from headrace.engines.orders import Runtime, environment, why_never
 from headrace.engines.problems import engine_error, refuse_closed
 from headrace.engines.ranks import Held, Rank, end_leftovers
-from headrace.engines.spool import SpoolEngine, SpoolSettings
-from headrace.ports import FIRST_TENANT_UID, Capabilities, NodeReport, StartOrder
+from headrace.engines.spool import CANNOT_RUN, SpoolEngine, SpoolSettings
+from headrace.ports import FIRST_TENANT_UID, Capabilities, NodeReport, RankState, StartOrder
 
 _LOCK_FD = 3
 _LOCK_TRIES = 250
@@ -232,8 +232,11 @@ class LocalEngine(SpoolEngine):
     def _wake(self, rank: Rank, number: int) -> None:
         rank.signal_runner(number, self._boot)
 
-    def _why_not_started(self, rank: Rank) -> str:
-        return rank.runner_log() if rank.spawned_pid and rank.spawn_ended else ""
+    def _close_unstarted(self, rank: Rank) -> bool:
+        if not rank.spawned_pid or not rank.spawn_ended:
+            return False
+        rank.close(RankState.EXITED, CANNOT_RUN, reason="start_failed", detail=rank.runner_log())
+        return True
 
     def _is_starting(self, rank: Rank) -> bool:
         lock = runner.try_lock(str(rank.directory))

@@ -465,15 +465,21 @@ class Runner:
         control = read_json(self.control_path)
         if control is None:
             return
+        until_ms = control["stop_until_ms"]
+        if until_ms is not None and control.get("boot_id", boot_id()) != boot_id():
+            # By the clock of another host: the grace runs from now, once.
+            until_ms = (
+                self.kill_at_ms if self.kill_at_ms is not None else boot_ms() + control["stop_grace_ms"]
+            )
         if not self.since_ms:
             # Nothing runs yet that could be paused; a stop means that nothing shall.
-            self.kill_at_ms = control["stop_until_ms"]
+            self.kill_at_ms = until_ms
             return
         self.control_seen, self.woken = seen, False
-        if control["stop_until_ms"] is None:
+        if until_ms is None:
             self._pause(control["paused"])
         else:
-            self._ask_to_end(control["stop_until_ms"])
+            self._ask_to_end(until_ms)
 
     # --- what is on record ----------------------------------------------------------------------------------------
 
@@ -578,7 +584,9 @@ def _become(spec: dict[str, Any], gate_read: int, failure_write: int, outputs: l
         _prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
         if os.getppid() != runner:
             os._exit(NO_EXEC)
-        os.execve(spec["argv"][0], spec["argv"], spec["env"])
+        # What the node's own scheduler chose for this rank, its accelerators above all.
+        chosen = {name: os.environ[name] for name in spec.get("inherit", ()) if name in os.environ}
+        os.execve(spec["argv"][0], spec["argv"], spec["env"] | chosen)
     except BaseException as error:  # noqa: BLE001 - a forked child must never go on in its parent's code
         with contextlib.suppress(OSError):
             os.write(failure_write, f"{type(error).__name__}: {error}".encode()[:4000])

@@ -97,8 +97,8 @@ class SpoolEngine(ABC):
         """Whether a runner may still take a rank that has nothing on record."""
 
     @abstractmethod
-    def _why_not_started(self, rank: Rank) -> str:
-        """Why no runner will take a rank that was launched; "" if it was not."""
+    def _close_unstarted(self, rank: Rank) -> bool:
+        """Record the end of a rank that was launched and that no runner will ever take; whether it is one."""
 
     @abstractmethod
     def _wake(self, rank: Rank, number: int) -> None:
@@ -158,7 +158,11 @@ class SpoolEngine(ABC):
         def change(control: dict[str, Any]) -> dict[str, Any]:
             # The earlier deadline stands, whether the runner has read it yet or not.
             before_ms = control["stop_until_ms"]
-            return control | {"stop_until_ms": until_ms if before_ms is None else min(before_ms, until_ms)}
+            if before_ms is not None and before_ms <= until_ms:
+                return control
+            # On another host, whose clock is another one, the grace counts.
+            by_clock = {"stop_until_ms": until_ms, "boot_id": runner.boot_id()}
+            return control | by_clock | {"stop_grace_ms": max(0, grace_ms)}
 
         self._control(placement, change, ends=True)
 
@@ -417,10 +421,7 @@ class SpoolEngine(ABC):
             held.report = None
             return
         for rank in unstarted:
-            why = self._why_not_started(rank)
-            if why:
-                rank.close(RankState.EXITED, CANNOT_RUN, reason="start_failed", detail=why)
-            elif superseded:
+            if not self._close_unstarted(rank) and superseded:
                 rank.close(RankState.LOST, None, detail="never started: the control plane ended half way")
         held.report = report_of(held, failed_code=CANNOT_RUN)
 
