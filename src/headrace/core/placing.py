@@ -14,7 +14,7 @@ from headrace.core.ids import NodeId, PlacementId, WindowId, WorkloadId
 from headrace.core.scheduling.admit import admit
 from headrace.core.scheduling.proposal import Eviction, ProposedPlacement
 from headrace.core.scheduling.reserve import nodes_for
-from headrace.core.scheduling.sharing import are_equals, may_go_for_equal, ranks_below
+from headrace.core.scheduling.sharing import are_equals, may_go_for_equal, outlives_by_pause, ranks_below
 from headrace.core.scheduling.windows import LEAD_MS, Window, lead_ms, may_be_evicted, must_clear
 from headrace.core.workload import EndReason, Placement, State, Workload, options
 from headrace.core.world import World
@@ -178,7 +178,8 @@ def _may_evict(world: World, eviction: Eviction, now_ms: int) -> bool:
     victim = world.state.workloads[placement.workload]
     if are_equals(waiting, victim) and waiting.spec.reservation is None:
         return may_go_for_equal(waiting, victim, placement, now_ms)
-    return may_be_evicted(victim.spec) and not ranks_below(waiting, victim)
+    may_go = may_be_evicted(victim.spec) or outlives_by_pause(victim, placement, now_ms)
+    return may_go and not ranks_below(waiting, victim)
 
 
 def _may_clear(world: World, ident: WindowId, placement: Placement, now_ms: int) -> bool:

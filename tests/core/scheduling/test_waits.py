@@ -2,11 +2,14 @@
 
 from dataclasses import replace
 
+import pytest
+
 from headrace.core.ids import TenantId
+from headrace.core.scheduling.check import check
 from headrace.core.scheduling.memory import Memory
 from headrace.core.scheduling.plan import PlanLimits, plan
-from headrace.core.workload import Flex, Workload
-from tests.core.scheduling.small import World, contract, fleet_of, group, placed, site
+from headrace.core.workload import Flex, State, Workload
+from tests.core.scheduling.small import ACME, World, contract, fleet_of, group, placed, site
 
 OTHER = TenantId("other")
 MINUTE, HOUR = 60_000, 3_600_000
@@ -105,6 +108,75 @@ class TestBarriers:
             nodes += [rank.node.rpartition("/")[2] for one in found.placements for rank in one.ranks]
             world.now_ms += 2 * MINUTE
         assert nodes == ["g0-0-2", "g0-0-0"]
+
+
+class TestTrifles:
+    """Nobody keeps nodes from others by work that costs next to nothing."""
+
+    DAY = 24 * HOUR
+
+    def shut(self, trifle_of: TenantId, *, lasts_ms: int = 0, ran_ms: int) -> list[str]:
+        """Who starts beside a starving gang that wants all nodes, one of which has a trifle on it for so long by now."""
+        world = world_of(("lab", 3))
+        trifle = world.submit(gpus=0, model="", cpu_milli=1, tenant=trifle_of, max_duration_ms=lasts_ms)
+        world.run(trifle, ("s0/b/g0-0-0", 0))
+        world.submit("cluster", nodes=3, gpus=4, tenant=OTHER, priority=1)
+        world.now_ms += ran_ms
+        work = world.submit("service", gpus=4)
+        return ["starts" for one in placed(plan(world.snapshot())) if one == work.id]
+
+    @pytest.mark.parametrize(
+        ("trifle_of", "lasts_ms", "ran_ms", "starts"),
+        [
+            (OTHER, 0, 30 * MINUTE, []),
+            (OTHER, 0, HOUR + MINUTE, ["starts"]),
+            (ACME, 0, HOUR + MINUTE, []),
+            (ACME, 0, DAY + MINUTE, ["starts"]),
+            (OTHER, 20 * HOUR, HOUR, []),
+            (OTHER, 30 * HOUR, HOUR, ["starts"]),
+            (OTHER, 3_650 * DAY, HOUR, ["starts"]),
+        ],
+    )
+    def test_nodes_are_not_kept_for_what_does_not_end(
+        self, trifle_of: TenantId, lasts_ms: int, ran_ms: int, starts: list[str]
+    ) -> None:
+        """For the tenant's own work without an end an hour, for others' a day, and a day until an end that is known."""
+        assert self.shut(trifle_of, lasts_ms=lasts_ms, ran_ms=ran_ms) == starts
+
+    @pytest.mark.parametrize(("grace_ms", "starts"), [(10 * MINUTE, 0), (20 * HOUR, 1)])
+    def test_a_long_grace_keeps_no_nodes_from_others(self, grace_ms: int, starts: int) -> None:
+        """Who was told to go and takes a day over it is waited for, but not on nodes that others could use meanwhile."""
+        world = world_of(("lab", 3))
+        slow = world.submit(gpus=0, model="", cpu_milli=1, tenant=OTHER)
+        slow.spec = replace(slow.spec, grace_ms=grace_ms)
+        world.stop(world.run(slow, ("s0/b/g0-0-0", 0)))
+        world.submit("cluster", nodes=3, gpus=4, tenant=OTHER, priority=1)
+        world.submit("service", gpus=4)
+        assert len(placed(plan(world.snapshot()))) == starts
+
+    @pytest.mark.parametrize(("paused", "goes"), [(False, False), (True, True)])
+    def test_a_pause_does_not_keep_a_node_beyond_the_limit_that_let_it_there(
+        self, paused: bool, goes: bool
+    ) -> None:
+        """Work with a limit fills a node that is held, and is paused until after it: it goes for the one that waits."""
+        world = world_of(("lab", 2))
+        first = hold(world, "s0/b/g0-0-0", 4, lasts_ms=HOUR)
+        gang = world.submit(nodes=2, gpus=4)
+        world.now_ms += 11 * MINUTE
+        filling = world.submit(gpus=4, tenant=OTHER, max_duration_ms=MINUTE)
+        world.adopt(plan(world.snapshot()))
+        placement = world.placements[filling.placement]  # type: ignore[index]
+        filling.state = State.PAUSED if paused else State.RUNNING
+        world.end(world.placements[first.placement])  # type: ignore[index]
+        snapshot = world.snapshot()
+        assert plan(snapshot).evictions == ()
+        world.now_ms += HOUR
+        snapshot = world.snapshot()
+        found = plan(snapshot)
+        assert [(one.placement, one.waiting) for one in found.evictions] == (
+            [(placement.id, gang.id)] if goes else []
+        )
+        assert check(snapshot, found) == []
 
 
 def test_to_claim_a_long_way_back_does_not_save_from_eviction() -> None:

@@ -13,7 +13,12 @@ from headrace.core.contracts import Contract, Quota
 from headrace.core.estate import Site
 from headrace.core.hardware import HardwareType
 from headrace.core.ids import ContractId, PlacementId, ProjectId, TenantId, WorkloadId
-from headrace.core.scheduling.equals import may_be_evicted, wrong_between_equals, wrong_upwards
+from headrace.core.scheduling.equals import (
+    is_paused_too_long,
+    may_be_evicted,
+    wrong_between_equals,
+    wrong_upwards,
+)
 from headrace.core.scheduling.ground import Ground, Group, day_of, local_day_of, read
 from headrace.core.scheduling.proposal import Eviction, Plan, ProposedPlacement
 from headrace.core.scheduling.snapshot import Snapshot
@@ -525,9 +530,8 @@ class _Check:
             return
         if twice:
             self.add("eviction-twice", ident, "the plan evicts it more than once")
-        if not (
-            may_be_evicted(victim.spec) or must_go(self.snapshot, self.ground, placement, victim, eviction)
-        ):
+        may_go = may_be_evicted(victim.spec) or is_paused_too_long(victim, placement, self.snapshot.now_ms)
+        if not (may_go or must_go(self.snapshot, self.ground, placement, victim, eviction)):
             what = f"{victim.id} is {victim.spec.type}, {victim.spec.flex}: not preemptible"
             self.add("eviction-forbidden", ident, what)
         if eviction.waiting is None:
@@ -537,7 +541,7 @@ class _Check:
         waiting = self.snapshot.workloads.get(eviction.waiting)
         if waiting is None or waiting.state is not State.QUEUED:
             self.add("eviction-for-nobody", ident, f"{eviction.waiting!r} does not wait")
-        elif may_be_evicted(victim.spec):
+        elif may_go:
             if what := wrong_between_equals(victim, waiting, placement, self.snapshot.now_ms):
                 self.add("eviction-of-an-equal", ident, what)
             elif what := wrong_upwards(victim, waiting):

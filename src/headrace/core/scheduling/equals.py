@@ -8,7 +8,7 @@ has run for a minute, or for as long as it takes to come back and to save again 
 equals. Nothing here is shared with :mod:`headrace.core.scheduling.sharing`, which the planner reads.
 """
 
-from headrace.core.workload import Flex, Placement, Workload, WorkloadSpec, WorkloadType
+from headrace.core.workload import Flex, Placement, State, Workload, WorkloadSpec, WorkloadType
 
 _MINUTE_MS = 60_000
 
@@ -16,6 +16,15 @@ _MINUTE_MS = 60_000
 def may_be_evicted(spec: WorkloadSpec) -> bool:
     """Whether it may be told to go for another at all."""
     return spec.flex is Flex.PREEMPTIBLE or spec.type is WorkloadType.FILLER
+
+
+def is_paused_too_long(victim: Workload, placement: Placement, now_ms: int) -> bool:
+    """Whether a pause keeps it on its nodes after its limit, and the grace that it has then, were over."""
+    limit_ms = victim.spec.max_duration_ms
+    if victim.state is not State.PAUSED or limit_ms == 0:
+        return False
+    since_ms = placement.started_ms if placement.started_ms else placement.made_ms
+    return now_ms - since_ms >= limit_ms + max(victim.spec.grace_ms, _MINUTE_MS)
 
 
 def wrong_upwards(victim: Workload, waiting: Workload) -> str:

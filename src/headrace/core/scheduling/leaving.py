@@ -5,7 +5,7 @@ shortest beginning of that order after which it fits; what it doesn't need of th
 of lower rank starts on what the horizon holds, the horizon of a waiting workload only ever comes nearer.
 """
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import combinations
 
@@ -14,9 +14,11 @@ import numpy as np
 from headrace.core.fleet import I64
 from headrace.core.ids import ContractId, PlacementId
 from headrace.core.scheduling.columns import Ask, Columns, Scratch, Use, shift, use_of
+from headrace.core.scheduling.proposal import Eviction
 from headrace.core.scheduling.rank import has_room, suits
+from headrace.core.scheduling.sharing import outlives_by_pause, ranks_below
 from headrace.core.scheduling.snapshot import Snapshot
-from headrace.core.scheduling.windows import may_be_evicted
+from headrace.core.scheduling.windows import MOST_LEAD_MS, may_be_evicted, must_clear
 from headrace.core.units import MS_PER_MINUTE
 from headrace.core.workload import HOLDING, Flex, Placement, Workload, WorkloadType
 
@@ -65,12 +67,16 @@ class Holder:
     def may_be_evicted_for(self, waiting: Workload, now_ms: int) -> bool:
         """A filler for all that ranks no lower; preemptible work for a higher priority, once it has run for a while.
 
-        Either for what runs in a reservation.
+        Either for what runs in a reservation; and anything that a pause keeps beyond its limit.
         """
         if waiting.spec.reservation is not None:
             return may_be_evicted(self.workload.spec) and self.workload.spec.reservation is None
         if self.kind is WorkloadType.FILLER:
             return self.priority <= waiting.spec.priority
+        if outlives_by_pause(self.workload, self.placement, now_ms) and not ranks_below(
+            waiting, self.workload
+        ):
+            return True
         if self.workload.spec.flex is not Flex.PREEMPTIBLE or self.priority >= waiting.spec.priority:
             return False
         return now_ms >= self.protected_until_ms
@@ -100,13 +106,18 @@ class Holder:
         return may_be_evicted(self.workload.spec) or self.end_at(0) is not None
 
     @property
+    def began_ms(self) -> int:
+        """Since when it holds what it has."""
+        return self.placement.started_ms or self.placement.made_ms
+
+    @property
     def bounds_ms(self) -> Sequence[int]:
         """The moments at which it is said to end, ascending: as expected, by its limit."""
         spec = self.workload.spec
         expected_ms, most_ms = spec.expected_ms, spec.max_duration_ms
         if not (expected_ms or most_ms):
             return ()
-        began_ms = self.placement.started_ms or self.placement.made_ms
+        began_ms = self.began_ms
         if expected_ms and most_ms and expected_ms < most_ms:
             return began_ms + expected_ms, began_ms + most_ms
         return (began_ms + (min(expected_ms, most_ms) or expected_ms or most_ms),)
@@ -355,3 +366,21 @@ def horizon_of(
         return None
     rank = {holder.placement.id: (key[0] == 0, key) for key, holder in keyed}
     return departures.pruned(found, lambda holder: rank[holder.placement.id])
+
+
+def leave_windows(
+    snapshot: Snapshot, holders_at: Callable[[int], Mapping[PlacementId, Holder]]
+) -> Iterator[Eviction]:
+    """Who has to go because a window begins: who may be evicted, everybody for maintenance; and who ran in one that is over."""
+    for window in snapshot.windows:
+        if snapshot.now_ms < window.starts_ms - MOST_LEAD_MS:
+            continue
+        nodes = frozenset(window.nodes)
+        for ident, holder in holders_at(window.site).items():
+            there = any(use.node in nodes for use in holder.uses)
+            began_ms = holder.placement.started_ms or holder.placement.made_ms
+            goes = must_clear(
+                window, holder.workload.spec, began_ms, on_its_nodes=there, now_ms=snapshot.now_ms
+            )
+            if goes and holder.placement.stop_reason is None:
+                yield Eviction(ident, None, window.id)

@@ -8,15 +8,16 @@ During a pass resources only shrink, so what did not fit once does not fit later
 :class:`Shape`, and a pass costs about the number of shapes and what is placed, not the length of the queue.
 """
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 
 import numpy as np
 
 from headrace.core.contracts import Contract
-from headrace.core.ids import WorkloadId
+from headrace.core.ids import PlacementId, WorkloadId
 from headrace.core.scheduling.columns import Ask, Columns, Mask, accelerators_milli_of, ask_of, columns_of
 from headrace.core.scheduling.grow import Elastic, grow
+from headrace.core.scheduling.leaving import Holder, leave_windows
 from headrace.core.scheduling.memory import Known, Lane, Memory, Option, Shape
 from headrace.core.scheduling.order import Order, Shares, Waiting, waits_since_ms
 from headrace.core.scheduling.present import Present
@@ -28,7 +29,7 @@ from headrace.core.scheduling.sharing import are_equals, shares_time
 from headrace.core.scheduling.singles import Singles
 from headrace.core.scheduling.snapshot import Snapshot, Taken
 from headrace.core.scheduling.swaps import Sharing, Turns
-from headrace.core.scheduling.waits import PlanLimits, Waits, leave_windows
+from headrace.core.scheduling.waits import PlanLimits, Waits
 from headrace.core.scheduling.windows import ends_of, may_be_evicted, moments_of
 from headrace.core.scheduling.without import without
 from headrace.core.workload import WHOLE_MILLI, RankPlace, Workload, options
@@ -131,9 +132,13 @@ class _Pass:
         if len(placements) < most:
             # Else there are those who had no turn yet.
             grow(self.elastic, now_ms, self.extend)
-        evictions = *leave_windows(self.present), *self.waits.evictions
+        evictions = *leave_windows(self.snapshot, self.holders), *self.waits.evictions
         again_ms = self.sharing.again_ms() if self.sharing is not None else None
         return Plan(self.snapshot.version, tuple(placements), _once(evictions), again_ms)
+
+    def holders(self, site: int) -> Mapping[PlacementId, Holder]:
+        """Who holds nodes of a site."""
+        return self.memory.holders(self.snapshot, site)
 
     def enter_lines(self, order: Order) -> None:
         """Lines of alike workloads, each in order of arrival: a requeued one keeps the place that it had."""

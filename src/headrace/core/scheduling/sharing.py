@@ -120,6 +120,18 @@ def ranks_below(waiting: Workload, victim: Workload) -> bool:
     return (by_filler or waiting.tenant == victim.tenant) and waiting.spec.priority <= victim.spec.priority
 
 
+def outlives_by_pause(workload: Workload, placement: Placement, now_ms: int) -> bool:
+    """Whether one that is paused would have ended by its limit and its grace, had it not been: it may be told to go for others.
+
+    Who let it start on nodes that they wait for relied on its limit.
+    """
+    spec = workload.spec
+    if workload.state is not State.PAUSED or not spec.max_duration_ms:
+        return False
+    began_ms = placement.started_ms or placement.made_ms
+    return began_ms + spec.max_duration_ms + max(spec.grace_ms, MS_PER_MINUTE) <= now_ms
+
+
 def may_go_for_equal(waiting: Workload, victim: Workload, placement: Placement, now_ms: int) -> bool:
     """Whether one that runs may be told to go for one that waits and is its equal."""
     if not (shares_time(waiting.spec) and shares_time(victim.spec)):

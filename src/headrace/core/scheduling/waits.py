@@ -29,8 +29,9 @@ from headrace.core.scheduling.present import NO_CAP_W, Nodes, Present, uses_of
 from headrace.core.scheduling.proposal import Eviction
 from headrace.core.scheduling.rank import increments_w, path_need_w
 from headrace.core.scheduling.ready import soonest
-from headrace.core.scheduling.windows import MOST_LEAD_MS, Hold, must_clear
-from headrace.core.units import MS_PER_MINUTE
+from headrace.core.scheduling.sharing import are_equals, shares_time
+from headrace.core.scheduling.windows import MOST_LEAD_MS, Hold
+from headrace.core.units import MS_PER_DAY, MS_PER_HOUR, MS_PER_MINUTE
 from headrace.core.workload import WHOLE_MILLI, Flex, RankPlace, Workload, WorkloadType
 
 
@@ -49,6 +50,11 @@ class PlanLimits:
     starve_after_ms: int = 10 * MS_PER_MINUTE
     max_barriers: int = 4
 
+
+MOST_HELD_MS = MS_PER_DAY
+"""Nobody keeps nodes from others for what ends later than in a day; nor for who has run for a day and never said until when."""
+MOST_OWN_MS = MS_PER_HOUR
+"""The same for who runs for the tenant itself: it could end that, and by a trifle without an end keep all others out."""
 
 Found = tuple[Option, int, Horizon]
 """What a workload waits for: an option, a site, and who must leave which nodes."""
@@ -173,6 +179,27 @@ class Waits:
         """Whether it is known when a workload that waits for these starts."""
         return _start_ms(horizon, may_evict, self.snapshot.now_ms) is not None
 
+    def _is_vain(self, workload: Workload, horizon: Horizon, may_evict: Callable[[Holder], bool]) -> bool:
+        """Whether nodes would be kept for what does not end before long, as far as can be told."""
+        now_ms = self.snapshot.now_ms
+        for holder in horizon.holders:
+            if may_evict(holder):
+                continue
+            end = holder.end_at(now_ms)
+            if end is not None and end[0] == KNOWN:
+                if end[1] - now_ms > MOST_HELD_MS:
+                    return True
+            elif now_ms - holder.began_ms > self._patience_ms(workload, holder):
+                return True
+        return False
+
+    def _patience_ms(self, workload: Workload, holder: Holder) -> int:
+        """How long somebody may have run, of whom nobody knows when it ends, to be waited for behind a barrier."""
+        other = holder.workload
+        if other.tenant != workload.tenant or (are_equals(workload, other) and shares_time(other.spec)):
+            return MOST_HELD_MS
+        return MOST_OWN_MS
+
     def starves(self, workload: Workload) -> bool:
         """Whether it has waited for so long that it may hold nodes against lower ranks."""
         return self.snapshot.now_ms - waits_since_ms(workload) > self.limits.starve_after_ms
@@ -228,10 +255,15 @@ class Waits:
                 if placement is None or placement.stop_reason is None:
                     continue
                 holder = holder_of(snapshot, placement)
-                if holder is not None:
+                if holder is not None and self._is_gone_soon(holder):
                     self._gone.append(holder)
                     self._leaving.add(holder.site)
         return self._leaving
+
+    def _is_gone_soon(self, holder: Holder) -> bool:
+        """Whether who was told to stop goes before long: with a day of grace it may not keep nodes empty for as long."""
+        grace_ms = holder.workload.spec.grace_ms
+        return holder.placement.stop_since_ms + grace_ms - self.snapshot.now_ms <= MOST_LEAD_MS
 
     def _holders(self, site: int) -> dict[str, Holder]:
         return self.present.memory.holders(self.snapshot, site)  # type: ignore[return-value]
@@ -394,7 +426,7 @@ class Waits:
                 found = self._when_at(workload, option, site, may_evict) if slots else None
                 if found is None:
                     continue
-                if self._knows(found, may_evict) not in slots:
+                if self._knows(found, may_evict) not in slots or self._is_vain(workload, found, may_evict):
                     at = site, workload.tenant
                     self._refused[at] = self._refused.get(at, 0) + 1
                     continue
@@ -550,20 +582,3 @@ def _soonest(found: Horizon, may_evict: Callable[[Holder], bool], now_ms: int) -
     evicted = [holder for holder in found.holders if may_evict(holder)]
     ends = [holder.end_at(now_ms) or (0, 0) for holder in found.holders if not may_evict(holder)]
     return max(ends, default=(0, 0)), len(evicted)
-
-
-def leave_windows(present: Present) -> Iterator[Eviction]:
-    """Who has to go because a window begins: who may be evicted, everybody for maintenance; and who ran in one that is over."""
-    snapshot = present.snapshot
-    for window in snapshot.windows:
-        if snapshot.now_ms < window.starts_ms - MOST_LEAD_MS:
-            continue
-        nodes = frozenset(window.nodes)
-        for ident, holder in present.memory.holders(snapshot, window.site).items():
-            there = any(use.node in nodes for use in holder.uses)
-            began_ms = holder.placement.started_ms or holder.placement.made_ms
-            goes = must_clear(
-                window, holder.workload.spec, began_ms, on_its_nodes=there, now_ms=snapshot.now_ms
-            )
-            if goes and holder.placement.stop_reason is None:
-                yield Eviction(ident, None, window.id)
