@@ -21,7 +21,7 @@ from headrace.core.scheduling.columns import (
     shift,
     use_of,
 )
-from headrace.core.scheduling.leaving import Departures, holder_of, least_damage
+from headrace.core.scheduling.leaving import Departures, Victims, holder_of, least_damage
 from headrace.core.scheduling.rank import (
     _need_of_few,
     _need_of_many,
@@ -122,9 +122,8 @@ def test_one_gang_is_evicted_rather_than_two_larger_fillers() -> None:
         return choose(columns, state, ask, 0)
 
     departures = Departures(columns, state, fit)
-    found = least_damage(
-        departures, ask, 0, [holder for holder in holders if holder is not None], snapshot.now_ms
-    )
+    victims = Victims.of([holder for holder in holders if holder is not None], snapshot.now_ms)
+    found = least_damage(departures, ask, 0, victims)
     assert found is not None
     assert [holder.placement.id for holder in found.holders] == [gang.id]
     departures.reset()

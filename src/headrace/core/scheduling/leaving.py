@@ -5,7 +5,8 @@ shortest beginning of that order after which it fits; what it doesn't need of th
 of lower rank starts on what the horizon holds, the horizon of a waiting workload only ever comes nearer.
 """
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from bisect import insort
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import combinations
 
@@ -20,7 +21,7 @@ from headrace.core.scheduling.sharing import outlives_by_pause, ranks_below
 from headrace.core.scheduling.snapshot import Snapshot
 from headrace.core.scheduling.windows import MOST_LEAD_MS, may_be_evicted, must_clear
 from headrace.core.units import MS_PER_MINUTE
-from headrace.core.workload import HOLDING, Flex, Placement, Workload, WorkloadType
+from headrace.core.workload import HOLDING, WHOLE_MILLI, Flex, Placement, Workload, WorkloadType
 
 _PRUNE_AT_MOST = 512
 _MOST_DOUBLINGS = 10
@@ -208,9 +209,12 @@ class Departures:
 
     def shortest(self, order: Sequence[Holder]) -> Horizon | None:
         """The shortest beginning of ``order`` after which it fits, without those of them that it doesn't need."""
-        if self.fits_without(order) is None:
-            return None
-        low, high = 0, len(order)
+        low, high = 0, 0
+        # Few are enough, mostly: twice as many each time, and then between the last two.
+        while self.fits_without(order[:high]) is None:
+            if high == len(order):
+                return None
+            low, high = high + 1, min(len(order), max(1, 2 * high))
         while low < high:
             middle = (low + high) // 2
             if self.fits_without(order[:middle]) is None:
@@ -240,15 +244,48 @@ class Departures:
         return Horizon(tuple(holders), nodes)
 
 
-def least_damage(
-    departures: Departures, ask: Ask, site: int, victims: Sequence[Holder], now_ms: int
-) -> Horizon | None:
+@dataclass(frozen=True, slots=True)
+class Victims:
+    """Who may be told to go, in three orders: the least damage first, the largest, the least damage for what is had by it."""
+
+    by_damage: list[Holder]
+    by_size: list[Holder]
+    by_rate: list[Holder]
+    damage: dict[PlacementId, int]
+
+    @classmethod
+    def of(cls, holders: Iterable[Holder], now_ms: int) -> "Victims":
+        """In order."""
+        damage: dict[PlacementId, int] = {}
+        keyed = []
+        for holder in holders:
+            lost, size = holder.damage(now_ms), holder.accelerators_milli
+            damage[holder.placement.id] = lost
+            keyed.append(((lost, *holder.wish), size, holder))
+        keyed.sort(key=lambda one: one[0])
+        by_size = sorted(keyed, key=lambda one: (-one[1], one[0]))
+        by_rate = sorted(keyed, key=lambda one: (one[0][0] // max(1, one[1]), one[0]))
+        return cls(
+            [one[2] for one in keyed], [one[2] for one in by_size], [one[2] for one in by_rate], damage
+        )
+
+    def only(self, which: Callable[[Holder], bool]) -> "Victims":
+        """Some of them."""
+        left = {holder.placement.id for holder in self.by_damage if which(holder)}
+
+        def some(order: list[Holder]) -> list[Holder]:
+            return [holder for holder in order if holder.placement.id in left]
+
+        return Victims(some(self.by_damage), some(self.by_size), some(self.by_rate), self.damage)
+
+
+def least_damage(departures: Departures, ask: Ask, site: int, victims: Victims) -> Horizon | None:
     """Whom of ``victims`` to evict so that it fits: the least damage, then the fewest, of least priority, the youngest.
 
     Exact for small numbers of them that are alike in damage; otherwise the best of four greedy choices, from
     which nobody can be left out.
     """
-    damage = {holder.placement.id: holder.damage(now_ms) for holder in victims}
+    damage = victims.damage
 
     def wish(holder: Holder) -> tuple[int, ...]:
         return damage[holder.placement.id], *holder.wish
@@ -256,30 +293,20 @@ def least_damage(
     def priced(horizon: Horizon) -> Horizon:
         return replace(horizon, damage=sum(damage[holder.placement.id] for holder in horizon.holders))
 
-    order = sorted(victims, key=wish)
-    first = departures.shortest(order)
+    first = departures.shortest(victims.by_damage)
     if first is None or not first.holders:
         return first
     found = [priced(departures.pruned(first, wish))]
-    for other in (
-        sorted(order, key=lambda holder: (-holder.accelerators_milli, wish(holder))),
-        sorted(
-            order,
-            key=lambda holder: (
-                damage[holder.placement.id] // max(1, holder.accelerators_milli),
-                wish(holder),
-            ),
-        ),
-    ):
+    for other in (victims.by_size, victims.by_rate):
         horizon = departures.shortest(other)
         if horizon is not None:
             found.append(priced(departures.pruned(horizon, wish)))
-    by_node = list(_by_node(departures, ask, site, order))
+    by_node = list(_by_node(departures, ask, site, victims.by_damage))
     nodes = departures.fits_without(by_node)
     if nodes is not None:
         found.append(priced(departures.pruned(Horizon(tuple(by_node), nodes), wish)))
     best = min(found, key=lambda horizon: horizon.cost)
-    fewer = _fewer(departures, order, len(best.holders))
+    fewer = _fewer(departures, victims.by_damage, len(best.holders))
     return best if fewer is None else min(best, priced(fewer), key=lambda horizon: horizon.cost)
 
 
@@ -302,24 +329,53 @@ def _by_node(departures: Departures, ask: Ask, site: int, order: Sequence[Holder
     departures.reset()
     start = columns.spans[site].start
     usable = suits(columns, ask, site) & state.open[columns.spans[site]]
-    costs = [
-        (0, node) for node in (np.flatnonzero(usable & has_room(columns, state, ask, site)) + start).tolist()
-    ]
-    if len(costs) < ask.nodes:
-        on_node: dict[int, list[int]] = {}
-        for position, holder in enumerate(order):
-            for use in holder.uses:
-                if usable[use.node - start]:
-                    on_node.setdefault(use.node, []).append(position)
-        free = {node for _, node in costs}
-        chosen: dict[int, tuple[int, ...]] = {}
-        for node, positions in on_node.items():
-            some = None if node in free else _least_on(columns, state, ask, node, order, positions)
-            if some is not None:
-                chosen[node] = some
-        ranked = sorted(chosen, key=lambda node: (len(chosen[node]), chosen[node], node))
-        picked = {position for node in ranked[: ask.nodes - len(costs)] for position in chosen[node]}
-        yield from (order[position] for position in sorted(picked))
+    roomy = (np.flatnonzero(usable & has_room(columns, state, ask, site)) + start).tolist()
+    wanted = ask.nodes - len(roomy)
+    if wanted <= 0:
+        return
+    on_node: dict[int, list[int]] = {}
+    for position, holder in enumerate(order):
+        for use in holder.uses:
+            if usable[use.node - start]:
+                on_node.setdefault(use.node, []).append(position)
+    for node in roomy:
+        on_node.pop(node, None)
+    bounded = sorted(
+        (_least_count(columns, state, ask, node, order, positions), positions[0], node)
+        for node, positions in on_node.items()
+    )
+    chosen: list[tuple[int, tuple[int, ...], int]] = []
+    for count, first, node in bounded:
+        # No node from here on is better than the worst of those that were found.
+        if len(chosen) == wanted and (count, (first,)) > chosen[-1][:2]:
+            break
+        some = _least_on(columns, state, ask, node, order, on_node[node])
+        if some is not None:
+            insort(chosen, (len(some), some, node))
+            del chosen[wanted:]
+    picked = {position for _, some, _ in chosen for position in some}
+    yield from (order[position] for position in sorted(picked))
+
+
+def _least_count(
+    columns: Columns, state: Scratch, ask: Ask, node: int, order: Sequence[Holder], positions: Sequence[int]
+) -> int:
+    """No fewer than so many holders on a node have to leave for a rank to have enough accelerators there."""
+    if ask.whole:
+        return len(positions)
+    missing = ask.accelerators - int(state.free[node])
+    if missing <= 0 or ask.share_milli != WHOLE_MILLI:
+        return 1
+    gives = sorted(
+        (next(use for use in order[at].uses if use.node == node).bits.bit_count() for at in positions),
+        reverse=True,
+    )
+    count = 0
+    for count, most in enumerate(gives, 1):  # noqa: B007 - it is what is asked for
+        missing -= most
+        if missing <= 0:
+            break
+    return count
 
 
 def _least_on(

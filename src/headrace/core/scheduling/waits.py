@@ -10,8 +10,9 @@ from typing import NamedTuple
 import numpy as np
 
 from headrace.core.fleet import I64
-from headrace.core.ids import TenantId
+from headrace.core.ids import PlacementId, TenantId
 from headrace.core.scheduling.columns import Ask, Scratch, Use, lowest_bits, shift, take_ranks
+from headrace.core.scheduling.evicting import Evicting
 from headrace.core.scheduling.leaving import (
     KNOWN,
     Departures,
@@ -30,9 +31,9 @@ from headrace.core.scheduling.proposal import Eviction
 from headrace.core.scheduling.rank import increments_w, path_need_w
 from headrace.core.scheduling.ready import soonest
 from headrace.core.scheduling.sharing import are_equals, shares_time
-from headrace.core.scheduling.windows import MOST_LEAD_MS, Hold
+from headrace.core.scheduling.windows import MOST_LEAD_MS, Hold, may_be_evicted
 from headrace.core.units import MS_PER_DAY, MS_PER_HOUR, MS_PER_MINUTE
-from headrace.core.workload import WHOLE_MILLI, Flex, RankPlace, Workload, WorkloadType
+from headrace.core.workload import WHOLE_MILLI, RankPlace, Workload
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,7 +76,7 @@ class Waits:
         self.present, self.limits, self.shares = present, limits, shares
         self.snapshot, self.columns = present.snapshot, present.columns
         self.evictions: list[Eviction] = []
-        self.evicted: dict[str, Holder] = {}
+        self.evicted: dict[PlacementId, Holder] = {}
         self.reservations = 0
         self.barriers = 0
         self._slots: dict[tuple[int, bool], dict[TenantId, int]] = {}
@@ -83,7 +84,8 @@ class Waits:
         self._soon: Scratch | None = None
         self._leaving: set[int] | None = None
         self._gone: list[Holder] = []
-        self._best_cases: dict[int, Scratch] = {}
+        self._best_cases: dict[tuple[int, bool], Scratch] = {}
+        self.evicting = Evicting(present, shares)
         self.kept: set[int] = set()
         """Sites where nodes and power are kept for somebody."""
         self._caught_up = 0
@@ -98,7 +100,7 @@ class Waits:
         found = self._find_later(workload, shape)
         if found is not None:
             option, site, horizon = found
-            knows = self._knows(horizon, self._may_evict(workload, option, site))
+            knows = self._knows(horizon, self.evicting.may_evict(workload, option, site))
             taken = self._slots.setdefault((site, knows), {})
             taken[workload.tenant] = taken.get(workload.tenant, 0) + 1
             self._reserve(workload, *found)
@@ -234,8 +236,8 @@ class Waits:
         if self._soon is not None:
             uses = uses_of(nodes, ranks, ask.sharer)
             shift(self.columns, self._soon_state(), uses, -1)
-            if site in self._best_cases:
-                shift(self.columns, self._best_cases[site], uses, -1)
+            for best in self._bests(site):
+                shift(self.columns, best, uses, -1)
 
     @property
     def reserved(self) -> int:
@@ -284,64 +286,18 @@ class Waits:
         seen, self._caught_up = self._caught_up, len(self.present.taken)
         taken = self.present.taken[seen:]
         take_ranks(self.columns, self._soon, taken)
-        for site, best in self._best_cases.items():
+        for (site, _), best in self._best_cases.items():
             span = self.columns.spans[site]
             take_ranks(self.columns, best, [one for one in taken if span.start <= one[0] < span.stop])
         return self._soon
 
     def _claim(self, waiting: Workload, option: Option, site: int) -> None:
         """What it waits for within what is guaranteed is no longer there for others of its tenant."""
-        more_milli, project = self._takes_milli(option, site), waiting.spec.project
+        more_milli, project = self.evicting.takes_milli(option, site), waiting.spec.project
         if option.allowed[site].kind != "reserved" and self.shares.is_within(
             waiting.tenant, project, more_milli
         ):
             self.shares.claim(waiting.tenant, project, more_milli)
-
-    def _may_have(self, waiting: Workload, option: Option, site: int) -> bool:
-        """Whether an option at a site is within what its tenant and its project may ever have."""
-        if not option.is_counted or option.allowed[site].kind == "reserved":
-            return True
-        more_milli, project = self._takes_milli(option, site), waiting.spec.project
-        accounts = self.shares.tenant(waiting.tenant), self.shares.project(waiting.tenant, project)
-        return not any(account.is_over(more_milli) for account in accounts)
-
-    def _takes_milli(self, option: Option, site: int) -> int:
-        """The most thousandths of accelerators that an option takes at a site."""
-        ask = option.ask
-        if not ask.whole:
-            return ask.nodes * ask.accelerators * ask.share_milli
-        widest = self.columns.total[self.columns.spans[site]][option.known.suit[site]].max()
-        return ask.nodes * int(widest) * WHOLE_MILLI
-
-    def _may_evict(self, waiting: Workload, option: Option, site: int) -> Callable[[Holder], bool]:
-        """Whom a workload may evict for an option at a site: lower ranks; and, within what its tenant is guaranteed by what it
-        takes there, those who borrow.
-
-        Nobody who would go before it once evicted: what is guaranteed goes before what is borrowed, whatever its priority.
-        """
-        now_ms, shares, spec = self.snapshot.now_ms, self.shares, waiting.spec
-        within = shares.is_within(waiting.tenant, spec.project, self._takes_milli(option, site))
-        contract = self.snapshot.contracts.get(spec.contract) if spec.contract is not None else None
-        first = (
-            within or spec.reservation is not None or (contract is not None and contract.kind == "reserved")
-        )
-
-        def may_evict(holder: Holder) -> bool:
-            other = holder.workload
-            is_filler = other.spec.type is WorkloadType.FILLER
-            borrows = is_filler or (holder.contract is None and shares.borrows(other.tenant))
-            if not borrows and not first:
-                return False
-            if is_filler and first and spec.type is not WorkloadType.FILLER:
-                return True
-            if holder.may_be_evicted_for(waiting, now_ms):
-                return True
-            if not within or is_filler or not borrows or other.spec.flex is not Flex.PREEMPTIBLE:
-                return False
-            # Not those of its own tenant: between them priority decides.
-            return other.tenant != waiting.tenant and now_ms >= holder.protected_until_ms
-
-        return may_evict
 
     # -- where ------------------------------------------------------------------------------------------------------
 
@@ -361,35 +317,62 @@ class Waits:
         if self.leaving or self.evicted:
             for option in shape.options:
                 for site in option.allowed:
-                    if option.known.ever.get(site) == -1 or not self._may_have(workload, option, site):
-                        continue
-                    nodes = self._fit(option, site)(self._soon_state())
+                    may_fit = option.known.ever.get(site) != -1 and self.evicting.may_have(
+                        workload, option, site
+                    )
+                    nodes = self._fit(option, site)(self._soon_state()) if may_fit else None
                     if nodes is not None:
                         return option, site, Horizon((), nodes)
         best: Found | None = None
         for option in shape.options:
             for site in option.allowed:
-                victims = self._victims(workload, option, site)
-                if not victims or not self._may_ever(option, site):
-                    continue
-                departures = Departures(self.columns, self._soon_state(), self._fit(option, site))
-                found = least_damage(departures, option.ask, site, victims, self.snapshot.now_ms)
-                departures.reset()
+                found = self._by_eviction(workload, option, site)
                 if found is not None and (best is None or found.cost < best[2].cost):
                     best = option, site, found
         return best
 
-    def _victims(self, waiting: Workload, option: Option, site: int) -> list[Holder]:
-        """Whom a workload may evict at a site for an option."""
-        evictable = self.present.memory.evictable(self.snapshot, site)
-        if not evictable or not self._may_have(waiting, option, site):
-            return []
-        may_evict = self._may_evict(waiting, option, site)
-        return [
-            holder
-            for ident, holder in evictable.items()
-            if holder.placement.stop_reason is None and ident not in self.evicted and may_evict(holder)
-        ]
+    def _by_eviction(self, workload: Workload, option: Option, site: int) -> Horizon | None:
+        """Whom it would evict at a site with the least damage."""
+        if not self._may_by_eviction(workload, option, site):
+            return None
+        victims = self.evicting.victims(workload, option, site, self.evicted)
+        if not victims.by_damage:
+            return None
+        departures = Departures(self.columns, self._soon_state(), self._fit(option, site))
+        found = least_damage(departures, option.ask, site, victims)
+        departures.reset()
+        return found
+
+    def _may_by_eviction(self, waiting: Workload, option: Option, site: int) -> bool:
+        """Whether it would fit at a site if all left that could be evicted by anybody."""
+        if not self.present.memory.evictable(self.snapshot, site) or not self.evicting.may_have(
+            waiting, option, site
+        ):
+            return False
+        if not self._may_ever(option, site):
+            return False
+        state = self._open_to(option, self._best_case(site, by_eviction=True))
+        return self.present.choose_in(option.known, site, state) is not None
+
+    def _open_to(self, option: Option, state: Scratch) -> Scratch:
+        return self.present.open_to(option.ask, state)
+
+    def _best_case(self, site: int, *, by_eviction: bool) -> Scratch:
+        """A site if all left that could be evicted by anybody, or that end by themselves too."""
+        soon = self._soon_state()
+        best = self._best_cases.get((site, by_eviction))
+        if best is None:
+            best = self._best_cases[site, by_eviction] = soon.copy()
+            gone = [
+                one
+                for one in self._staying(site)
+                if (may_be_evicted(one.workload.spec) if by_eviction else one.may_leave)
+            ]
+            release(self.columns, best, gone)
+        return best
+
+    def _bests(self, site: int) -> Iterator[Scratch]:
+        return (best for (at, _), best in self._best_cases.items() if at == site)
 
     def _may_ever(self, option: Option, site: int) -> bool:
         """Whether it would fit at a site if all left that could be evicted by anybody, or that end by themselves.
@@ -404,12 +387,8 @@ class Waits:
         ever = known.ever.get(site)
         if ever is not None and (ever < 0 or ever == self.reserved):
             return ever >= 0
-        soon = self._soon_state()
-        best = self._best_cases.get(site)
-        if best is None:
-            best = self._best_cases[site] = soon.copy()
-            release(self.columns, best, [one for one in self._staying(site) if one.may_leave])
-        fits = self.present.choose_in(known, site, self.present.open_to(known.ask, best)) is not None
+        state = self._open_to(option, self._best_case(site, by_eviction=False))
+        fits = self.present.choose_in(known, site, state) is not None
         known.ever[site] = self.reserved if fits else -1
         if not fits and not self.present.has_changed(site):
             known.never[site] = changes
@@ -422,7 +401,7 @@ class Waits:
         for option in shape.options:
             for site in option.allowed:
                 slots = self._slots_at(site, workload.tenant)
-                may_evict = self._may_evict(workload, option, site)
+                may_evict = self.evicting.may_evict(workload, option, site)
                 found = self._when_at(workload, option, site, may_evict) if slots else None
                 if found is None:
                     continue
@@ -439,7 +418,7 @@ class Waits:
         self, workload: Workload, option: Option, site: int, may_evict: Callable[[Holder], bool]
     ) -> Horizon | None:
         """Who has to leave until it runs at a site, the soonest first; None if it never does."""
-        if not self._may_have(workload, option, site):
+        if not self.evicting.may_have(workload, option, site):
             return None
         quick = self._quickly(option, site)
         if quick is not None:
@@ -512,7 +491,7 @@ class Waits:
         elements, need = elements[tight], need[tight]
         slack = present.open_to(option.ask, state).head_w[elements] - need
         departures.reset()
-        may_evict = goes or self._may_evict(workload, option, site)
+        may_evict = goes or self.evicting.may_evict(workload, option, site)
         victims = [holder for holder in horizon.holders if may_evict(holder)]
         now, hold = present.state, None
         if len(victims) == len(horizon.holders):
@@ -521,8 +500,8 @@ class Waits:
                 self.evicted[holder.placement.id] = holder
                 self.evictions.append(Eviction(holder.placement.id, workload.id))
             state.head_w[elements] -= need
-            if site in self._best_cases:
-                self._best_cases[site].head_w[elements] -= need
+            for best in self._bests(site):
+                best.head_w[elements] -= need
             # Lower ranks may use what is left beside it both now and once it runs.
             now.head_w[elements] = np.minimum(now.head_w[elements], slack)
         else:
@@ -540,8 +519,8 @@ class Waits:
         present.hold(option, site, nodes, now.held_milli)
         present.hold(option, site, nodes, state.held_milli)
         present.close(site, nodes, elements, hold)
-        if site in self._best_cases:
-            self._best_cases[site].open[nodes] = False
+        for best in self._bests(site):
+            best.open[nodes] = False
 
 
 def _have_room(present: Present, state: Scratch, victims: Sequence[Holder], takers: Sequence[Taker]) -> bool:
