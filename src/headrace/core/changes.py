@@ -82,7 +82,7 @@ def _hardware(world: World, node: str) -> object:
 
 
 def _in_use(message: str, by: Sequence[str]) -> Problem:
-    step = "Stop or drain them first."
+    step = "Stop or remove what uses it first: `headrace stop`, or `headrace remove KIND NAME`."
     return Problem(ProblemCode.IN_USE, message, step, related=tuple(sorted(set(by)))[:20])
 
 

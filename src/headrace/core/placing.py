@@ -10,28 +10,24 @@ from headrace.core import commands as c
 from headrace.core import events as ev
 from headrace.core.asked import Asked, Deciding, fail
 from headrace.core.errors import Problem, ProblemCode, unknown
-from headrace.core.ids import NodeId, PlacementId, WindowId, WorkloadId
+from headrace.core.ids import NodeId, PlacementId, SiteId, WindowId, WorkloadId
 from headrace.core.scheduling.admit import admit
 from headrace.core.scheduling.proposal import Eviction, ProposedPlacement
 from headrace.core.scheduling.reserve import nodes_for
 from headrace.core.scheduling.sharing import are_equals, may_go_for_equal, outlives_by_pause, ranks_below
-from headrace.core.scheduling.windows import LEAD_MS, Window, lead_ms, may_be_evicted, must_clear
+from headrace.core.scheduling.windows import LEAD_MS, Window, lead_ms, may_be_evicted, must_clear, parts_of
 from headrace.core.workload import EndReason, Placement, State, Workload, options
 from headrace.core.world import World
 
 
 def set_nodes(world: World, command: c.SetNodes, asked: Asked) -> Deciding:
     """Drain nodes, or make them ready again."""
-    for node in command.nodes:
-        if node not in world.fleet.node_index:
-            raise fail(unknown("node", node, world.fleet.node_ids))
-    changed = [
-        node for node in command.nodes if world.state.nodes.get(node, ("ready", ""))[0] != command.state
-    ]
+    nodes = list(dict.fromkeys(node for name in command.nodes for node in _nodes_of(world, name)))
+    changed = [node for node in nodes if world.state.nodes.get(node, ("ready", ""))[0] != command.state]
     for node in changed:
         yield ev.NodeStateChanged(node, command.state, command.reason, asked.verdict)
     is_cleared = command.evict and command.state == "draining"
-    there = _on(world, set(command.nodes)) if is_cleared else []
+    there = _on(world, set(nodes)) if is_cleared else []
     evicted = [one.id for one in there if one.stop_reason is None]
     for placement in evicted:
         yield ev.EvictionRequested(placement, EndReason.DRAINED, command.reason or "its node is drained")
@@ -39,6 +35,19 @@ def set_nodes(world: World, command: c.SetNodes, asked: Asked) -> Deciding:
         yield from _replace_reserved(world, changed, asked.now_ms)
     names = tuple(changed)
     return c.Named(", ".join(names), changed=bool(changed or evicted), details=tuple(evicted))
+
+
+def _nodes_of(world: World, name: str) -> Sequence[NodeId]:
+    """The nodes that a name stands for: a node, or all of a site, a block or a rack; raises HeadraceError for anything else."""
+    fleet = world.fleet
+    if name in fleet.node_index:
+        return [NodeId(name)]
+    place, _, part = name.partition("/")
+    site = fleet.site_index.get(SiteId(place))
+    found = () if site is None else parts_of(fleet, site, (name,) if part else ())
+    if not found:
+        raise fail(unknown("site, block, rack or node", name, fleet.node_ids))
+    return [fleet.node_ids[node] for node in found]
 
 
 def _replace_reserved(world: World, lost: Sequence[NodeId], now_ms: int) -> Generator[ev.Event, None, None]:

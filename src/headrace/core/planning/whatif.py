@@ -242,20 +242,29 @@ class _Trial:
     def remove(self) -> list[str]:
         """Take workloads away; the documents that are to go are checked with the others."""
         state = self.world.state
-        documents = [name for name in self.changes.removed if "/" in name]
+        removed = [self.workload_of(name) for name in self.changes.removed]
+        documents = [name for name in removed if "/" in name]
         known = [one for one in state.documents if not one.startswith("workload/")]
         problems = []
-        for number, name in enumerate(self.changes.removed):
+        for number, name in enumerate(removed):
             if name in state.workloads or name in known:
                 continue
             what = ("document", known) if "/" in name else ("workload", list(state.workloads)[:10_000])
             problems.append(replace(unknown(what[0], name, what[1]), where=f"remove[{number}]"))
         if problems:
             raise HeadraceError(*problems)
-        gone = set(self.changes.removed)
+        gone = set(removed)
         if gone.difference(documents):
             self.forget(gone)
         return documents
+
+    def workload_of(self, name: str) -> str:
+        """The workload of an id, or of a name that no other has of those that have not ended; any other name as it is."""
+        workloads = self.world.state.workloads
+        if name in workloads or "/" in name:
+            return name
+        live = [one.id for one in workloads.values() if one.spec.name == name and one.state not in TERMINAL]
+        return live[0] if len(live) == 1 else name
 
     def forget(self, gone: Container[str]) -> None:
         """Take workloads away with what they hold."""

@@ -4,10 +4,13 @@
 estate.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
-from headrace.core.ids import NodeId, PowerNodeId, TenantId
+import numpy as np
+
+from headrace.core.ids import NodeId, PowerNodeId, TenantId, WindowId
 from headrace.core.scheduling.columns import (
     Ask,
     ask_of,
@@ -16,7 +19,7 @@ from headrace.core.scheduling.columns import (
 from headrace.core.scheduling.empty import Empty, empty_of
 from headrace.core.scheduling.order import is_over_limit
 from headrace.core.scheduling.proposal import ProposedPlacement
-from headrace.core.scheduling.rank import site_refusal
+from headrace.core.scheduling.rank import site_refusal, suits
 from headrace.core.scheduling.refuse import Refusal
 from headrace.core.scheduling.snapshot import Snapshot
 from headrace.core.scheduling.topology import stand_well
@@ -213,8 +216,31 @@ def can_ever_fit(snapshot: Snapshot, spec: WorkloadSpec, tenant: TenantId) -> tu
     if not fitting:
         never = [_Never(snapshot, empty, ask, lawful).refusal() for ask in asks]
         return max(refusal for refusal, _ in never), "; or ".join(dict.fromkeys(text for _, text in never))
+    if spec.reservation is not None:
+        small = _reservation_too_small(snapshot, [ask for ask, _ in fitting], spec.reservation)
+        if small is not None:
+            return small
     refusals = [_contract_too_small(snapshot, empty, spec, tenant, *one) for one in fitting]
     return None if None in refusals else refusals[0]
+
+
+def _reservation_too_small(
+    snapshot: Snapshot, asks: Sequence[Ask], reservation: WindowId
+) -> tuple[Refusal, str] | None:
+    """Whether a reservation has fewer nodes than are asked for; one that is not known yet may come."""
+    window = next((one for one in snapshot.windows if one.id == reservation), None)
+    if window is None:
+        return None
+    columns = columns_of(snapshot.fleet)
+    inside = np.array(window.nodes, dtype=np.int64) - columns.spans[window.site].start
+    most = max(int(np.count_nonzero(suits(columns, ask, window.site)[inside])) for ask in asks)
+    least = min(ask.nodes for ask in asks)
+    if most >= least:
+        return None
+    text = (
+        f"asks {least} nodes; its reservation {reservation} has {most} that would do: ask for at most {most}"
+    )
+    return Refusal.HARDWARE, text if most else f"none of the nodes of its reservation {reservation} would do"
 
 
 def _law_sentence(snapshot: Snapshot, spec: WorkloadSpec, tenant: TenantId, sites: list[int]) -> str:

@@ -18,7 +18,6 @@ share, arrival."""
 _FILLER = WorkloadType.FILLER
 _Own = tuple[int, bool, int]
 """Priority with age (negative), is it a filler, arrival: what decides within a project."""
-_NEVER: _Own = (1 << 60, True, 0)
 _GUARANTEED, _PRIORITY, _SHARE, _ARRIVAL = range(4)
 
 
@@ -50,7 +49,6 @@ class Turns:
         self.shares = Shares(snapshot, columns_of(snapshot.fleet).capacity)
         self._on = {window.id for window in snapshot.windows if window.is_on(self.now_ms)}
         self._parts: dict[tuple[TenantId, ProjectId], tuple[int, int]] = {}
-        self._borrowers: dict[tuple[TenantId, ProjectId], _Own] | None = None
         self._favoured = self._perhaps_guaranteed()
 
     def is_due(self, workload: Workload) -> bool:
@@ -62,10 +60,9 @@ class Turns:
 
     def of(self, workload: Workload) -> Turn:
         """The turn of a workload: less comes first."""
-        level, filler, arrival = own = self._own(workload)
+        level, filler, arrival = self._own(workload)
         key = workload.tenant, workload.spec.project
-        borrows = workload.tenant not in self._favoured or own >= self._first_borrower(key)
-        return borrows, level, filler, *self._share(key), arrival
+        return self._borrows(workload.tenant, workload.spec), level, filler, *self._share(key), arrival
 
     def first(self) -> Workload | None:
         """The workload that the planner looks at first."""
@@ -131,7 +128,7 @@ class Turns:
             theirs = spec.priority if other.submitted_ms > young_ms else aged_priority(other, now_ms)
             owes = True
             if favoured and other.tenant in favoured:
-                owes = self._own(other) >= self._first_borrower((other.tenant, spec.project))
+                owes = self._borrows(other.tenant, spec)
             if owes != borrows:
                 if owes:
                     continue
@@ -166,22 +163,9 @@ class Turns:
         windows = [one.tenant for one in snapshot.windows if one.tenant is not None]
         return frozenset((*guaranteed, *reserved, *windows))
 
-    def _first_borrower(self, key: tuple[TenantId, ProjectId]) -> _Own:
-        """The first of a project who borrows: whoever comes later in it comes after that one, within a guarantee or not."""
-        if self._borrowers is None:
-            self._borrowers = {}
-            for work in self.snapshot.queue:
-                if work.tenant not in self._favoured:
-                    continue
-                project = work.tenant, work.spec.project
-                own = self._own(work)
-                known = self._borrowers.get(project)
-                if (known is None or own < known) and self._borrows(work.tenant, work.spec):
-                    self._borrowers[project] = own
-        return self._borrowers.get(key, _NEVER)
-
     def _borrows(self, tenant: TenantId, spec: WorkloadSpec) -> bool:
-        if spec.type is _FILLER:
+        """Whether it goes after all that is guaranteed; of a project too, whatever its priority."""
+        if tenant not in self._favoured or spec.type is _FILLER:
             return True
         if spec.reservation is not None:
             return False

@@ -13,7 +13,7 @@ from headrace.core.fleet import I64
 from headrace.core.ids import NodeId, PlacementId, SiteId
 from headrace.core.scheduling.columns import Mask, Use
 from headrace.core.scheduling.snapshot import U64, Snapshot
-from headrace.core.workload import HOLDING, WHOLE_MILLI, Placement, Workload
+from headrace.core.workload import HOLDING, WHOLE_MILLI, Placement, State, Workload
 
 _MOST_LOGGED = 100_000
 """Changes that nobody asked about since: beyond that it is cheaper to begin again."""
@@ -35,9 +35,14 @@ class Ending(NamedTuple):
     def end_ms(self, now_ms: int) -> int | None:
         """When it ends; None when it was expected to have ended by now."""
         end_ms = self.began_ms + self.lasts_ms
-        if self.is_sure:
+        if self.is_sure and not (end_ms < now_ms and self.is_held_up):
             return max(now_ms, end_ms)
         return end_ms if end_ms > now_ms else None
+
+    @property
+    def is_held_up(self) -> bool:
+        """Whether it is paused, so that its limit does not end it in time."""
+        return self.placement.stop_reason is None and self.workload.state is State.PAUSED
 
 
 def ending_of(snapshot: Snapshot, placement: Placement) -> Ending | None:
@@ -76,7 +81,11 @@ class SiteEnds:
     def ends_ms(self, now_ms: int) -> I64:
         """When each row ends; -1 for one that was expected to have ended by now."""
         ends = self.began_ms + self.lasts_ms
-        return np.where(self.is_sure, np.maximum(ends, now_ms), np.where(ends > now_ms, ends, -1))
+        found = np.where(self.is_sure, np.maximum(ends, now_ms), np.where(ends > now_ms, ends, -1))
+        for row in np.flatnonzero(self.is_sure & (ends < now_ms)).tolist():
+            if self.rows[row].is_held_up:
+                found[row] = -1
+        return found
 
 
 def _site_ends(rows: list[Ending]) -> SiteEnds:

@@ -20,8 +20,8 @@ from headrace.core.scheduling.snapshot import Snapshot
 from headrace.core.scheduling.sooner import sooner
 from headrace.core.scheduling.soonest import NOTHING, Earliest, earliest, moment
 from headrace.core.sovereignty.plain import PROFILES
-from headrace.core.units import format_duration
-from headrace.core.workload import TERMINAL, Placement, PolicyRef, State, Workload
+from headrace.core.units import ceil_div, format_duration
+from headrace.core.workload import TERMINAL, WHOLE_MILLI, Placement, PolicyRef, State, Workload
 
 _MOST_NAMED = 4
 """Countries that a line names."""
@@ -133,6 +133,11 @@ def _told(
     )
 
 
+def _nearness(finding: Finding) -> int:
+    """How near to success a reason is: what a site never has is farther than what it has too little of now."""
+    return Refusal.DEDICATED + 1 if finding.refusal is Refusal.HARDWARE else finding.refusal
+
+
 class _Waiting:
     """A queued workload before the world as it is."""
 
@@ -158,7 +163,7 @@ class _Waiting:
             spec = self.workload.spec
             return self.answer(Refusal.HARDWARE, f"waits: HARDWARE: there is no site {spec.site}", {})
         # The reason nearest to success: the weakest by precedence, of what is wanted most, at the site that comes first.
-        best = max(findings, key=lambda finding: finding.refusal)
+        best = max(findings, key=_nearness)
         removed = self.removed([one for one in findings if one.option == best.option])
         line = f"waits: {best.refusal.name}: site {self.sight.id_of(best.site)}: {best.text}"
         return self.waits(best, line, removed)
@@ -243,6 +248,9 @@ class _Waiting:
         also = f" (or {', '.join(one.text for one in abroad)} if its policy allowed it)" if abroad else ""
         if remedies:
             return f"{would} {', or '.join(one.text for one in remedies[:_MOST_REMEDIES])}{also}"
+        if finding.refusal is Refusal.CONTRACT and finding.short is not None:
+            over = ceil_div(finding.short.over_milli, WHOLE_MILLI)
+            return f"would need {over} of them to come free, or a larger contract, and room beside it{also}"
         return _WITHOUT_REMEDY.get(finding.refusal, "") + also
 
     def abroad(self) -> list[Remedy]:

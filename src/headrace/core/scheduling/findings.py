@@ -139,12 +139,15 @@ class Looking:
             has = f"{held} of its {_whole(short.limit_milli)} accelerators in use"
             return Refusal.CONTRACT, f"contract {spot.contract.id} has {has}; needs {asked}", short
         found = self.sight.quota_short(spot, nodes)
-        if found is None:
+        if not found:
             return None
-        project, short = found
-        whose = f"tenant {self.sight.tenant}" if project is None else f"project {project}"
-        has = f"{_whole(short.held_milli)} of the {_whole(short.limit_milli)} accelerators that its quota allows in use"
-        return Refusal.QUOTA, f"{whose} has {has}; needs {_whole(short.asked_milli)}", short
+        texts = []
+        for project, short in found:
+            whose = f"tenant {self.sight.tenant}" if project is None else f"project {project}"
+            has = f"{_whole(short.held_milli)} of the {_whole(short.limit_milli)} accelerators that its quota allows in use"
+            texts.append(f"{whose} has {has}")
+        worst = max((short for _, short in found), key=lambda short: short.over_milli)
+        return Refusal.QUOTA, f"{' and '.join(texts)}; needs {_whole(worst.asked_milli)}", worst
 
     def _kept(self, spot: Spot, found: Candidates, removed: dict[Refusal, int]) -> Finding | None:
         """It would fit, if it were not for windows."""

@@ -163,10 +163,16 @@ class Remedies:
         asked_milli = sight.asked_milli(spot, nodes)
         shares = sight.ground.shares
         accounts = shares.tenant(sight.tenant), shares.project(sight.tenant, self.spec.project)
-        if sum(account.is_over(asked_milli) for account in accounts) > (kind == "quota"):
+        # A tenant's only project may have its account.
+        exceeded = {id(account) for account in accounts if account.is_over(asked_milli)}
+        if exceeded and kind == "contract":
             return None
         over = ceil_div(short.over_milli, WHOLE_MILLI)
         text = f"if {over} of them were freed, or the {kind} were larger by as many"
+        if len(exceeded) > 1:
+            text = f"if the quotas of its tenant and its project were larger by {over}"
+        elif short.held_milli < over * WHOLE_MILLI:
+            text = f"if the {kind} were larger by {over}"
         return Remedy(kind, text, amount=over)
 
     def _power(self, spot: Spot, _found: Candidates) -> Remedy | None:

@@ -45,6 +45,11 @@ def nodes_for(
     ``windows``: all others. ``keep``: nodes that it already has, and keeps as far as they are what it asks for and their power
     is there.
     """
+    if wanted.ends_ms <= snapshot.now_ms:
+        message = f"reservation {wanted.id} is over: it ended before now;"
+        return Problem(
+            ProblemCode.CONFLICT, message, "give it an end that is to come.", where=f"reservation {wanted.id}"
+        )
     columns, site = columns_of(snapshot.fleet), snapshot.fleet.site_index[wanted.site]
     then = _then(snapshot, columns, wanted, windows)
     state = then.state

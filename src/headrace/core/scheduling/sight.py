@@ -147,10 +147,11 @@ class Sight:
         short = Short(contract.accelerators * WHOLE_MILLI, held_milli, self.asked_milli(spot, nodes))
         return short if short.over_milli > 0 else None
 
-    def quota_short(self, spot: Spot, nodes: I64 | None) -> tuple[ProjectId | None, Short] | None:
-        """What its project's quota lacks for it, or (None) its tenant's; what a contract reserves is beside them."""
+    def quota_short(self, spot: Spot, nodes: I64 | None) -> list[tuple[ProjectId | None, Short]]:
+        """What its tenant's quota lacks for it (None), and its project's; what a contract reserves is beside them."""
         if spot.contract.kind == "reserved":
-            return None
+            return []
+        found: dict[int, tuple[ProjectId | None, Short]] = {}
         accounts: tuple[tuple[ProjectId | None, Account], ...] = (
             (None, self.ground.shares.tenant(self.tenant)),
             (self.spec.project, self.ground.shares.project(self.tenant, self.spec.project)),
@@ -159,8 +160,10 @@ class Sight:
             asked_milli = self.asked_milli(spot, nodes)
             if account.is_over(asked_milli):
                 limit_milli = account.quota.limit * WHOLE_MILLI
-                return whose, Short(limit_milli, account.accelerators_milli, asked_milli)
-        return None
+                # A tenant's only project may have its account.
+                short = Short(limit_milli, account.accelerators_milli, asked_milli)
+                found.setdefault(id(account), (whose, short))
+        return list(found.values())
 
     # -- nodes ----------------------------------------------------------------------------------------------------
 
