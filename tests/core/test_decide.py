@@ -406,6 +406,17 @@ def test_a_drain_moves_what_runs_only_when_it_is_asked_to() -> None:
     assert work.not_before_ms == 0
 
 
+def test_a_site_or_a_part_of_it_is_drained_by_its_name() -> None:
+    """All of its nodes, each with its own event; what has no nodes is no part."""
+    one = core()
+    nodes = [node for node in one.world.fleet.node_ids if node.startswith("fjord/b/")]
+    for name in ("fjord/b", "fjord"):
+        made = one.made(c.SetNodes((NodeId(name),), "draining", "a fan"))
+        assert [event.node for event in made if isinstance(event, ev.NodeStateChanged)] == nodes
+        one.do(c.SetNodes((NodeId(name),), "ready"))
+    assert refused(core(), c.SetNodes((NodeId("fjord/nope"),), "draining")).code is ProblemCode.NOT_FOUND
+
+
 def test_a_drain_that_names_one_unknown_node_drains_none() -> None:
     """The known ones are untouched, and the error helps."""
     problem = refused(
@@ -508,6 +519,28 @@ def test_only_what_was_made_to_be_interrupted_is_preempted(spec: WorkloadSpec, m
     assert [type(event) for event in made] == ([ev.EvictionRequested] if may else [])
     assert (work.state is State.STOPPING) is may
     assert one.made(c.AdoptPlan(wanted)) == []
+
+
+@pytest.mark.parametrize(
+    ("state", "limit_ms", "ago_ms", "may"),
+    [
+        (State.PAUSED, 60_000, 121_000, True),
+        (State.PAUSED, 60_000, 119_000, False),
+        (State.PAUSED, 0, 86_400_000, False),
+        (State.RUNNING, 60_000, 86_400_000, False),
+    ],
+)
+def test_firm_work_goes_for_others_once_a_pause_keeps_it_beyond_its_limit(
+    state: State, limit_ms: int, ago_ms: int, may: bool
+) -> None:
+    """With its grace, or a minute; whoever let it start relied on that."""
+    one = core()
+    work, placement = one.started(job(max_duration_ms=limit_ms))
+    waiting = one.submit(job("waiting", priority=1))[0]
+    one.state.placements[placement].started_ms = one.now_ms - ago_ms
+    work.state = state
+    made = one.made(c.AdoptPlan(Plan(0, (), (Eviction(placement, waiting),))))
+    assert bool(made) is may
 
 
 @pytest.mark.parametrize(

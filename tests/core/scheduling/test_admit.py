@@ -6,11 +6,12 @@ from dataclasses import replace
 import pytest
 
 from headrace.core.contracts import Contract
-from headrace.core.ids import ContractId, PlanId, SiteId, TenantId, WorkloadId
+from headrace.core.ids import ContractId, PlanId, SiteId, TenantId, WindowId, WorkloadId
 from headrace.core.scheduling.admit import admit, can_ever_fit
 from headrace.core.scheduling.plan import plan
 from headrace.core.scheduling.proposal import ProposedPlacement
 from headrace.core.scheduling.refuse import Refusal
+from headrace.core.scheduling.windows import Window
 from headrace.core.workload import Alternative, RankPlace, State
 from tests.core.scheduling.small import ACME, START_MS, World, contract, fleet_of, group, site
 
@@ -251,3 +252,20 @@ def test_of_alternatives_none_of_which_ever_fits_each_is_told() -> None:
     first, _, second = told[1].partition("; or ")
     assert first.startswith("no node has H100 accelerators")
     assert second.startswith("asks 9 lab accelerators per node")
+
+
+def test_more_nodes_than_a_reservation_has_are_refused_at_once() -> None:
+    """A gang of three in a reservation of two waits for what never comes; who names one that is not known yet may wait."""
+    world = World(fleet_of(site("glom", group(per_rack=4))))
+    held = WindowId("held")
+    windows = (Window(held, ACME, 0, (0, 1), world.now_ms, world.now_ms + 1_000),)
+    gang = world.submit(nodes=3)
+    within = replace(gang.spec, reservation=held)
+    snapshot = replace(world.snapshot(), windows=windows)
+    told = can_ever_fit(snapshot, within, ACME)
+    assert told == (
+        Refusal.HARDWARE,
+        "asks 3 nodes; its reservation held has 2 that would do: ask for at most 2",
+    )
+    assert can_ever_fit(snapshot, replace(within, nodes=2), ACME) is None
+    assert can_ever_fit(snapshot, replace(within, reservation=WindowId("later")), ACME) is None

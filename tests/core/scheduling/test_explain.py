@@ -352,3 +352,60 @@ def test_names_a_workload_that_there_is_not() -> None:
     world = World(fleet_of(site("glom", group())))
     with pytest.raises(HeadraceError, match="no workload 'acme-9'"):
         explain(world.snapshot(), WorkloadId("acme-9"))
+
+
+def test_what_is_short_now_is_told_before_what_a_site_never_has() -> None:
+    """Power at one site is nearer than hardware that another will never have; so is a contract that is in use."""
+    world = World(
+        fleet_of(site("a", group("g", "h100-8", 1, 2), power_w=14_000), site("b", group("g", "lab", 1, 2)))
+    )
+    world.submit(gpus=8, model="H100", max_duration_ms=3_600_000)
+    world.adopt(plan(world.snapshot()))
+    got = told(world, world.submit(gpus=8, model="H100"))
+    assert got.refusal is Refusal.POWER
+    assert got.earliest_ms == world.now_ms + 3_600_000
+
+
+def test_a_filler_of_a_guaranteed_project_keeps_none_of_its_jobs_back() -> None:
+    """What is guaranteed goes before what is borrowed within a project too, whatever the priority: turns are told so."""
+    other = TenantId("b")
+    world = World(fleet_of(site("s", group("g", "lab", 1, 1))), contracts=[contract(), contract(other)])
+    main = (ProjectId("main"),)
+    world.tenants = {
+        ACME: Tenant(ACME, main, quota=Quota(guaranteed=4)),
+        other: Tenant(other, main),
+    }
+    world.submit("filler", gpus=4)
+    first = world.submit(gpus=4, priority=-1)
+    second = world.submit(gpus=4, tenant=other, priority=1)
+    assert placed(plan(world.snapshot())) == [first.id]
+    assert told(world, first).line.startswith("waits: NEXT")
+    assert "1 workload goes first (1 within a guarantee)" in told(world, second).line
+
+
+def test_both_quotas_that_are_short_are_told() -> None:
+    """Of the tenant and of the project; and that both would have to be larger."""
+    world = World(fleet_of(site("s", group("g", "lab", 1, 4))))
+    main, side = ProjectId("main"), ProjectId("side")
+    quotas = {main: Quota(limit=4)}
+    world.tenants = {ACME: Tenant(ACME, (main, side), quota=Quota(limit=4), project_quotas=quotas)}
+    world.run(world.submit(gpus=4), ("s/b/g-0-0", 0b1111))
+    got = told(world, world.submit(gpus=3))
+    assert got.line == (
+        "waits: QUOTA: site s: tenant acme has 4 of the 4 accelerators that its quota allows in use and project main has 4 of "
+        "the 4 accelerators that its quota allows in use; needs 3; "
+        "would start if the quotas of its tenant and its project were larger by 3"
+    )
+
+
+def test_what_is_paused_beyond_its_limit_is_not_told_to_end_now() -> None:
+    """Nobody knows when it goes on."""
+    world = World(fleet_of(site("s", group("g", "lab", 1, 1))))
+    paused = world.submit(gpus=4, max_duration_ms=60_000)
+    world.adopt(plan(world.snapshot()))
+    paused.state = State.PAUSED
+    waiting = world.submit(gpus=4)
+    world.now_ms += 86_400_000
+    got = told(world, waiting)
+    assert got.earliest_ms is None
+    assert got.line.endswith("when is not known: 1 of 1 such nodes is held by work without an end")

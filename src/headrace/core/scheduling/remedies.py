@@ -198,7 +198,11 @@ class Remedies:
         """As many of the nodes that are closed as are missing, those first that would have room."""
         missing = spot.ask.nodes - len(found.ready)
         closed = np.setdiff1d(found.suit, found.ready)
-        closed = closed if self.sight.held is None else closed[~self.sight.held[closed]]
+        # What it could only fill, or not have at all, is no better for being ready.
+        may_have, _, _ = self.sight.with_windows(
+            replace(self.sight.ground.free, open=np.ones_like(self.state.open)), self.snapshot.now_ms
+        )
+        closed = closed[may_have.open[closed]]
         opened = replace(self.state, open=self.state.open.copy())
         roomy = self._roomy(opened, spot, closed)
         for some in (roomy[:missing], roomy):

@@ -79,11 +79,8 @@ class Sight:
         self.snapshot, self.columns = ground.snapshot, ground.columns
         sharer = self.snapshot.tenant_number(tenant)
         self.asks = [ask_of(spec, need, sharer) for need in options(spec)]
-        self.held: Mask | None = None
-        """Nodes that windows keep from it; None: there are no windows."""
-        self.filling: Scratch | None = None
-        """Who has a limit but can't be told to go may be on nodes that are held, with what is kept for them; None: is not."""
-        self.state = self._with_windows(ground.free)
+        self.state, self.filling, self.held = self.with_windows(ground.free, self.snapshot.now_ms)
+        """What is left for it; that on nodes that it may only fill; nodes that windows keep from it (None: no windows)."""
         order = site_order(self.snapshot, tenant)
         self.sites = [site for site in order if spec.site is None or self.id_of(site) == spec.site]
 
@@ -182,21 +179,25 @@ class Sight:
         free = self.ground.free
         return choose(self.columns, free.with_head(np.full_like(free.head_w, _NO_LIMIT_W)), ask, site)
 
-    def _with_windows(self, free: Scratch) -> Scratch:
-        """What is free for it: windows leave it the nodes that it is gone from in time, and the power that they don't need."""
+    def with_windows(self, free: Scratch, at_ms: int) -> tuple[Scratch, Scratch | None, Mask | None]:
+        """What of ``free`` is left for it at a time; that on nodes which it may only fill (None: it may not); nodes kept from it.
+
+        Windows leave it the nodes that it is gone from in time, and the power that they don't need. Who has a limit but can't be
+        told to go may be on nodes that are held, with what is kept for them.
+        """
         if not self.snapshot.windows:
-            return free
+            return free, None, None
         if self.spec.reservation is not None:
-            return self._inside(free)
-        _, self.held = self.kept(free, 0)
-        let = self._let()
+            inside = self._inside(free)
+            return replace(free, open=inside), None, ~inside
+        let, held = self._let(free, at_ms)
         may_go, fills = may_be_evicted(self.spec), np.zeros_like(free.open)
         for holds, _ in let.values() if not may_go else ():
             for hold in holds:
                 fills[hold.nodes] = True
-        fills &= ~self.held
+        fills &= ~held
         head_w, filling_w = free.head_w.copy(), free.head_w.copy()
-        for element, watts in kept_w(self.columns, self.snapshot).items():
+        for element, watts in self._kept_w(free, at_ms).items():
             holds, every = let.get(int(self.snapshot.fleet.power_site[element]), ([], False))
             left_w = int(head_w[element]) - watts
             if not (every and may_go):
@@ -204,43 +205,34 @@ class Sight:
             # What it draws on a reservation's nodes is part of what is kept for them.
             if left_w < 0 or not all(hold.is_sold for hold in holds):
                 filling_w[element] = left_w
-        if fills.any():
-            self.filling = replace(free, open=free.open & fills, head_w=filling_w)
-        return replace(free, open=free.open & ~self.held & ~fills, head_w=head_w)
+        filling = replace(free, open=free.open & fills, head_w=filling_w) if fills.any() else None
+        return replace(free, open=free.open & ~held & ~fills, head_w=head_w), filling, held
 
-    def _let(self) -> dict[int, tuple[list[Hold], bool]]:
-        """By site the holds that it is gone in time for, and whether those are all."""
-        now_ms = self.snapshot.now_ms
-        ends, found = ends_of(self.spec, now_ms), dict[int, tuple[list[Hold], bool]]()
-        for site, hold in holds_of(self.snapshot.windows, now_ms):
+    def _let(self, free: Scratch, at_ms: int) -> tuple[dict[int, tuple[list[Hold], bool]], Mask]:
+        """By site the holds that it is gone in time for, and whether those are all; the nodes of the others."""
+        ends, held = ends_of(self.spec, at_ms), np.zeros_like(free.open)
+        found: dict[int, tuple[list[Hold], bool]] = {}
+        for site, hold in holds_of(self.snapshot.windows, at_ms):
             let, every = found.get(site, ([], True))
             is_gone = ends.is_gone_by(hold)
             found[site] = (([*let, hold] if is_gone else let), every and is_gone)
-        return found
-
-    def kept(self, free: Scratch, from_ms: int) -> tuple[I64, Mask]:
-        """The power that windows which end after ``from_ms`` leave it of a state, and the nodes that they keep from it."""
-        windows = tuple(one for one in self.snapshot.windows if one.ends_ms > from_ms)
-        now_ms = self.snapshot.now_ms
-        ends = ends_of(self.spec, now_ms)
-        held = np.zeros_like(free.open)
-        capped = np.zeros(len(self.columns.spans), dtype=np.bool_)
-        for site, hold in holds_of(windows, now_ms):
-            if not ends.is_gone_by(hold):
+            if not is_gone:
                 held[hold.nodes] = True
-                capped[site] = True
-        head_w: I64 = free.head_w.copy()
-        for element, watts in kept_w(self.columns, replace(self.snapshot, windows=windows)).items():
-            if capped[self.snapshot.fleet.power_site[element]]:
-                head_w[element] -= watts
-        return head_w, held
+        return found, held
 
-    def _inside(self, free: Scratch) -> Scratch:
-        """A reservation's own nodes while it is on."""
+    def _kept_w(self, free: Scratch, at_ms: int) -> dict[int, int]:
+        """The power that reservations keep at a time when so much is free."""
+        used = self.columns.full & ~free.bits
+        return kept_w(
+            self.columns,
+            replace(self.snapshot, now_ms=at_ms, node_mask=used, node_ranks=free.ranks.astype(np.int32)),
+        )
+
+    def _inside(self, free: Scratch) -> Mask:
+        """The free nodes of its reservation, while that is on."""
         inside = np.zeros_like(free.open)
         for window in self.snapshot.windows:
             if window.id == self.spec.reservation and window.is_on(self.snapshot.now_ms):
                 nodes = np.array(window.nodes, dtype=np.int64)
                 inside[nodes] = free.open[nodes]
-        self.held = ~inside
-        return replace(free, open=inside)
+        return inside

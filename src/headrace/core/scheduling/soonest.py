@@ -5,7 +5,7 @@ waits is counted: it can only be later.
 """
 
 from collections.abc import Iterable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from zoneinfo import ZoneInfo
 
@@ -182,8 +182,10 @@ class _Search:
     def _nodes(self, spot: Spot, at_ms: int) -> I64 | None:
         """The nodes that it would get at a spot once all have left who have ended by then."""
         sight, columns = self.sight, self.columns
-        state = self._state(spot.site, at_ms)
+        state, filling, _ = sight.with_windows(self._state(spot.site, at_ms), at_ms)
         nodes = choose(columns, state, spot.ask, spot.site)
+        if nodes is None and filling is not None:
+            nodes = choose(columns, filling, spot.ask, spot.site)
         if nodes is None:
             return None
         short = sight.contract_short(spot, nodes)
@@ -220,9 +222,6 @@ class _Search:
         for day, from_ms in self.days.items():
             if from_ms <= at_ms:
                 state.open[self.snapshot.fleet.node_from_day == day] = True
-        if self.snapshot.windows:
-            head_w, held = self.sight.kept(state, at_ms)
-            state = replace(state, open=state.open & ~held, head_w=head_w)
         return state
 
     # -- in words -------------------------------------------------------------------------------------------------
@@ -245,7 +244,7 @@ class _Search:
         finding = self.finding
         if finding.found is None or finding.refusal not in (Refusal.CAPACITY, Refusal.TOPOLOGY):
             return NOTHING
-        state = self._state(finding.site, 1 << 60)
+        state, _, _ = self.sight.with_windows(self._state(finding.site, 1 << 60), 1 << 60)
         start = self.columns.spans[finding.site].start
         roomy = has_room(self.columns, state, finding.ask, finding.site)[finding.found.ready - start]
         held = int(np.count_nonzero(~roomy))
