@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Protocol
 
 from headrace.core.errors import ProblemCode
+from headrace.engines.agent import Refused
 from headrace.engines.problems import engine_error
 from headrace.ports import EngineError
 
@@ -33,10 +34,6 @@ _UNREACHABLE = re.compile(
     r"configuration|slurm_load|protocol authentication error|slurm backup controller",
     re.IGNORECASE,
 )
-
-
-class Refused(EngineError):
-    """Slurm will never do it as it was asked."""
 
 
 @dataclass(frozen=True, slots=True)

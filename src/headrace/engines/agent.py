@@ -1,0 +1,368 @@
+"""What engines above a cluster's own scheduler have in common: a placement is a job there, which launches the runners.
+
+Nothing here waits for the cluster: what is to be submitted, cancelled and looked at is done by one thread, the agent; calls of
+the engine read what it last saw. A job says which placement it is and of which epoch: a control plane that comes back takes
+up the jobs of the one before, and submits nothing twice.
+
+The spool (see :mod:`headrace.engines.spool`) lies where all nodes of the cluster see it under the same path.
+"""
+
+import fcntl
+import shutil
+import threading
+from abc import abstractmethod
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from enum import Enum, auto
+from pathlib import Path
+from typing import Any
+
+from headrace.core.errors import ProblemCode
+from headrace.core.ids import Epoch, NodeId, PlacementId
+from headrace.engines import runner
+from headrace.engines.machine import PortPool
+from headrace.engines.orders import Runtime, environment, why_never
+from headrace.engines.problems import engine_error
+from headrace.engines.ranks import Held, Rank, end_leftovers
+from headrace.engines.spool import CANNOT_RUN, SpoolEngine, SpoolSettings
+from headrace.ports import FIRST_TENANT_UID, Capabilities, EngineError, NodeReport, RankState, StartOrder
+
+_CHOSEN = ("CUDA_VISIBLE_DEVICES", "GPU_DEVICE_ORDINAL", "ROCR_VISIBLE_DEVICES")
+_AT_ONCE = 200
+
+
+class Refused(EngineError):
+    """The cluster will never do it as it was asked."""
+
+
+@dataclass(frozen=True, slots=True)
+class Job:
+    """A job of a Headrace as the cluster has it: whether it ``waits`` for its nodes, or ``is_alive`` at all; ``said``: its state.
+
+    ``mark`` is the placement's: another Headrace on the same cluster may have placements of the same name.
+    """
+
+    id: str
+    mark: str
+    epoch: Epoch
+    is_alive: bool
+    waits: bool
+    said: str
+
+
+@dataclass(frozen=True, slots=True)
+class AgentSettings(SpoolSettings):
+    """How a cluster is used. ``nodes`` maps the estate's nodes to the cluster's (else the last part of a node's name is that).
+
+    ``python`` runs the runner on the nodes, and is what workloads find, with ``runtime_paths``. With ``uids`` each tenant runs as
+    its own Unix user. ``addresses``: where ranks reach each other, by the cluster's names of nodes (else those names).
+    ``poll_ms``: how often the cluster is looked at; ``patience_ms``: how long a job may stay that has no business any more.
+    """
+
+    nodes: Mapping[NodeId, str] = field(default_factory=dict)
+    python: str = "/usr/bin/python3"
+    runtime_paths: tuple[Path, ...] = ()
+    uids: range | None = range(FIRST_TENANT_UID, FIRST_TENANT_UID + 100_000)
+    addresses: Mapping[str, str] = field(default_factory=dict)
+    ports: range = range(20_000, 30_000)
+    poll_ms: int = 1_000
+    patience_ms: int = 15_000
+
+
+class _Stage(Enum):
+    """Where a launch is: to be submitted, being submitted, submitted, or refused for good."""
+
+    QUEUED = auto()
+    UNDER_WAY = auto()
+    SUBMITTED = auto()
+    REFUSED = auto()
+
+
+@dataclass(slots=True)
+class _Launch:
+    """One order's job. ``after``: the number of the last look at the cluster before it was submitted."""
+
+    order: StartOrder
+    stage: _Stage = _Stage.QUEUED
+    job: str = ""
+    after: int = 0
+    why: str = ""
+
+
+class AgentEngine(SpoolEngine):
+    """Runs placements on a cluster; implements :class:`headrace.ports.Engine`. End it with :meth:`close`."""
+
+    def __init__(self, root: Path, settings: AgentSettings) -> None:
+        super().__init__(root, settings, with_users=settings.uids is not None)
+        self._settings = settings
+        self._pool = PortPool(settings.ports)
+        self._boot = runner.boot_id()
+        self._launches: dict[PlacementId, _Launch] = {}
+        self._jobs: dict[str, list[Job]] = {}
+        self._marks: dict[str, None] = {}
+        self._looks = 0
+        self._nodes: tuple[NodeReport, ...] = ()
+        self._told_ms: dict[str, int] = {}
+        self.trouble = ""
+        """What keeps the cluster from being asked now; "" when nothing does."""
+        self._prepare()
+        self._runner = self._ship_runner()
+        self._due, self._is_over = threading.Event(), threading.Event()
+        self._agent = threading.Thread(target=self._serve, name="engine-agent", daemon=True)
+        self._agent.start()
+
+    def close(self) -> None:
+        """End the agent; what runs goes on."""
+        self._is_over.set()
+        self._due.set()
+        self._agent.join()
+
+    @property
+    def capabilities(self) -> Capabilities:
+        """``uid`` when each tenant has a Unix user of its own. A paused job still holds its accelerators."""
+        return Capabilities(
+            isolation="none" if self._settings.uids is None else "uid", pause=True, ports=True
+        )
+
+    def nodes(self) -> Sequence[NodeReport]:
+        """The nodes of the estate that the cluster knows, as they were seen last."""
+        with self._mutex:
+            return self._nodes
+
+    def host_of(self, node: NodeId) -> str:
+        """What the cluster calls a node of the estate."""
+        return self._settings.nodes.get(node) or node.rpartition("/")[2]
+
+    # --- what a cluster says ----------------------------------------------------------------------------------------
+
+    @abstractmethod
+    def _submit_job(self, held: Held, order: StartOrder) -> str:
+        """Submit the job that launches a placement's runners; its id. EngineError: not now, Refused: never."""
+
+    @abstractmethod
+    def _cancel_jobs(self, jobs: Sequence[str]) -> None:
+        """End jobs, as far as they are there."""
+
+    @abstractmethod
+    def _jobs_now(self) -> Sequence[Job]:
+        """All jobs of Headrace that the cluster has, ended ones for as long as it keeps them."""
+
+    @abstractmethod
+    def _nodes_now(self) -> Sequence[NodeReport]:
+        """Those nodes of the estate that the cluster knows."""
+
+    # --- starting -------------------------------------------------------------------------------------------------
+
+    def _ship_runner(self) -> Path:
+        """The runner where every node finds it."""
+        source = Path(runner.__file__)
+        target = self._root / "runner.py"
+        temporary = self._root / "runner.py.new"
+        shutil.copyfile(source, temporary)
+        temporary.chmod(0o644)
+        temporary.replace(target)
+        return target
+
+    def _why_never(self, order: StartOrder) -> str:
+        return why_never(order, self._settings.uids)
+
+    def _allot(self, order: StartOrder, info: dict[str, Any]) -> None:
+        taken = {port for held in self._held.values() if not held.final for port in held.all_ports()}
+
+        def take(name: str, fixed: int) -> int:
+            port = fixed or self._pool.take(taken)
+            if port is None:
+                raise engine_error(
+                    ProblemCode.ENGINE_UNAVAILABLE, "no port is free;", "widen the engine's port range."
+                )
+            if fixed and fixed in taken:
+                raise engine_error(
+                    ProblemCode.CONFLICT, f"port {port} ({name}) is in use;", f"write `{name}: auto`."
+                )
+            taken.add(port)
+            return port
+
+        info["master_port"] = take("MASTER_PORT", 0)
+        info["address"] = self._address(self.host_of(NodeId(order.ranks[0].node)))
+        info["ports"] = [
+            {name: take(name, fixed) for name, fixed in sorted(order.ports.items())} for _ in order.ranks
+        ]
+        info["cores"] = [[] for _ in order.ranks]
+
+    def _address(self, host: str) -> str:
+        return self._settings.addresses.get(host, host)
+
+    def _environment(self, held: Held, rank: Rank, order: StartOrder, work: Path) -> dict[str, str]:
+        runtime = Runtime(self._settings.python, self._settings.runtime_paths, ())
+        return environment(order, rank.number, held.info, work, runtime)
+
+    def _spec(self, held: Held, rank: Rank, order: StartOrder) -> dict[str, Any]:
+        return super()._spec(held, rank, order) | {"inherit": list(_CHOSEN)}
+
+    def _renew(self, held: Held) -> None:
+        self._launches.pop(PlacementId(held.info["placement"]), None)
+
+    def _launch(self, held: Held, order: StartOrder) -> None:
+        if order.placement in self._launches or all(rank.record_path.exists() for rank in held.ranks):
+            return
+        for rank in held.ranks:
+            if not rank.record_path.exists():
+                runner.write_atomic(
+                    str(rank.directory / runner.SPEC), self._spec(held, rank, order), durable=False
+                )
+        self._launches[order.placement] = _Launch(order)
+        self._due.set()
+
+    # --- observing ------------------------------------------------------------------------------------------------
+
+    def _look(self) -> None:
+        """The agent looks."""
+
+    def _lives(self, rank: Rank) -> bool:
+        record = rank.record
+        if record is not None and record["boot_id"] == self._boot:
+            return rank.runner_lives(self._boot)
+        # On another host: as long as its job runs.
+        return self._may_run(rank.info)
+
+    def _may_run(self, info: Mapping[str, Any]) -> bool:
+        """Whether a job of a placement is alive, or may come to be."""
+        launch, jobs = self._launches.get(info["placement"]), self._jobs.get(info["mark"], ())
+        if launch is None:
+            return not self._looks or any(job.is_alive for job in jobs)
+        if launch.stage is _Stage.REFUSED:
+            return False
+        if launch.stage is not _Stage.SUBMITTED or self._looks <= launch.after:
+            return True
+        return any(job.is_alive for job in jobs)
+
+    def _is_starting(self, rank: Rank) -> bool:
+        if self._may_run(rank.info):
+            return True
+        # It may have recorded and ended between being read and being looked at.
+        rank.read()
+        return rank.record is not None
+
+    def _close_unstarted(self, rank: Rank) -> bool:
+        launch = self._launches.get(rank.info["placement"])
+        if launch is None:
+            return False
+        if launch.stage is _Stage.REFUSED:
+            rank.close(RankState.EXITED, CANNOT_RUN, reason="start_failed", detail=launch.why)
+            return True
+        said = [job.said for job in self._jobs.get(rank.info["mark"], ()) if job.id == launch.job]
+        state = said[-1] if said else "not known any more"
+        rank.close(RankState.LOST, None, detail=f"job {launch.job} is {state}, and its runner never began")
+        return True
+
+    def _wake(self, rank: Rank, number: int) -> None:
+        rank.signal_runner(number, self._boot)
+
+    def _end_leftovers(self, ranks: Sequence[Rank]) -> list[Rank]:
+        # On other hosts the job that ended took all of its processes with it.
+        here = [rank for rank in ranks if rank.record and rank.record["boot_id"] == self._boot]
+        return end_leftovers(here) if here else []
+
+    # --- the agent ------------------------------------------------------------------------------------------------
+
+    def _serve(self) -> None:
+        while not self._is_over.is_set():
+            try:
+                self._list()
+                self._submit()
+                self._tidy()
+                self.trouble = ""
+            except EngineError as error:
+                self.trouble = error.problem.line()
+            self._due.wait(self._settings.poll_ms / 1000)
+            self._due.clear()
+
+    def _list(self) -> None:
+        """Look at all jobs and nodes."""
+        found: dict[str, list[Job]] = {}
+        for job in self._jobs_now():
+            found.setdefault(job.mark, []).append(job)
+        nodes = tuple(self._nodes_now())
+        with self._mutex:
+            self._jobs, self._nodes = found, nodes
+            self._looks += 1
+
+    def _submit(self) -> None:
+        """Submit what waits for it, but what an earlier control plane has submitted."""
+        with self._mutex:
+            queued = [launch for launch in self._launches.values() if launch.stage is _Stage.QUEUED][
+                :_AT_ONCE
+            ]
+        for launch in queued:
+            if self._is_over.is_set():
+                return
+            with self._mutex:
+                held = self._claim(launch)
+            if held is None:
+                continue
+            try:
+                job = self._submit_job(held, launch.order)
+            except Refused as error:
+                with self._mutex:
+                    launch.stage, launch.why = _Stage.REFUSED, error.problem.line()
+            except EngineError:
+                with self._mutex:
+                    launch.stage = _Stage.QUEUED
+                raise
+            else:
+                with self._mutex:
+                    launch.stage, launch.job, launch.after = _Stage.SUBMITTED, job, self._looks
+
+    def _claim(self, launch: _Launch) -> Held | None:
+        """The placement to submit for a launch; None when there is one, when it is over, or when nobody wants it any more."""
+        order = launch.order
+        held = self._held.get(order.placement)
+        if held is None or self._launches.get(order.placement) is not launch:
+            return None
+        before = [
+            job for job in self._jobs.get(held.info["mark"], ()) if job.is_alive and job.epoch == order.epoch
+        ]
+        if before or all(rank.final for rank in held.ranks):
+            launch.stage, launch.job, launch.after = (
+                _Stage.SUBMITTED,
+                before[0].id if before else "",
+                self._looks - 1,
+            )
+            return None
+        with runner.epoch_lock(str(self._root), fcntl.LOCK_SH) as fenced:
+            if order.epoch < fenced:
+                return None
+        launch.stage = _Stage.UNDER_WAY
+        return held
+
+    def _tidy(self) -> None:
+        """Cancel jobs that have no business any more: their ranks have ended, or their epoch is over and they never began."""
+        now_ms = runner.boot_ms()
+        cancel: list[str] = []
+        with self._mutex:
+            alive: dict[str, int] = {}
+            known = {held.info["mark"]: held for held in self._held.values()}
+            self._marks |= dict.fromkeys(known)
+            for mark in self._marks:
+                held = known.get(mark)
+                launch = None if held is None else self._launches.get(held.info["placement"])
+                for job in self._jobs.get(mark, ()):
+                    if not job.is_alive or self._belongs(job, held, launch):
+                        continue
+                    alive[job.id] = self._told_ms.get(job.id, now_ms)
+                    if job.waits or now_ms - alive[job.id] >= self._settings.patience_ms:
+                        cancel.append(job.id)
+            # A mark is forgotten with its last job: only then can none of its jobs be left.
+            self._marks = {mark: None for mark in self._marks if mark in known or mark in self._jobs}
+            self._told_ms = alive
+            for placement in [one for one in self._launches if one not in self._held]:
+                del self._launches[placement]
+        if cancel:
+            self._cancel_jobs(cancel)
+
+    def _belongs(self, job: Job, held: Held | None, launch: _Launch | None) -> bool:
+        if held is None or all(rank.final for rank in held.ranks):
+            return False
+        if launch is not None and launch.job and job.id != launch.job:
+            return any(rank.record is not None for rank in held.ranks)
+        return True
