@@ -133,6 +133,7 @@ BAD_FILES: dict[str, str | bytes] = {
     "alternatives of other parts": work("gpu: [H100:0.5, B200:0.25]", "gpu: H100:8"),
     "no alternatives": work("gpu: []", "gpu: H100:8"),
     "too many alternatives": work(f"gpu: [{', '.join(f'X{n}' for n in range(9))}]", "gpu: H100:8"),
+    "a number of accelerators without a model": work("gpu: '2'", "gpu: H100:8"),
     "accelerators as a mapping": work("gpu: {H100: 8}", "gpu: H100:8"),
     "memory of an accelerator without a unit": work("gpu_memory: 80", "memory: 8GB"),
     "memory of no accelerator": work("gpu_memory: 80GB", "gpu: H100:8"),
