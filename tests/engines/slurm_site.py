@@ -15,7 +15,9 @@ INSTALL = (
     "apt-get install --no-install-recommends slurmctld slurmd slurm-client slurm-wlm-basic-plugins munge"
 )
 PATIENCE_S = 60
-GPUS = 4
+DEVICES = ("/dev/full", "/dev/null", "/dev/random", "/dev/zero")
+"""What stands for a node's accelerators: Slurm counts only those that have a device, and any will do."""
+GPUS = len(DEVICES)
 
 _CONF = """ClusterName=lab
 SlurmctldHost=localhost(127.0.0.1)
@@ -135,19 +137,15 @@ def slurm_site(folder: Path, nodes: int = 4) -> Iterator[SlurmSite]:
     assert os.geteuid() == 0, "a real Slurm in tests needs root"
     assert not missing(), f"no {', '.join(missing())}: {INSTALL}"
     site = SlurmSite(folder, tuple(f"lab-0-{number}" for number in range(nodes)))
-    for name in ("state", "spool", "dev"):
+    for name in ("state", "spool"):
         (folder / name).mkdir(parents=True)
-    for number in range(GPUS):
-        # Slurm counts only accelerators that have a device.
-        os.mknod(folder / "dev" / f"nvidia{number}", 0o666 | 0o020000, os.makedev(1, 3))
     lines = [
         f"NodeName={name} NodeHostname={socket.gethostname()} NodeAddr=127.0.0.1 Port={_port()} CPUs=16 Sockets=1 "
         f"CoresPerSocket=16 ThreadsPerCore=1 RealMemory=64000 Gres=gpu:lab:{GPUS} State=UNKNOWN"
         for name in site.names
     ]
     site.conf.write_text(_CONF.format(port=_port(), folder=folder, nodes="\n".join(lines)))
-    devices = f"{folder}/dev/nvidia[0-{GPUS - 1}]"
-    gres = [f"NodeName={name} Name=gpu Type=lab File={devices}" for name in site.names]
+    gres = [f"NodeName={name} Name=gpu Type=lab File={','.join(DEVICES)}" for name in site.names]
     (folder / "gres.conf").write_text("\n".join(("AutoDetect=off", *gres)) + "\n")
     key = folder / "munge.key"
     key.write_bytes(secrets.token_bytes(1_024))

@@ -390,7 +390,9 @@ def model(value: object) -> str:
     if isinstance(value, str) and value.lower() == "any":
         raise Bad(f"{show(value)} is no model of accelerator.", _NAME_MODELS)
     if isinstance(value, str) and value.isdecimal():
-        raise Bad(f"{show(value)} is a number, not a model of accelerator.", f"Write both, like H100:{value}.")
+        raise Bad(
+            f"{show(value)} is a number, not a model of accelerator.", f"Write both, like H100:{value}."
+        )
     if isinstance(value, str) and _MODEL.fullmatch(value):
         return _MODELS.get(value.lower(), value)
     raise Bad(f"{show(value)} is not a model of accelerator.", "Write it like H100 or GB300.")
