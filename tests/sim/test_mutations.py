@@ -250,7 +250,7 @@ MUTATIONS = (
     Mutation(
         "nobody is told to go when a window begins",
         "core/scheduling/plan.py",
-        "evictions = *leave_windows(self.present), *self.waits.evictions",
+        "evictions = *leave_windows(self.snapshot, self.holders), *self.waits.evictions",
         "evictions = self.waits.evictions",
         ("not-cleared", "not-left"),
         seed=0,
