@@ -3,11 +3,12 @@
 import os
 import secrets
 import shutil
+import signal
 import socket
 import subprocess
 import time
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -179,3 +180,16 @@ def _end(site: SlurmSite) -> None:
         except subprocess.TimeoutExpired:
             process.kill()
             process.wait()
+    for entry in Path("/proc").iterdir():
+        # What watches a job outlives its node's daemon; it is known by where that keeps its files.
+        if entry.name.isdecimal() and _is_step_of(entry, site.folder):
+            with suppress(ProcessLookupError):
+                os.kill(int(entry.name), signal.SIGKILL)
+
+
+def _is_step_of(process: Path, folder: Path) -> bool:
+    try:
+        is_step = process.joinpath("comm").read_text().strip() == "slurmstepd"
+        return is_step and str(folder).encode() in process.joinpath("environ").read_bytes()
+    except OSError:
+        return False
