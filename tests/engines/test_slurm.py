@@ -4,6 +4,7 @@ import os
 import shutil
 import signal
 import tempfile
+import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -13,7 +14,7 @@ import pytest
 
 from headrace.core.ids import NodeId, PlacementId
 from headrace.engines import runner
-from headrace.engines.slurm.client import Commands
+from headrace.engines.slurm.client import Commands, Job
 from headrace.engines.slurm.engine import SlurmEngine, SlurmSettings
 from headrace.ports import Engine, EngineError, RankState
 from tests.engines.contract import (
@@ -25,6 +26,7 @@ from tests.engines.contract import (
     ended,
     order_of,
     read_all,
+    report_of,
     states,
 )
 from tests.engines.slurm_site import SlurmSite, slurm_site
@@ -226,6 +228,43 @@ def test_a_node_that_slurm_takes_down_is_reported_with_its_reason_and_its_rank_i
     assert sum(one.up for one in found.values()) == 3
     harness.site.ask("scontrol", "update", "nodename=lab-0-1", "state=resume")
     harness.until(lambda: all(one.up for one in harness.engine.nodes()))
+
+
+def test_ranks_and_callers_find_the_first_node_where_the_cluster_has_it(harness: SlurmHarness) -> None:
+    """By the address that its node was given, in the environment and in the endpoints."""
+    harness.settings = {"addresses": {"lab-0-0": "first.lab.example"}}
+    harness.engine = harness.reopened()
+    harness.engine.start(order_of("echo $MASTER_ADDR", "sleep 30", nodes=2, ports={"http": 0}))
+    for rank in range(2):
+        harness.until(lambda rank=rank: read_all(harness.engine, FIRST, rank) != "")  # type: ignore[misc]
+        assert read_all(harness.engine, FIRST, rank) == "first.lab.example\n"
+    report = report_of(harness.engine)
+    assert report is not None
+    assert report.endpoints["http"].startswith("first.lab.example:")
+
+
+class DefectiveCommands(Commands):
+    """Commands that raise what nothing here may raise."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.asked = threading.Event()
+
+    def jobs(self) -> list[Job]:
+        """Fail."""
+        self.asked.set()
+        raise KeyError("a defect of a client")
+
+
+def test_a_defect_of_the_agent_is_not_silent(tmp_path: Path) -> None:
+    """Whoever observes gets its error, and the control plane ends with it: an engine that does nothing would be worse."""
+    client = DefectiveCommands()
+    engine = SlurmEngine(tmp_path / "engine", client, SlurmSettings(uids=None, poll_ms=10))
+    assert client.asked.wait(PATIENCE_S)
+    # Which waits until the agent has ended.
+    engine.close()
+    with pytest.raises(KeyError, match="a defect of a client"):
+        engine.observe()
 
 
 # --- what its commands say ------------------------------------------------------------------------------------------

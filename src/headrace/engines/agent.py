@@ -22,7 +22,7 @@ from headrace.core.ids import Epoch, NodeId, PlacementId
 from headrace.engines import runner
 from headrace.engines.machine import PortPool
 from headrace.engines.orders import Runtime, environment, why_never
-from headrace.engines.problems import engine_error
+from headrace.engines.problems import as_engine_error, engine_error
 from headrace.engines.ranks import Held, Rank, end_leftovers
 from headrace.engines.spool import CANNOT_RUN, SpoolEngine, SpoolSettings
 from headrace.ports import FIRST_TENANT_UID, Capabilities, EngineError, NodeReport, RankState, StartOrder
@@ -103,6 +103,7 @@ class AgentEngine(SpoolEngine):
         self._looks = 0
         self._nodes: tuple[NodeReport, ...] = ()
         self._told_ms: dict[str, int] = {}
+        self._defect: Exception | None = None
         self.trouble = ""
         """What keeps the cluster from being asked now; "" when nothing does."""
         self._prepare()
@@ -183,14 +184,12 @@ class AgentEngine(SpoolEngine):
             return port
 
         info["master_port"] = take("MASTER_PORT", 0)
-        info["address"] = self._address(self.host_of(NodeId(order.ranks[0].node)))
+        host = self.host_of(NodeId(order.ranks[0].node))
+        info["address"] = self._settings.addresses.get(host, host)
         info["ports"] = [
             {name: take(name, fixed) for name, fixed in sorted(order.ports.items())} for _ in order.ranks
         ]
         info["cores"] = [[] for _ in order.ranks]
-
-    def _address(self, host: str) -> str:
-        return self._settings.addresses.get(host, host)
 
     def _environment(self, held: Held, rank: Rank, order: StartOrder, work: Path) -> dict[str, str]:
         runtime = Runtime(self._settings.python, self._settings.runtime_paths, ())
@@ -216,7 +215,9 @@ class AgentEngine(SpoolEngine):
     # --- observing ------------------------------------------------------------------------------------------------
 
     def _look(self) -> None:
-        """The agent looks."""
+        # The agent looks; one that has ended by a defect would leave an engine that answers and does nothing.
+        if self._defect is not None:
+            raise self._defect
 
     def _lives(self, rank: Rank) -> bool:
         record = rank.record
@@ -274,6 +275,9 @@ class AgentEngine(SpoolEngine):
                 self.trouble = ""
             except EngineError as error:
                 self.trouble = error.problem.line()
+            except Exception as error:  # noqa: BLE001 - whoever asks the engine next is told
+                self._defect = error
+                return
             self._due.wait(self._settings.poll_ms / 1000)
             self._due.clear()
 
@@ -329,7 +333,10 @@ class AgentEngine(SpoolEngine):
                 self._looks - 1,
             )
             return None
-        with runner.epoch_lock(str(self._root), fcntl.LOCK_SH) as fenced:
+        with (
+            as_engine_error("the epoch can't be read now"),
+            runner.epoch_lock(str(self._root), fcntl.LOCK_SH) as fenced,
+        ):
             if order.epoch < fenced:
                 return None
         launch.stage = _Stage.UNDER_WAY

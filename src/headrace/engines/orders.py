@@ -63,7 +63,7 @@ def environment(
         "RANK": str(number),
         "WORLD_SIZE": str(len(order.ranks)),
         "LOCAL_RANK": str(sum(1 for other in order.ranks[:number] if other.node == place.node)),
-        "MASTER_ADDR": LOOPBACK,
+        "MASTER_ADDR": info.get("address", LOOPBACK),
         "MASTER_PORT": str(info["master_port"]),
         "HEADRACE_WORKLOAD": order.workload,
         "HEADRACE_PLACEMENT": order.placement,

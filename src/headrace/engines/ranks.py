@@ -187,7 +187,8 @@ def report_of(held: Held, failed_code: int) -> PlacementReport:
     if before is not None and before.epoch == held.epoch and before.ranks == ranks:
         return before
     first = held.info["ports"][0] if held.info["ports"] else {}
-    endpoints = {name: f"{LOOPBACK}:{port}" for name, port in first.items()}
+    address = held.info.get("address", LOOPBACK)
+    endpoints = {name: f"{address}:{port}" for name, port in first.items()}
     return PlacementReport(PlacementId(held.info["placement"]), held.epoch, ranks, endpoints)
 
 

@@ -434,9 +434,8 @@ def leave_windows(
         nodes = frozenset(window.nodes)
         for ident, holder in holders_at(window.site).items():
             there = any(use.node in nodes for use in holder.uses)
-            began_ms = holder.placement.started_ms or holder.placement.made_ms
             goes = must_clear(
-                window, holder.workload.spec, began_ms, on_its_nodes=there, now_ms=snapshot.now_ms
+                window, holder.workload.spec, holder.began_ms, on_its_nodes=there, now_ms=snapshot.now_ms
             )
             if goes and holder.placement.stop_reason is None:
                 yield Eviction(ident, None, window.id)
