@@ -23,6 +23,7 @@ measure that this is to better is fragmentation, of Weng, Yang et al., Beware of
 
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 
 import numpy as np
 import numpy.typing as npt
@@ -44,6 +45,8 @@ PRICE = 0.2
 _ROWS_PER_ACCELERATOR = 20
 _MOST_ROWS = 320
 _COLUMNS = 128
+_MOST_TABLES = 32
+"""Tables that are remembered, whoever asks: a restart, and a second planner beside the first, ask for the same ones."""
 _MICRO = 1_000_000
 _FLOAT_RANGE = 600.0
 """exp(-x) is more than nothing up to here, with room to spare."""
@@ -156,7 +159,8 @@ def _rows(accelerators: int) -> int:
     return min(accelerators * _ROWS_PER_ACCELERATOR, _MOST_ROWS)
 
 
-def _node_table(accelerators: int, host: _Host, fits: Sequence[tuple[Shape, float]]) -> I64:
+@lru_cache(maxsize=_MOST_TABLES)
+def _node_table(accelerators: int, host: _Host, fits: tuple[tuple[Shape, float], ...]) -> I64:
     """f, in millionths of an accelerator: [rows of what is left of the accelerators, columns of the host's].
 
     Requests are rounded up to buckets. The recursion is on ``exp(-B f)``, for which M is the plain mean.
@@ -172,7 +176,8 @@ def _node_table(accelerators: int, host: _Host, fits: Sequence[tuple[Shape, floa
     return _micro(_means(np.repeat(nothing[:, None], _COLUMNS + 1, axis=1), merged), bright)
 
 
-def _share_table(fits: Sequence[tuple[Shape, float]]) -> I64:
+@lru_cache(maxsize=_MOST_TABLES)
+def _share_table(fits: tuple[tuple[Shape, float], ...]) -> I64:
     """g, in millionths of an accelerator, by the thousandths that one has left; none is lost of a whole or an empty one."""
     merged: dict[tuple[int, int], float] = {}
     for shape, often in sorted(fits, key=lambda one: one[0].share_milli):
