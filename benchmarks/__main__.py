@@ -1,4 +1,4 @@
-"""``python -m benchmarks NAME [--quick]``, ``--list``, ``all --record``: the rows of RESULTS.md, each of its own commit."""
+"""``python -m benchmarks NAME... [--quick]``, ``--list``, ``all --record``: the rows of RESULTS.md, each of its own commit."""
 
 import argparse
 import json
@@ -16,24 +16,27 @@ RESULTS = Path(__file__).parent / "RESULTS.md"
 def main() -> int:
     """Run what was asked; exit status 1 when a figure does not hold."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
-    parser.add_argument("name", nargs="?", help="a benchmark's name, or all")
+    parser.add_argument("names", nargs="*", metavar="name", help="a benchmark's name, or all")
     parser.add_argument("--list", action="store_true", help="name them with their goals")
     parser.add_argument("--quick", action="store_true", help="a smaller size, within 45 seconds")
     parser.add_argument("--record", action="store_true", help="put the rows into benchmarks/RESULTS.md")
     options = parser.parse_args()
-    if options.list or not options.name:
+    if options.list or not options.names:
         for one in BENCHMARKS.values():
             sys.stdout.write(
                 f"{one.name:22} {'>=' if one.at_least else '<='} {one.goal:g} {one.unit}: {one.what}\n"
             )
         return 0
-    if options.name != "all" and options.name not in BENCHMARKS:
-        parser.error(f"no benchmark {options.name!r}; known: {', '.join(BENCHMARKS)}, all")
-    chosen = list(BENCHMARKS.values()) if options.name == "all" else [BENCHMARKS[options.name]]
-    lines = [_run(one, quick=options.quick) for one in chosen]
-    if options.record and not options.quick:
-        RESULTS.write_text(_results(lines, RESULTS.read_text() if RESULTS.exists() else ""))
-    return 0 if all(line["holds"] for line in lines) else 1
+    for name in options.names:
+        if name != "all" and name not in BENCHMARKS:
+            parser.error(f"no benchmark {name!r}; known: {', '.join(BENCHMARKS)}, all")
+    holds = True
+    for name in BENCHMARKS if "all" in options.names else options.names:
+        line = _run(BENCHMARKS[name], quick=options.quick)
+        if options.record and not options.quick:
+            RESULTS.write_text(_results([line], RESULTS.read_text() if RESULTS.exists() else ""))
+        holds = holds and bool(line["holds"])
+    return 0 if holds else 1
 
 
 def _run(one: Benchmark, *, quick: bool) -> dict[str, object]:
