@@ -19,8 +19,9 @@ from headrace.core.decide import decide, done_before
 from headrace.core.errors import HeadraceError
 from headrace.core.events import Committed
 from headrace.core.ids import TenantId
+from headrace.core.state import Row
 from headrace.core.workload import WorkloadSpec
-from headrace.core.world import Row, World
+from headrace.core.world import World
 from headrace.journal.checkpoint import encode_checkpoint, load, save
 from headrace.journal.codec import SALT_BYTES, Draft, Group, Head
 from headrace.journal.keys import Keys

@@ -1,12 +1,12 @@
 """The ports: what the core and the control loop need from outside, as protocols. Shells implement them."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
 from headrace.core.errors import HeadraceError
-from headrace.core.ids import Epoch, PlacementId, SiteId, TenantId, WorkloadId
-from headrace.core.observation import NodeReport, PlacementReport, RankReport, RankState
+from headrace.core.ids import Epoch, NodeId, PlacementId, SiteId, TenantId, WorkloadId
+from headrace.core.observation import Capabilities, NodeReport, PlacementReport, RankReport, RankState
 from headrace.core.workload import RankPlace
 
 __all__ = [
@@ -14,6 +14,7 @@ __all__ = [
     "Clock",
     "Engine",
     "EngineError",
+    "EngineNode",
     "LogChunk",
     "NodeReport",
     "PlacementReport",
@@ -74,12 +75,21 @@ class LogChunk:
 
 
 @dataclass(frozen=True, slots=True)
-class Capabilities:
-    """What an engine can do; ``isolation`` is none, uid or container."""
+class EngineNode:
+    """A node as an engine's cluster has it, by the cluster's own ``name``.
 
-    isolation: str
-    pause: bool
-    ports: bool
+    ``is_drained``: it answers, and the cluster gives it no new work, for ``reason``. ``foreign``: who runs something on it
+    that no Headrace ordered, "" for nobody. A number is 0 where the cluster doesn't tell.
+    """
+
+    name: str
+    is_up: bool = True
+    is_drained: bool = False
+    reason: str = ""
+    accelerators: int = 0
+    cpu_milli: int = 0
+    memory_mb: int = 0
+    foreign: str = ""
 
 
 class EngineError(HeadraceError):
@@ -122,8 +132,25 @@ class Engine(Protocol):
         """The end of a placement is in the journal: its record may go (its logs stay until their retention ends)."""
         ...
 
-    def nodes(self) -> Sequence[NodeReport]:
-        """Health of the nodes; empty when the engine has nothing to say of any."""
+    def nodes(self, of: Sequence[NodeId]) -> Sequence[NodeReport]:
+        """Health of those nodes ``of`` the estate that the engine has something to say of."""
+        ...
+
+    def host_of(self, node: NodeId) -> str:
+        """What the engine's cluster calls a node of the estate."""
+        ...
+
+    def inventory(self) -> Sequence[EngineNode] | None:
+        """All nodes that its cluster has, as they were seen last; None when it has no view of its own, or has not looked yet."""
+        ...
+
+    @property
+    def trouble(self) -> str:
+        """What keeps it from its cluster now, and the next step; "" when nothing does."""
+        ...
+
+    def cordon(self, nodes: Mapping[NodeId, str]) -> None:
+        """Of the estate's nodes these, and no others of its own, shall get no new work of anybody's, each for its reason."""
         ...
 
     def logs(self, placement: PlacementId, rank: int, stream: str, offset: int, limit: int) -> LogChunk:
@@ -132,4 +159,8 @@ class Engine(Protocol):
 
     def erase_logs(self, placement: PlacementId) -> None:
         """Delete a placement's logs."""
+        ...
+
+    def close(self) -> None:
+        """Look after nothing any more; what runs goes on."""
         ...

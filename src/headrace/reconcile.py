@@ -7,17 +7,21 @@ event that wants it is durable.
 
 import hashlib
 import hmac
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from itertools import islice
+
+import numpy as np
 
 from headrace.control import SYSTEM, Control
 from headrace.core import commands as c
 from headrace.core.errors import HeadraceError, Problem, ProblemCode, unknown
+from headrace.core.fleet import Fleet
 from headrace.core.ids import NodeId, PlacementId, SiteId
-from headrace.core.observation import PlacementReport, RankState
+from headrace.core.observation import NodeReport, PlacementReport, RankState
 from headrace.core.units import MS_PER_HOUR
 from headrace.core.workload import Placement, Workload
+from headrace.engines.compare import mismatches
 from headrace.ports import FIRST_TENANT_UID, Engine, EngineError, StartOrder
 
 ASK_AT_ONCE = 100
@@ -80,6 +84,11 @@ class Reconciler:
         self._generation = control.generation
         self._last_meter_ms = 0
         self._sweep: Iterator[PlacementId] | None = None
+        self._nodes: dict[str, tuple[NodeId, ...]] = {}
+        self._fleet: Fleet | None = None
+        self._told: dict[NodeId, NodeReport] = {}
+        self._heard: dict[str, Sequence[NodeReport]] = {}
+        self._cordoned: dict[str, dict[NodeId, str]] = {}
         self.may_stop: Callable[[Placement], bool] = lambda _: True
         """Asked before a placement is stopped: a meter may want a last look at it first."""
 
@@ -87,6 +96,53 @@ class Reconciler:
         """Tell every engine this control plane's epoch; the first thing after its start is durable."""
         for engine in self.engines.values():
             engine.fence(self.control.world.state.epoch)
+
+    def declare(self) -> None:
+        """Put on record what the engines can do, where that is not known."""
+        able = {name: engine.capabilities for name, engine in self.engines.items()}
+        self.control.execute(SYSTEM, c.DeclareEngines(able))
+
+    def nodes_of(self, name: str) -> tuple[NodeId, ...]:
+        """The nodes of all sites that are an engine's, in the order of the estate."""
+        fleet = self.control.world.fleet
+        if fleet is not self._fleet:
+            self._fleet, self._nodes = fleet, {}
+            self._told.clear()
+            self._heard.clear()
+        found = self._nodes.get(name)
+        if found is None:
+            here = [number for number, site in enumerate(fleet.sites) if site.engine == name]
+            indexes = np.flatnonzero(np.isin(fleet.node_site, here)).tolist()
+            found = self._nodes[name] = tuple(fleet.node_ids[index] for index in indexes)
+        return found
+
+    def _news(self, name: str, engine: Engine) -> list[NodeReport]:
+        """What an engine says of its nodes, and has not said before; one that is less than the estate says is down."""
+        of, told = self.nodes_of(name), self._told
+        reports = engine.nodes(of)
+        # A cluster is looked at every second or so, and this asks ten times as often.
+        if not reports or reports is self._heard.get(name):
+            return []
+        self._heard[name] = reports
+        fleet = self.control.world.fleet
+        short = {one.node: one.line() for one in mismatches(fleet, of, engine) if one.is_short}
+        reports = [
+            replace(one, up=False, reason=short[one.node]) if one.up and one.node in short else one
+            for one in reports
+        ]
+        news = [one for one in reports if told.get(one.node) != one]
+        told.update((one.node, one) for one in news)
+        return news
+
+    def _cordon(self, name: str, engine: Engine) -> None:
+        """Tell an engine which of its nodes the operator drains."""
+        nodes = self.control.world.state.nodes
+        drained = {node: reason for node, (state, reason) in nodes.items() if state == "draining"}
+        if drained:
+            drained = {node: drained[node] for node in self.nodes_of(name) if node in drained}
+        if drained != self._cordoned.get(name, {}):
+            engine.cordon(drained)
+            self._cordoned[name] = drained
 
     def engine_of(self, site: SiteId) -> Engine:
         """The engine of a site; raises HeadraceError when it is not configured here."""
@@ -127,7 +183,11 @@ class Reconciler:
         """A recovered world may lack what was seen since: everything the engines report is news again."""
         if self.control.generation != self._generation:
             self._generation = self.control.generation
+            self.declare()
             self._seen.clear()
+            self._told.clear()
+            self._heard.clear()
+            self._cordoned.clear()
             self._ended.clear()
             self.asked.clear()
             self._sweep = None
@@ -146,7 +206,8 @@ class Reconciler:
         at_most: int | None,
     ) -> bool:
         try:
-            reports, nodes = engine.observe(), engine.nodes()
+            reports, nodes = engine.observe(), self._news(name, engine)
+            self._cordon(name, engine)
         except EngineError:
             return False  # It is asked again next round; silence is no evidence that anything ended.
         found = self._sort(name, engine, reports, now_ms, at_most)

@@ -29,8 +29,9 @@ from headrace.core.ids import (
 from headrace.core.observation import NodeReport, PlacementReport, RankReport, RankState
 from headrace.core.scheduling.plan import PlanLimits, plan
 from headrace.core.scheduling.proposal import Plan, ProposedPlacement
+from headrace.core.state import Row, State
 from headrace.core.workload import RankPlace, Resources, Workload, WorkloadSpec, WorkloadType
-from headrace.core.world import Row, State, World
+from headrace.core.world import World
 
 START_MS = 1_795_000_000_000
 """2026-11-18: when everything here begins."""

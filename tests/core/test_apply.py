@@ -13,8 +13,9 @@ from headrace.core.authority import Role
 from headrace.core.ids import Epoch, NodeId, TenantId, TokenId
 from headrace.core.metering import UsageRow
 from headrace.core.observation import RankReport
+from headrace.core.state import AuditRow
 from headrace.core.workload import EndReason, State, Workload, WorkloadType
-from headrace.core.world import ALARMS_KEPT, AuditRow, World
+from headrace.core.world import ALARMS_KEPT, World
 from tests.core.small import (
     ACME,
     BOREALIS,

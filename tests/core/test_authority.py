@@ -74,6 +74,7 @@ TABLE: dict[str, tuple[c.Command, set[str]]] = {
     "adopt a plan": (c.AdoptPlan(Plan(0)), MACHINE),
     "report of engines": (c.Observe(()), MACHINE),
     "record tokens": (c.RecordTokens(PlacementId("acme-1.1"), 0, 1, 1), MACHINE),
+    "say what engines can do": (c.DeclareEngines({}), MACHINE),
     "raise an alarm": (c.RaiseAlarm(1, "x", "y"), MACHINE),
     "invoice one's tenant": (c.IssueInvoices(ACME, "2026-11"), OURS),
     "invoice another tenant": (c.IssueInvoices(BOREALIS, "2026-11"), OURS),

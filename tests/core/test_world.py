@@ -14,6 +14,7 @@ from headrace.core.codec import Core as Value
 from headrace.core.errors import HeadraceError
 from headrace.core.ids import ContractId, NodeId, PlacementId, PowerNodeId, SiteId, TokenId, WorkloadId
 from headrace.core.observation import NodeReport, PlacementReport, RankReport, RankState
+from headrace.core.state import State as Canonical
 from headrace.core.units import MS_PER_DAY
 from headrace.core.workload import (
     HOLDING,
@@ -25,7 +26,6 @@ from headrace.core.workload import (
     State,
     WorkloadType,
 )
-from headrace.core.world import State as Canonical
 from headrace.core.world import World
 from headrace.journal.checkpoint import Checkpoint, encode_checkpoint
 from headrace.journal.codec import Chain

@@ -20,6 +20,9 @@ KINDS = {
     16: "PauseObserved", 17: "EvictionRequested", 18: "WorkloadRequeued", 19: "NodeStateChanged", 20: "TokensMetered",
     21: "InvoiceIssued", 22: "CreditNoteIssued", 23: "TenantErased", 24: "LogRead", 25: "AlarmRaised",
     26: "RequestAnswered",
+    27: "NodesReserved",
+    28: "NodeIntruded",
+    29: "EngineDeclared",
 }  # fmt: skip
 
 

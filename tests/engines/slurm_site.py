@@ -1,6 +1,7 @@
 """A real Slurm on this machine, for tests: a controller and a few nodes on loopback, that end with the test."""
 
 import os
+import pwd
 import secrets
 import shutil
 import signal
@@ -11,10 +12,21 @@ from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
+
+from headrace.core.ids import NodeId, PlacementId
+from headrace.engines import runner
+from headrace.engines.slurm.client import SlurmClient
+from headrace.engines.slurm.engine import SlurmEngine, SlurmSettings
+from headrace.ports import Engine
 
 INSTALL = (
-    "apt-get install --no-install-recommends slurmctld slurmd slurm-client slurm-wlm-basic-plugins munge"
+    "apt-get install --no-install-recommends slurmctld slurmd slurm-client slurm-wlm-basic-plugins munge "
+    "slurmrestd slurm-wlm-jwt-plugin slurmdbd slurm-wlm-mysql-plugin mariadb-server"
 )
+PROGRAMS = ("slurmctld", "slurmd", "munged", "sbatch", "setpriv", "slurmrestd", "slurmdbd", "mariadbd")
+REST_USER = "nobody"
+"""As whom slurmrestd runs: it refuses to be root."""
 PATIENCE_S = 60
 DEVICES = ("/dev/full", "/dev/null", "/dev/random", "/dev/zero")
 """What stands for a node's accelerators: Slurm counts only those that have a device, and any will do."""
@@ -37,7 +49,6 @@ SlurmdLogFile={folder}/slurmd-%n.log
 ProctrackType=proctrack/linuxproc
 TaskPlugin=task/none
 JobAcctGatherType=jobacct_gather/none
-AccountingStorageType=accounting_storage/none
 SwitchType=switch/none
 MpiDefault=none
 SelectType=select/cons_tres
@@ -53,24 +64,53 @@ SlurmdTimeout=300
 KillWait=5
 Waittime=0
 TreeWidth=64
+{accounting}
+{rest}
 {nodes}
 PartitionName=lab Nodes=ALL Default=YES MaxTime=INFINITE State=UP OverSubscribe=NO
+"""
+
+_REST = """AuthAltTypes=auth/jwt
+AuthAltParameters=jwt_key={folder}/jwt.key
+"""
+
+_ACCOUNTING = """AccountingStorageType=accounting_storage/slurmdbd
+AccountingStorageHost=127.0.0.1
+AccountingStoragePort={port}
+AccountingStoragePass={folder}/munge.sock
+AccountingStorageTRES=gres/gpu
+AccountingStorageEnforce=associations
+"""
+
+_SLURMDBD = """AuthType=auth/munge
+AuthInfo=socket={folder}/munge.sock
+DbdHost=localhost
+DbdAddr=127.0.0.1
+DbdPort={port}
+SlurmUser=root
+LogFile={folder}/slurmdbd.log
+PidFile={folder}/slurmdbd.pid
+StorageType=accounting_storage/mysql
+StorageHost=127.0.0.1
+StoragePort={database}
+StorageUser=slurm
+StoragePass={password}
+StorageLoc=slurm_acct
 """
 
 
 def missing() -> list[str]:
     """Programs that this needs and this machine has not."""
-    return [
-        name for name in ("slurmctld", "slurmd", "munged", "sbatch", "setpriv") if shutil.which(name) is None
-    ]
+    return [name for name in PROGRAMS if shutil.which(name) is None]
 
 
 @dataclass
 class SlurmSite:
-    """A Slurm that runs. ``names``: its nodes."""
+    """A Slurm that runs. ``names``: its nodes; ``address``: where its slurmrestd listens, if it has one."""
 
     folder: Path
     names: tuple[str, ...]
+    address: str = ""
     daemons: dict[str, subprocess.Popen[bytes]] = field(default_factory=dict)
 
     @property
@@ -95,6 +135,40 @@ class SlurmSite:
         self._start("slurmctld", "slurmctld", "-D", "-f", str(self.conf))
         self.until(lambda: self._answers("scontrol", "ping"), "slurmctld answers")
 
+    def start_rest(self) -> None:
+        """Start slurmrestd, on loopback and on a socket."""
+        folder = self.folder / "rest"
+        folder.mkdir(exist_ok=True)
+        shutil.chown(folder, REST_USER)
+        (folder / "socket").unlink(missing_ok=True)
+        port = self.address.rpartition(":")[2] if self.address else str(_port())
+        self._start_rest("slurmrestd", "openapi/v0.0.38", port, f"unix:{folder}/socket")
+        self.address = f"http://127.0.0.1:{port}"
+
+    @contextmanager
+    def other_rest(self, plugin: str) -> Iterator[str]:
+        """Another slurmrestd that serves another API; its address."""
+        port = str(_port())
+        self._start_rest("other", plugin, port)
+        yield f"http://127.0.0.1:{port}"
+        self.kill("other")
+
+    def _start_rest(self, name: str, plugin: str, port: str, *listen: str) -> None:
+        command = ("slurmrestd", "-a", "rest_auth/jwt", "-s", plugin, "-f", str(self.conf))
+        self._start(name, *command, f"127.0.0.1:{port}", *listen, user=REST_USER, SLURM_JWT="daemon")
+        self.until(lambda: _listens(int(port)), "slurmrestd listens")
+
+    def submit_other(self, *options: str, user: str = "root") -> int:
+        """Submit a job behind Headrace's back; its number."""
+        as_user = ("setpriv", "--reuid", user, "--regid", str(pwd.getpwnam(user).pw_gid), "--clear-groups")
+        job = ("--parsable", "--chdir=/", "--output=/dev/null", *options, "--wrap", "sleep 60")
+        return int(self.ask(*as_user, "sbatch", *job))
+
+    def write_token(self, path: Path, lifespan_s: int = 3_600) -> None:
+        """Put a new token of root's into a file, as the operator does it."""
+        path.touch(0o600)
+        path.write_text(self.ask("scontrol", "token", "username=root", f"lifespan={lifespan_s}"))
+
     def start_node(self, name: str) -> None:
         """Start the daemon of a node."""
         self._start(name, "slurmd", "-D", "-N", name, "-f", str(self.conf))
@@ -113,17 +187,82 @@ class SlurmSite:
         done = subprocess.run(command, env=env, capture_output=True, text=True, check=False)
         return done.returncode == 0 and "DOWN" not in done.stdout
 
-    def _start(self, name: str, *command: str) -> None:
-        env = os.environ | {"SLURM_CONF": str(self.conf)}
+    def _start(self, name: str, *command: str, user: str = "", **more_env: str) -> None:
+        env = os.environ | {"SLURM_CONF": str(self.conf)} | more_env
         log = (self.folder / f"{name}.out").open("ab")
+        as_user = (
+            ("--reuid", user, "--regid", str(pwd.getpwnam(user).pw_gid), "--clear-groups") if user else ()
+        )
         with log:
             self.daemons[name] = subprocess.Popen(
-                ["setpriv", "--pdeathsig", "KILL", *command],
+                ["setpriv", "--pdeathsig", "KILL", *as_user, *command],
                 env=env,
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,
             )
+
+
+class SlurmHarness:
+    """An engine on a spool of its own and the module's Slurm, and a look behind it."""
+
+    def __init__(self, site: SlurmSite, root: Path, client: SlurmClient) -> None:
+        self.site, self.root, self.client = site, root, client
+        self.settings: dict[str, Any] = {}
+        self.made: list[SlurmEngine] = []
+        self.engine: Engine = self.reopened()
+
+    def reopened(self) -> Engine:
+        """A new engine on the same spool; the old one is never asked again."""
+        for old in self.made:
+            old.close()
+        settings: dict[str, Any] = {
+            "heartbeat_ms": 200,
+            "poll_ms": 100,
+            "partition": "lab",
+            "nodes": {NodeId(f"glomfjord/a/{name}"): name for name in self.site.names},
+            "addresses": dict.fromkeys(self.site.names, "127.0.0.1"),
+        }
+        self.made.append(SlurmEngine(self.root, self.client, SlurmSettings(**settings | self.settings)))
+        return self.made[-1]
+
+    def until(self, condition: Callable[[], bool]) -> None:
+        """Wait."""
+        give_up = time.monotonic() + PATIENCE_S
+        while not condition():
+            if time.monotonic() > give_up:
+                told = f"{self.engine.observe()}; {self.made[-1].trouble}; {self.site.ask('squeue')}"
+                raise AssertionError(f"did not happen in {PATIENCE_S} s: {told}")
+            time.sleep(0.02)
+
+    def jobs_of(self, placement: PlacementId) -> list[str]:
+        """States of all jobs that Slurm has of a placement, ended ones too."""
+        # By its mark: a controller that is killed may give a number again, and every test has the same placements.
+        info = runner.read_json(str(self.root / "placements" / placement / "placement.json"))
+        lines = self.site.ask("squeue", "-h", "-t", "all", "-o", "%T %k").splitlines()
+        return [line.split()[0] for line in lines if line.endswith(f"mark={info['mark']}")]
+
+    def pass_ms(self, duration_ms: int) -> None:
+        """Wait for as long."""
+        time.sleep(duration_ms / 1000)
+
+    def record(self, placement: PlacementId, rank: int) -> dict[str, Any]:
+        """What the runner wrote last."""
+        found = runner.read_json(str(self.root / "placements" / placement / str(rank) / runner.RECORD))
+        assert isinstance(found, dict)
+        return found
+
+    def kill_runner(self, placement: PlacementId, rank: int) -> None:
+        """SIGKILL."""
+        os.kill(self.record(placement, rank)["runner"][0], signal.SIGKILL)
+
+    def close(self) -> None:
+        """Leave no job behind, whatever the test left running."""
+        for engine in self.made:
+            engine.close()
+        for job in self.site.ask("squeue", "-h", "-o", "%A").split():
+            self.site.ask("scancel", "--quiet", job)
+        self.until(lambda: not self.site.ask("squeue", "-h").strip())
 
 
 def _port() -> int:
@@ -132,25 +271,26 @@ def _port() -> int:
         return int(probe.getsockname()[1])
 
 
+def _listens(port: int) -> bool:
+    with socket.socket() as probe:
+        return probe.connect_ex(("127.0.0.1", port)) == 0
+
+
 @contextmanager
-def slurm_site(folder: Path, nodes: int = 4) -> Iterator[SlurmSite]:
-    """A Slurm of nodes ``lab-0-0`` and so on, with :data:`GPUS` accelerators each; ended with the block. Needs root."""
+def slurm_site(
+    folder: Path, nodes: int = 4, *, rest: bool = False, accounting: bool = False
+) -> Iterator[SlurmSite]:
+    """A Slurm of nodes ``lab-0-0`` and so on, with :data:`GPUS` accelerators each; ended with the block. Needs root.
+
+    With ``rest`` it has a slurmrestd; with ``accounting`` a slurmdbd on a MariaDB, and knows the account acme alone.
+    """
     assert os.geteuid() == 0, "a real Slurm in tests needs root"
     assert not missing(), f"no {', '.join(missing())}: {INSTALL}"
     site = SlurmSite(folder, tuple(f"lab-0-{number}" for number in range(nodes)))
     for name in ("state", "spool"):
         (folder / name).mkdir(parents=True)
-    lines = [
-        f"NodeName={name} NodeHostname={socket.gethostname()} NodeAddr=127.0.0.1 Port={_port()} CPUs=16 Sockets=1 "
-        f"CoresPerSocket=16 ThreadsPerCore=1 RealMemory=64000 Gres=gpu:lab:{GPUS} State=UNKNOWN"
-        for name in site.names
-    ]
-    site.conf.write_text(_CONF.format(port=_port(), folder=folder, nodes="\n".join(lines)))
-    gres = [f"NodeName={name} Name=gpu Type=lab File={','.join(DEVICES)}" for name in site.names]
-    (folder / "gres.conf").write_text("\n".join(("AutoDetect=off", *gres)) + "\n")
-    key = folder / "munge.key"
-    key.write_bytes(secrets.token_bytes(1_024))
-    key.chmod(0o400)
+    ports = {"slurmdbd": _port(), "database": _port()} if accounting else {}
+    _write_conf(site, ports, rest=rest)
     with ExitStack() as stack:
         stack.callback(_end, site)
         site._start(
@@ -159,17 +299,79 @@ def slurm_site(folder: Path, nodes: int = 4) -> Iterator[SlurmSite]:
             "--foreground",
             "--force",
             f"--socket={folder}/munge.sock",
-            f"--key-file={key}",
+            f"--key-file={folder}/munge.key",
             f"--pid-file={folder}/munged.pid",
             f"--log-file={folder}/munged.log",
             f"--seed-file={folder}/munged.seed",
         )
         site.until((folder / "munge.sock").exists, "munged listens")
+        if accounting:
+            _start_accounting(site, ports)
         site.start_controller()
+        if rest:
+            site.start_rest()
         for name in site.names:
             site.start_node(name)
         site.until(site.idle, "all nodes are idle")
         yield site
+
+
+def _write_conf(site: SlurmSite, ports: dict[str, int], *, rest: bool) -> None:
+    folder = site.folder
+    lines = [
+        f"NodeName={name} NodeHostname={socket.gethostname()} NodeAddr=127.0.0.1 Port={_port()} CPUs=16 Sockets=1 "
+        f"CoresPerSocket=16 ThreadsPerCore=1 RealMemory=64000 Gres=gpu:lab:{GPUS} State=UNKNOWN"
+        for name in site.names
+    ]
+    accounting = "AccountingStorageType=accounting_storage/none"
+    if ports:
+        accounting = _ACCOUNTING.format(folder=folder, port=ports["slurmdbd"])
+    site.conf.write_text(
+        _CONF.format(
+            port=_port(),
+            folder=folder,
+            nodes="\n".join(lines),
+            accounting=accounting,
+            rest=_REST.format(folder=folder) if rest else "",
+        )
+    )
+    gres = [f"NodeName={name} Name=gpu Type=lab File={','.join(DEVICES)}" for name in site.names]
+    (folder / "gres.conf").write_text("\n".join(("AutoDetect=off", *gres)) + "\n")
+    for name, length in (("munge.key", 1_024), ("jwt.key", 32)):
+        key = folder / name
+        key.write_bytes(secrets.token_bytes(length))
+        key.chmod(0o400)
+
+
+def _start_accounting(site: SlurmSite, ports: dict[str, int]) -> None:
+    """Start a database of its own, and slurmdbd on it; make the cluster and its one account."""
+    data, password = site.folder / "database", secrets.token_hex(16)
+    data.mkdir()
+    shutil.chown(data, "mysql")
+    common = ("--no-defaults", f"--datadir={data}", "--user=mysql")
+    subprocess.run(["mariadb-install-db", *common, "--skip-test-db"], check=True, capture_output=True)
+    door = data / "socket"
+    listen = (f"--socket={door}", f"--port={ports['database']}", "--bind-address=127.0.0.1")
+    small = ("--innodb-buffer-pool-size=64M", "--innodb-flush-log-at-trx-commit=0")
+    site._start("mariadbd", "mariadbd", *common, *listen, *small, f"--pid-file={data}/pid", user="mysql")
+    ask = ("mariadb", "--no-defaults", f"--socket={door}", "--user=root", "-e")
+    site.until(lambda: site._answers(*ask, "select 1"), "mariadbd answers")
+    made = [
+        f"create user slurm@{host} identified by '{password}'; grant all on slurm_acct.* to slurm@{host}"
+        for host in ("localhost", "127.0.0.1")
+    ]
+    site.ask(*ask, "; ".join(("create database slurm_acct", *made)))
+    conf = site.folder / "slurmdbd.conf"
+    conf.touch(0o600)
+    conf.write_text(
+        _SLURMDBD.format(
+            folder=site.folder, port=ports["slurmdbd"], database=ports["database"], password=password
+        )
+    )
+    site._start("slurmdbd", "slurmdbd", "-D")
+    site.until(lambda: site._answers("sacctmgr", "-n", "show", "cluster"), "slurmdbd answers")
+    for what in (("cluster", "lab"), ("account", "acme"), ("user", "root", "account=acme")):
+        site.ask("sacctmgr", "--immediate", "--quiet", "add", *what)
 
 
 def _end(site: SlurmSite) -> None:

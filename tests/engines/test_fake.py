@@ -112,9 +112,9 @@ def test_a_dead_node_loses_its_ranks_and_is_reported_down(harness: FakeHarness) 
     assert report is not None
     assert [(rank.state, rank.running_ms) for rank in report.ranks][1] == (RankState.LOST, 10_000)
     assert [ran.running_ms for ran in harness.fake.ran if ran.rank == 1] == [10_000]
-    assert [(node.node, node.up) for node in harness.engine.nodes()] == [("glomfjord/a/lab-0-1", False)]
+    assert [(node.node, node.up) for node in harness.engine.nodes(())] == [("glomfjord/a/lab-0-1", False)]
     harness.fake.revive_node("glomfjord/a/lab-0-1")
-    assert [node.up for node in harness.engine.nodes()] == [True]
+    assert [node.up for node in harness.engine.nodes(())] == [True]
 
 
 def test_a_slow_node_starts_late(harness: FakeHarness) -> None:

@@ -1,22 +1,29 @@
-"""The Slurm engine keeps the contract on a real Slurm."""
+"""The Slurm engine keeps the contract on a real Slurm, through its commands and through slurmrestd."""
 
 import os
+import re
 import shutil
-import signal
 import tempfile
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from headrace.core.ids import NodeId, PlacementId
-from headrace.engines import runner
-from headrace.engines.slurm.client import Commands, Job
+from headrace.core.ids import NodeId
+from headrace.engines.slurm.client import (
+    MOST_HOSTS,
+    Commands,
+    Job,
+    SlurmClient,
+    hosts_of,
+    require_known,
+)
 from headrace.engines.slurm.engine import SlurmEngine, SlurmSettings
-from headrace.ports import Engine, EngineError, RankState
+from headrace.engines.slurm.rest import RestClient
+from headrace.ports import EngineError, EngineNode, RankState
 from tests.engines.contract import (
     FIRST,
     LONG_GRACE_MS,
@@ -29,83 +36,40 @@ from tests.engines.contract import (
     report_of,
     states,
 )
-from tests.engines.slurm_site import SlurmSite, slurm_site
+from tests.engines.slurm_site import SlurmHarness, SlurmSite, slurm_site
 
 PATIENCE_S = 40
+HERE = NodeId("glomfjord/a/lab-0-0")
 
 
 @pytest.fixture(scope="module")
 def site() -> Iterator[SlurmSite]:
-    """Four nodes."""
+    """Four nodes and a slurmrestd."""
     folder = Path(tempfile.mkdtemp(prefix="slurm-"))
     folder.chmod(0o755)
-    with slurm_site(folder) as found:
+    with slurm_site(folder, rest=True) as found:
+        found.write_token(folder / "token")
         yield found
     shutil.rmtree(folder)
 
 
-class SlurmHarness:
-    """An engine on a spool of its own and the module's Slurm, and a look behind it."""
-
-    def __init__(self, site: SlurmSite, root: Path) -> None:
-        self.site, self.root = site, root
-        self.settings: dict[str, Any] = {}
-        self.made: list[SlurmEngine] = []
-        self.engine: Engine = self.reopened()
-
-    def reopened(self) -> Engine:
-        """A new engine on the same spool; the old one is never asked again."""
-        for old in self.made:
-            old.close()
-        settings: dict[str, Any] = {
-            "heartbeat_ms": 200,
-            "poll_ms": 100,
-            "partition": "lab",
-            "nodes": {NodeId(f"glomfjord/a/{name}"): name for name in self.site.names},
-            "addresses": dict.fromkeys(self.site.names, "127.0.0.1"),
-        }
-        self.made.append(
-            SlurmEngine(self.root, Commands(self.site.conf), SlurmSettings(**settings | self.settings))
-        )
-        return self.made[-1]
-
-    def until(self, condition: Callable[[], bool]) -> None:
-        """Wait."""
-        give_up = time.monotonic() + PATIENCE_S
-        while not condition():
-            if time.monotonic() > give_up:
-                told = f"{self.engine.observe()}; {self.made[-1].trouble}; {self.site.ask('squeue')}"
-                raise AssertionError(f"did not happen in {PATIENCE_S} s: {told}")
-            time.sleep(0.02)
-
-    def pass_ms(self, duration_ms: int) -> None:
-        """Wait for as long."""
-        time.sleep(duration_ms / 1000)
-
-    def record(self, placement: PlacementId, rank: int) -> dict[str, Any]:
-        """What the runner wrote last."""
-        found = runner.read_json(str(self.root / "placements" / placement / str(rank) / runner.RECORD))
-        assert isinstance(found, dict)
-        return found
-
-    def kill_runner(self, placement: PlacementId, rank: int) -> None:
-        """SIGKILL."""
-        os.kill(self.record(placement, rank)["runner"][0], signal.SIGKILL)
-
-    def close(self) -> None:
-        """Leave no job behind, whatever the test left running."""
-        for engine in self.made:
-            engine.close()
-        self.site.ask("scancel", "--user=root")
-        self.until(lambda: not self.site.ask("squeue", "-h").strip())
+@pytest.fixture(scope="module")
+def clients(site: SlurmSite) -> Iterator[dict[str, SlurmClient]]:
+    """The ways to ask it."""
+    commands = Commands(site.conf)
+    rest = RestClient(site.address, user="root", token_file=site.folder / "token", commands=commands)
+    yield {"commands": commands, "slurmrestd": rest}
+    rest.close()
 
 
-@pytest.fixture
-def harness(site: SlurmSite) -> Iterator[SlurmHarness]:
-    """An engine on a short path that other users may pass through."""
+@pytest.fixture(params=["commands", "slurmrestd"])
+def harness(
+    site: SlurmSite, clients: dict[str, SlurmClient], request: pytest.FixtureRequest
+) -> Iterator[SlurmHarness]:
+    """An engine on a short path that other users may pass through, with each of the clients."""
     root = Path(tempfile.mkdtemp(prefix="headrace-"))
     root.chmod(0o711)
-    made = SlurmHarness(site, root / "engine")
+    made = SlurmHarness(site, root / "engine", clients[request.param])
     yield made
     made.close()
     shutil.rmtree(root)
@@ -116,14 +80,6 @@ class TestSlurm(EngineContract):
 
 
 # --- what is promised of Slurm alone --------------------------------------------------------------------------------
-
-
-def jobs_of(harness: SlurmHarness, placement: PlacementId = FIRST) -> list[str]:
-    """States of all jobs that Slurm has of a placement, ended ones too."""
-    # By its mark: a controller that is killed may give a number again, and every test has the same placements.
-    info = runner.read_json(str(harness.root / "placements" / placement / "placement.json"))
-    lines = harness.site.ask("squeue", "-h", "-t", "all", "-o", "%T %k").splitlines()
-    return [line.split()[0] for line in lines if line.endswith(f"mark={info['mark']}")]
 
 
 def test_a_placement_is_one_job_on_exactly_its_nodes(harness: SlurmHarness) -> None:
@@ -137,7 +93,7 @@ def test_a_placement_is_one_job_on_exactly_its_nodes(harness: SlurmHarness) -> N
     harness.pass_ms(500)
     line = harness.site.ask("squeue", "-h", "-t", "running", "-o", "%D %N %a %b").split()
     assert line == ["2", "lab-0-[0-1]", "acme", "gres:gpu:3"]
-    assert jobs_of(harness) == ["RUNNING"]
+    assert harness.jobs_of(FIRST) == ["RUNNING"]
     for rank in range(2):
         harness.until(lambda rank=rank: read_all(harness.engine, FIRST, rank) != "")  # type: ignore[misc]
         assert read_all(harness.engine, FIRST, rank) == f"0,1,2 glomfjord/a/lab-0-{rank}\n"
@@ -172,26 +128,24 @@ def test_a_job_that_is_cancelled_behind_our_back_before_it_begins_is_lost_with_i
     harness: SlurmHarness,
 ) -> None:
     """It waits for a node that somebody else has; then an administrator cancels it."""
-    other = harness.site.ask("sbatch", "--parsable", "--exclusive", "-w", "lab-0-0", "--wrap", "sleep 60")
+    harness.site.submit_other("--exclusive", "-w", "lab-0-0")
     harness.engine.start(order_of("echo never"))
-    harness.until(lambda: jobs_of(harness) == ["PENDING"])
+    harness.until(lambda: harness.jobs_of(FIRST) == ["PENDING"])
     assert states(harness.engine) == [RankState.STARTING]
     harness.site.ask("scancel", "--name", "hr.acme-1.1.e1")
     (rank,) = ended(harness).ranks
     assert (rank.state, rank.exit_code, rank.running_ms) == (RankState.LOST, None, 0)
     assert "is CANCELLED" in rank.detail
-    harness.site.ask("scancel", other.strip())
 
 
 def test_a_stop_takes_a_job_that_waits_out_of_the_queue(harness: SlurmHarness) -> None:
     """Nothing is left to start later."""
-    other = harness.site.ask("sbatch", "--parsable", "--exclusive", "-w", "lab-0-0", "--wrap", "sleep 60")
+    harness.site.submit_other("--exclusive", "-w", "lab-0-0")
     harness.engine.start(order_of("echo never"))
-    harness.until(lambda: jobs_of(harness) == ["PENDING"])
+    harness.until(lambda: harness.jobs_of(FIRST) == ["PENDING"])
     harness.engine.stop(FIRST, LONG_GRACE_MS)
     assert ended(harness).ranks[0].exit_code == 143
-    harness.until(lambda: jobs_of(harness) == ["CANCELLED"])
-    harness.site.ask("scancel", other.strip())
+    harness.until(lambda: harness.jobs_of(FIRST) == ["CANCELLED"])
 
 
 def test_a_controller_that_is_gone_for_a_while_loses_nothing_and_doubles_nothing(
@@ -210,24 +164,104 @@ def test_a_controller_that_is_gone_for_a_while_loses_nothing_and_doubles_nothing
     assert ended(harness, SECOND).ranks[0].exit_code == 0
     assert read_all(harness.engine, SECOND, 0) == "late\n"
     harness.until(lambda: harness.made[-1].trouble == "")
-    assert len(jobs_of(harness, SECOND)) == 1
+    assert len(harness.jobs_of(SECOND)) == 1
+
+
+def node_of(harness: SlurmHarness, name: str = "lab-0-0") -> EngineNode:
+    """A node as the engine saw it last."""
+    return next(one for one in harness.engine.inventory() or () if one.name == name)
+
+
+def test_all_nodes_of_the_partition_are_seen_with_what_they_have(harness: SlurmHarness) -> None:
+    """Those that the estate doesn't know too."""
+    harness.until(lambda: harness.engine.inventory() is not None)
+    assert harness.engine.inventory() == tuple(
+        EngineNode(f"lab-0-{number}", accelerators=4, cpu_milli=16_000, memory_mb=64_000)
+        for number in range(4)
+    )
 
 
 def test_a_node_that_slurm_takes_down_is_reported_with_its_reason_and_its_rank_is_lost(
     harness: SlurmHarness,
 ) -> None:
     """Its job ends there; the other nodes are up."""
-    node = NodeId("glomfjord/a/lab-0-1")
+    nodes = [NodeId(f"glomfjord/a/lab-0-{number}") for number in range(4)]
     harness.engine.start(order_of("sleep 30", nodes=2))
     become(harness, RankState.RUNNING, RankState.RUNNING)
     harness.site.ask("scontrol", "update", "nodename=lab-0-1", "state=down", "reason=smoke")
     assert all(rank.exit_code in (None, 143, 137) for rank in ended(harness).ranks)
-    harness.until(lambda: any(not one.up for one in harness.engine.nodes()))
-    found = {one.node: one for one in harness.engine.nodes()}
-    assert (found[node].up, found[node].reason) == (False, "smoke")
+    harness.until(lambda: any(not one.up for one in harness.engine.nodes(nodes)))
+    found = {one.node: one for one in harness.engine.nodes(nodes)}
+    assert (found[nodes[1]].up, found[nodes[1]].reason) == (False, "smoke")
     assert sum(one.up for one in found.values()) == 3
     harness.site.ask("scontrol", "update", "nodename=lab-0-1", "state=resume")
-    harness.until(lambda: all(one.up for one in harness.engine.nodes()))
+    harness.until(lambda: all(one.up for one in harness.engine.nodes(nodes)))
+
+
+def test_a_cordoned_node_is_drained_in_slurm_for_its_reason_and_given_back(harness: SlurmHarness) -> None:
+    """What runs there runs on; nobody gets new work on it; it is up for the estate all the while."""
+    harness.engine.start(order_of("sleep 30"))
+    become(harness, RankState.RUNNING)
+    harness.engine.cordon({HERE: 'a fan, "loud"'})
+    harness.until(lambda: node_of(harness).is_drained)
+    assert node_of(harness).reason == "headrace: a fan, 'loud'"
+    assert harness.site.ask("sinfo", "-h", "-n", "lab-0-0", "-o", "%T").strip() == "draining"
+    assert (states(harness.engine), harness.engine.nodes([HERE])[0].up) == ([RankState.RUNNING], True)
+    harness.engine.cordon({})
+    harness.until(lambda: not node_of(harness).is_drained)
+    assert node_of(harness).reason == ""
+
+
+def test_what_others_drained_stays_drained_and_says_why(harness: SlurmHarness) -> None:
+    """An operator's drain is not ended by ours; for the estate the node is not to be had."""
+    harness.site.ask("scontrol", "update", "nodename=lab-0-0", "state=drain", "reason=new disks")
+    harness.until(lambda: harness.engine.inventory() is not None and node_of(harness).is_drained)
+    harness.engine.cordon({HERE: "a fan"})
+    harness.engine.cordon({})
+    harness.pass_ms(500)
+    (found,) = harness.engine.nodes([HERE])
+    assert (found.up, found.reason) == (False, "drained in its cluster: new disks")
+    harness.site.ask("scontrol", "update", "nodename=lab-0-0", "state=resume")
+    harness.until(lambda: harness.engine.nodes([HERE])[0].up)
+
+
+def test_a_job_that_somebody_submitted_behind_our_back_is_foreign_on_its_nodes(harness: SlurmHarness) -> None:
+    """With its user and number; ours is not, and another user's is whatever its comment says."""
+    harness.engine.start(order_of("sleep 30"))
+    become(harness, RankState.RUNNING)
+    harness.until(lambda: harness.jobs_of(FIRST) == ["RUNNING"])
+    (comment,) = harness.site.ask("squeue", "-h", "-o", "%k").split("\n")[:1]
+    job = harness.site.submit_other("--nodes=2", "-w", "lab-0-[1-2]", f"--comment={comment}", user="nobody")
+    harness.until(lambda: node_of(harness, "lab-0-1").foreign != "")
+    found = {one.name: one.foreign for one in harness.engine.inventory() or ()}
+    foreign = f"nobody (job {job})"
+    assert found == {"lab-0-0": "", "lab-0-1": foreign, "lab-0-2": foreign, "lab-0-3": ""}
+    harness.site.ask("scancel", str(job))
+    harness.until(lambda: node_of(harness, "lab-0-1").foreign == "")
+
+
+def test_a_partition_that_is_down_is_told_with_the_next_step(harness: SlurmHarness) -> None:
+    """Its nodes are not to be had; what waits in it starts when it is up again."""
+    harness.until(lambda: harness.made[-1].trouble == "")
+    harness.site.ask("scontrol", "update", "partitionname=lab", "state=down")
+    said = "partition lab is down; `scontrol update partitionname=lab state=up` opens it"
+    harness.until(lambda: harness.made[-1].trouble == said)
+    (found,) = harness.engine.nodes([HERE])
+    assert (found.up, found.reason) == (False, f"drained in its cluster: {said}")
+    harness.engine.start(order_of("echo late"))
+    harness.until(lambda: harness.jobs_of(FIRST) == ["PENDING"])
+    harness.site.ask("scontrol", "update", "partitionname=lab", "state=up")
+    assert ended(harness).ranks[0].exit_code == 0
+    harness.until(lambda: harness.made[-1].trouble == "")
+
+
+def test_a_partition_that_does_not_exist_is_told_with_those_that_do(harness: SlurmHarness) -> None:
+    """And it has no nodes."""
+    harness.settings = {"partition": "lba"}
+    harness.engine = harness.reopened()
+    harness.until(lambda: harness.engine.inventory() is not None)
+    assert harness.made[-1].trouble == ("no Slurm partition with nodes 'lba'; known: lab. Did you mean lab?")
+    assert harness.engine.inventory() == ()
 
 
 def test_ranks_and_callers_find_the_first_node_where_the_cluster_has_it(harness: SlurmHarness) -> None:
@@ -250,6 +284,10 @@ class DefectiveCommands(Commands):
         super().__init__()
         self.asked = threading.Event()
 
+    def version(self) -> str:
+        """One that is known."""
+        return "22.05.8"
+
     def jobs(self) -> list[Job]:
         """Fail."""
         self.asked.set()
@@ -265,6 +303,78 @@ def test_a_defect_of_the_agent_is_not_silent(tmp_path: Path) -> None:
     engine.close()
     with pytest.raises(KeyError, match="a defect of a client"):
         engine.observe()
+
+
+# --- host lists and versions ----------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("expression", "hosts"),
+    [
+        ("", ()),
+        ("x", ("x",)),
+        ("gpu[1-3,7],x", ("gpu1", "gpu2", "gpu3", "gpu7", "x")),
+        ("n[008-011]", ("n008", "n009", "n010", "n011")),
+        ("a[1-2]b[3,5]-ib,c", ("a1b3-ib", "a1b5-ib", "a2b3-ib", "a2b5-ib", "c")),
+        ("lab-0-[0-1]", ("lab-0-0", "lab-0-1")),
+    ],
+)
+def test_a_host_list_names_its_hosts_in_order(expression: str, hosts: tuple[str, ...]) -> None:
+    """With leading zeros, several brackets and what follows them."""
+    assert hosts_of(expression) == hosts
+
+
+@pytest.mark.parametrize(
+    "expression",
+    ["a[1", "a]1[", "a[1-x]", "a[]", "a[3-1]", "a[[1]]", f"a[0-{MOST_HOSTS}]", "a[0-999]b[0-999]"],
+)
+def test_what_is_no_host_list_is_a_named_error(expression: str) -> None:
+    """Nothing is made of half of it, nor of one that would fill the memory."""
+    with pytest.raises(
+        EngineError, match=f"a host list says what is not understood: {re.escape(repr(expression))}"
+    ):
+        hosts_of(expression)
+
+
+def test_both_clients_tell_the_version_of_the_controller(
+    site: SlurmSite, clients: dict[str, SlurmClient]
+) -> None:
+    """The same, and it is known."""
+    said = site.ask("sinfo", "--version").split()[1]
+    for client in clients.values():
+        assert client.version() == said
+        require_known(client.version())
+
+
+@pytest.mark.parametrize(
+    ("version", "said"),
+    [
+        ("20.11.9", "Slurm 20.11.9 is older than supported; upgrade to 22.05 or later"),
+        ("22.04.1", "older"),
+        ("", "the version says what is not understood"),
+    ],
+)
+def test_an_older_slurm_is_told_to_be_upgraded(version: str, said: str) -> None:
+    """With its version; later ones pass."""
+    with pytest.raises(EngineError, match=said):
+        require_known(version)
+    for later in ("22.05.0", "23.02.1", "25.11.0-0rc1"):
+        require_known(later)
+
+
+def test_an_engine_on_an_older_slurm_says_so_and_asks_nothing_else(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its trouble names the version."""
+    client = commands(tmp_path, "scontrol", "echo 'SLURM_VERSION           = 19.05.5'", monkeypatch)
+    engine = SlurmEngine(tmp_path / "engine", client, SlurmSettings(uids=None, poll_ms=10))
+    give_up = time.monotonic() + PATIENCE_S
+    while "19.05.5" not in engine.trouble:
+        assert time.monotonic() < give_up, engine.trouble
+        time.sleep(0.01)
+    engine.close()
+    assert engine.trouble == "Slurm 19.05.5 is older than supported; upgrade to 22.05 or later."
+    assert engine.inventory() is None
 
 
 # --- what its commands say ------------------------------------------------------------------------------------------

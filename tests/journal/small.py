@@ -10,7 +10,7 @@ from headrace.core.authority import Role, Subject
 from headrace.core.codec import normalise
 from headrace.core.contracts import Reservation
 from headrace.core.ids import NodeId, PlacementId, ProjectId, SiteId, TenantId, TokenId, WindowId, WorkloadId
-from headrace.core.observation import PlacementReport, RankReport, RankState
+from headrace.core.observation import Capabilities, NodeReport, PlacementReport, RankReport, RankState
 from headrace.core.scheduling.plan import PlanLimits, plan
 from headrace.core.workload import PolicyRef, Resources, WorkloadSpec, WorkloadType
 from headrace.documents import load
@@ -244,6 +244,16 @@ def reserve(control: Control, clock: SetClock) -> None:
     part = job("part", resources=Resources("lab", 1, 100, 100, share_milli=400))
     submit(control, "parts", part, part)
     place(control)
+    control.commit()
+
+
+def drive_a_cluster(control: Control) -> None:
+    """An engine that gives whole accelerators alone, and somebody who uses one of its nodes."""
+    control.execute(
+        SYSTEM, c.DeclareEngines({"local": Capabilities("uid", pause=True, ports=True, parts=False)})
+    )
+    node = control.world.fleet.node_ids[0]
+    control.execute(SYSTEM, c.Observe((), nodes=(NodeReport(node, up=True, foreign="job 7 of root"),)))
     control.commit()
 
 

@@ -9,8 +9,8 @@ from headrace.control import SYSTEM
 from headrace.core import commands as c
 from headrace.core.ids import NodeId, WorkloadId
 from headrace.core.observation import RankState
+from headrace.core.state import State
 from headrace.core.workload import Flex, Resources
-from headrace.core.world import State
 from headrace.journal.checkpoint import load, save
 from headrace.journal.sqlite import SqliteStore
 from tests.journal.small import (

@@ -14,7 +14,7 @@ from headrace.core import commands as c
 from headrace.core.errors import HeadraceError
 from headrace.core.events import KINDS, UPCASTS, VERSIONS, AlarmRaised
 from headrace.core.ids import WorkloadId
-from headrace.core.world import State
+from headrace.core.state import State
 from headrace.journal.checkpoint import load
 from headrace.journal.codec import Group, Head, JournalCorrupt, decode
 from headrace.journal.sqlite import SqliteStore
@@ -23,8 +23,8 @@ from tests.journal.golden.make import make, state_json
 from tests.journal.small import MEMBER, opened
 
 FIRST = Path(__file__).parent / "golden"
-GOLDEN = (FIRST, FIRST / "2", FIRST / "3")
-"""The first, the one that has what idempotency keys were used for, and the one with a reservation and fractions."""
+GOLDEN = (FIRST, FIRST / "2", FIRST / "3", FIRST / "4")
+"""The first, then those with what idempotency keys were used for, a reservation and fractions, an engine and an intruder."""
 
 
 RANK_FIELDS = 5
@@ -42,7 +42,7 @@ def stored(golden: Path) -> Any:
     return state
 
 
-@pytest.fixture(params=GOLDEN, ids=["first", "2", "3"])
+@pytest.fixture(params=GOLDEN, ids=["first", "2", "3", "4"])
 def golden(request: pytest.FixtureRequest) -> Path:
     """The folder of a golden journal."""
     folder: Path = request.param

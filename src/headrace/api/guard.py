@@ -19,7 +19,8 @@ from headrace.core.authority import Subject, Target
 from headrace.core.codec import DOCUMENT_TYPES
 from headrace.core.errors import HeadraceError, Problem, ProblemCode, did_you_mean
 from headrace.core.ids import InvoiceNumber, TenantId, TokenId, WorkloadId
-from headrace.core.world import Token, World
+from headrace.core.state import Token
+from headrace.core.world import World
 from headrace.service import InlineService
 
 CALL = "headrace.call"

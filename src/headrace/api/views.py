@@ -212,6 +212,50 @@ class Drained:
 
 
 @dataclass(frozen=True, slots=True)
+class MismatchView:
+    """A difference between the estate and an engine's cluster. ``node`` or ``host`` is empty where there is none of that name."""
+
+    node: str
+    host: str
+    what: str
+    estate: str
+    cluster: str
+
+
+@dataclass(frozen=True, slots=True)
+class IntruderView:
+    """A node on which somebody runs something that was not placed here: it counts at nameplate, and gets no work."""
+
+    node: str
+    who: str
+
+
+@dataclass(frozen=True, slots=True)
+class EngineView:
+    """An engine: whose sites' workloads it runs, what it can do, and what keeps it from its cluster (``trouble``).
+
+    ``nodes`` is how many the estate has of it, ``seen`` how many its cluster has (null: it has no view of its own).
+    """
+
+    name: str
+    sites: tuple[str, ...]
+    isolation: str
+    parts: bool
+    trouble: str
+    nodes: int
+    seen: int | None
+    mismatches: tuple[MismatchView, ...]
+    intruders: tuple[IntruderView, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Engines:
+    """All engines of the control plane."""
+
+    engines: tuple[EngineView, ...]
+
+
+@dataclass(frozen=True, slots=True)
 class PowerView:
     """An element of the power tree, in watts of IT load. ``parent`` is empty for a connection."""
 

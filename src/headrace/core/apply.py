@@ -12,19 +12,11 @@ from headrace.core.ids import Epoch, EventSeq, NodeId, SiteId
 from headrace.core.ledger import Transfer, transfers_for_credit_note, transfers_for_invoice
 from headrace.core.metering import token_row, usage_row
 from headrace.core.scheduling.sharing import kind_of, shares_time
+from headrace.core.state import AuditRow, Done, Row, TenantRecord, Token
 from headrace.core.units import MS_PER_MINUTE
 from headrace.core.workload import TERMINAL, EndReason, Placement, Workload, WorkloadType
 from headrace.core.workload import State as WorkloadState
-from headrace.core.world import (
-    ALARMS_KEPT,
-    REQUEST_RETENTION_MS,
-    AuditRow,
-    Done,
-    Row,
-    TenantRecord,
-    Token,
-    World,
-)
+from headrace.core.world import ALARMS_KEPT, REQUEST_RETENTION_MS, World
 
 BACKOFF_FIRST_MS = 1_000
 BACKOFF_MOST_MS = 5 * MS_PER_MINUTE
@@ -367,6 +359,16 @@ def _node(world: World, committed: ev.Committed, event: ev.NodeStateChanged) -> 
     return _audit(committed, node, event.verdict)
 
 
+def _intruded(world: World, _: ev.Committed, event: ev.NodeIntruded) -> list[Row]:
+    world.intrude(NodeId(event.node), event.who)
+    return []
+
+
+def _declared(world: World, _: ev.Committed, event: ev.EngineDeclared) -> list[Row]:
+    world.declare(event.engine, event.capabilities)
+    return []
+
+
 def _tokens(world: World, committed: ev.Committed, event: ev.TokensMetered) -> list[Row]:
     placement = world.state.placements[event.placement]
     reported = (event.input_tokens, event.output_tokens)
@@ -456,6 +458,8 @@ _APPLY: dict[type, Callable[[World, ev.Committed, Any], list[Row]]] = {
     ev.EvictionRequested: _evicted,
     ev.WorkloadRequeued: _requeued,
     ev.NodeStateChanged: _node,
+    ev.NodeIntruded: _intruded,
+    ev.EngineDeclared: _declared,
     ev.TokensMetered: _tokens,
     ev.InvoiceIssued: _invoice,
     ev.CreditNoteIssued: _credit,
@@ -497,7 +501,7 @@ def streams(world: World, event: ev.Event) -> tuple[str, ...]:
             return (f"tenant:{world.state.workloads[workload].tenant}",)
         case ev.InvoiceIssued(tenant=tenant) | ev.CreditNoteIssued(tenant=tenant):
             return (f"tenant:{tenant}", "operator")
-        case ev.NodeStateChanged(node=node):
+        case ev.NodeStateChanged(node=node) | ev.NodeIntruded(node=node):
             return (f"site:{_site_of(world, node)}",)
         case ev.TokenIssued(tenant=tenant) if tenant:
             return (f"tenant:{tenant}", "operator")

@@ -9,7 +9,7 @@ from typing import Any
 from headrace.core.authority import Role
 from headrace.core.codec import from_plain, to_plain
 from headrace.core.ids import InvoiceNumber, NodeId, PlacementId, TenantId, TokenId, WorkloadId
-from headrace.core.observation import NodeReport, PlacementReport
+from headrace.core.observation import Capabilities, NodeReport, PlacementReport
 from headrace.core.scheduling.proposal import Plan
 from headrace.core.workload import WorkloadSpec
 
@@ -122,6 +122,13 @@ class Observe:
 
 
 @dataclass(frozen=True, slots=True)
+class DeclareEngines:
+    """What the engines can do that this control plane has, by name."""
+
+    engines: Mapping[str, Capabilities]
+
+
+@dataclass(frozen=True, slots=True)
 class RecordTokens:
     """A replica's cumulative token counters, as batch number ``batch`` of its placement."""
 
@@ -174,6 +181,7 @@ class RaiseAlarm:
 
 Command = (
     StartControl
+    | DeclareEngines
     | ApplyDocuments
     | RemoveDocument
     | IssueToken

@@ -22,6 +22,7 @@ from headrace.core.scheduling.admit import can_ever_fit
 from headrace.core.scheduling.columns import ask_of
 from headrace.core.scheduling.refuse import Refusal
 from headrace.core.sovereignty.plain import PROFILES
+from headrace.core.state import Done
 from headrace.core.workload import (
     TERMINAL,
     EndReason,
@@ -30,7 +31,7 @@ from headrace.core.workload import (
     WorkloadSpec,
     WorkloadType,
 )
-from headrace.core.world import Done, World, remember
+from headrace.core.world import World, remember
 
 
 def not_found(kind: str, ident: str) -> HeadraceError:
@@ -423,6 +424,13 @@ def _read_log(_: World, command: c.ReadLog, asked: Asked) -> Deciding:
     return None
 
 
+def _engines(world: World, command: c.DeclareEngines, _: Asked) -> Deciding:
+    for engine, capabilities in sorted(command.engines.items()):
+        if world.state.engines.get(engine) != capabilities:
+            yield ev.EngineDeclared(engine, capabilities)
+    return None
+
+
 def _alarm(_: World, command: c.RaiseAlarm, __: Asked) -> Deciding:
     yield ev.AlarmRaised(command.promise, command.subject, command.detail)
     return None
@@ -440,6 +448,7 @@ _COMMANDS: dict[type, tuple[str, Callable[[World, Any, Asked], Deciding]]] = {
     c.SetNodes: ("node.drain", set_nodes),
     c.AdoptPlan: ("plan.adopt", adopt),
     c.Observe: ("engine.observe", _observe),
+    c.DeclareEngines: ("engine.observe", _engines),
     c.RecordTokens: ("engine.observe", _tokens),
     c.IssueInvoices: ("invoice.issue", _invoices),
     c.IssueCreditNote: ("invoice.credit", _credit),

@@ -22,6 +22,7 @@ from headrace.core.ids import (
     WindowId,
     WorkloadId,
 )
+from headrace.core.observation import Capabilities
 from headrace.core.workload import EndReason, RankPlace, WorkloadSpec
 
 
@@ -228,6 +229,25 @@ class NodeStateChanged:
 
 
 @dataclass(frozen=True, slots=True)
+class NodeIntruded:
+    """Somebody runs something on a node that was not placed here: ``who``, "" for nobody any more.
+
+    Nothing is placed on it meanwhile, and it counts at its nameplate.
+    """
+
+    node: str
+    who: str
+
+
+@dataclass(frozen=True, slots=True)
+class EngineDeclared:
+    """What the engine of a name can do, from now on; see :class:`~headrace.core.observation.Capabilities`."""
+
+    engine: str
+    capabilities: Capabilities
+
+
+@dataclass(frozen=True, slots=True)
 class TokensMetered:
     """One reading of a replica's own token counters.
 
@@ -358,6 +378,8 @@ Event = (
     | EvictionRequested
     | WorkloadRequeued
     | NodeStateChanged
+    | NodeIntruded
+    | EngineDeclared
     | TokensMetered
     | InvoiceIssued
     | CreditNoteIssued
@@ -396,6 +418,8 @@ KINDS: dict[int, type] = {
     25: AlarmRaised,
     26: RequestAnswered,
     27: NodesReserved,
+    28: NodeIntruded,
+    29: EngineDeclared,
 }
 KIND_OF: dict[type, int] = {event: number for number, event in KINDS.items()}
 VERSIONS: dict[int, int] = dict.fromkeys(KINDS, 1)

@@ -45,9 +45,27 @@ class PlacementReport:
 
 
 @dataclass(frozen=True, slots=True)
+class Capabilities:
+    """What an engine can do; ``isolation`` is none, uid or container.
+
+    ``parts``: several ranks can share an accelerator. ``tenant``: the only one that it serves, "" for everybody.
+    """
+
+    isolation: str
+    pause: bool
+    ports: bool
+    parts: bool = True
+    tenant: str = ""
+
+
+@dataclass(frozen=True, slots=True)
 class NodeReport:
-    """Health of one node as the engine sees it."""
+    """Health of one node as the engine sees it.
+
+    ``foreign``: who runs something on it that was not placed here, "" for nobody.
+    """
 
     node: NodeId
     up: bool
     reason: str = ""
+    foreign: str = ""

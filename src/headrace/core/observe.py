@@ -24,6 +24,7 @@ def observe(world: World, command: c.Observe, now_ms: int) -> Generator[ev.Event
     """Events of everything that changed; reports of unknown placements are the loop's to deal with."""
     for node in command.nodes:
         yield from _node(world, node, now_ms)
+        yield from _intruder(world, node)
     for report in command.reports:
         placement = world.state.placements.get(report.placement)
         if placement is not None and len(report.ranks) == len(placement.ranks):
@@ -56,6 +57,27 @@ def _node(world: World, report: NodeReport, now_ms: int) -> Deciding:
             yield ev.NodeStateChanged(report.node, "draining", reason)
             return
         yield ev.NodeStateChanged(report.node, "ready", f"back up after: {reason}")
+
+
+def _intruder(world: World, report: NodeReport) -> Deciding:
+    """Somebody came to a node, or left it; an alarm where that draws more than an element above it can carry."""
+    if (
+        report.foreign == world.state.intruders.get(report.node, "")
+        or report.node not in world.fleet.node_index
+    ):
+        return
+    before = bool(world.state.intruders.get(report.node))
+    yield ev.NodeIntruded(report.node, report.foreign)
+    if before or not report.foreign:
+        return
+    for element in world.over(report.node):
+        drawn_w, limit_w = int(world.power_w[element]), int(world.fleet.power_limit_w[element])
+        if drawn_w > limit_w:
+            name = world.fleet.power_ids[element]
+            detail = (
+                f"{drawn_w} W could be drawn, {limit_w} W are allowed: {report.foreign} runs on {report.node}"
+            )
+            yield ev.AlarmRaised(1, name, detail)
 
 
 def _placement(

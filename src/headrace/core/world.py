@@ -5,13 +5,12 @@ world, the planner another that folds the same events.
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from typing import Any, NamedTuple, TypeVar
+from typing import Any, TypeVar
 
 import numpy as np
+import numpy.typing as npt
 
-from headrace.core import events as ev
 from headrace.core.authority import PolicyEngine, Role, Subject, Target, Verdict
 from headrace.core.codec import from_normalised
 from headrace.core.contracts import Contract, Maintenance, PricePlan, Reservation, Tenant
@@ -21,40 +20,35 @@ from headrace.core.hardware import HardwareType
 from headrace.core.ids import (
     ContractId,
     Digest,
-    Epoch,
-    InvoiceNumber,
     NodeId,
     PlacementId,
     PlanId,
     ProjectId,
     SiteId,
     TenantId,
-    TokenId,
     WindowId,
-    WorkloadId,
 )
-from headrace.core.ledger import Ledger, Transfer
 from headrace.core.metering import (
     CPU_MODEL,
-    UsageRow,
-    UsageTotals,
     contract_for,
     day_of,
     has_price,
     period_of,
 )
+from headrace.core.observation import Capabilities
 from headrace.core.scheduling.demand import Popularity
 from headrace.core.scheduling.endings import Endings
 from headrace.core.scheduling.memory import Memory
 from headrace.core.scheduling.queue import Queue
 from headrace.core.scheduling.refuse import Refusal
-from headrace.core.scheduling.service import History, Sibling
+from headrace.core.scheduling.service import History
 from headrace.core.scheduling.sharing import kind_of, shares_time
 from headrace.core.scheduling.snapshot import Snapshot, Taken
 from headrace.core.scheduling.windows import Window, windows_of
 from headrace.core.sovereignty.plain import RIGHTS_POLICY, PlainPolicies, decide, decide_place
+from headrace.core.state import State, Token
 from headrace.core.units import MS_PER_DAY, MS_PER_MINUTE
-from headrace.core.workload import TERMINAL, WHOLE_MILLI, Placement, PolicyRef, Workload
+from headrace.core.workload import TERMINAL, WHOLE_MILLI, Placement, PolicyRef
 from headrace.core.workload import State as WorkloadState
 
 REQUEST_RETENTION_MS = 2 * MS_PER_DAY
@@ -64,89 +58,6 @@ MOST_REMEMBERED = 100_000
 """Answers about classes of workloads that are remembered: whoever submits makes them, and could make any number."""
 _NOTHING = Taken()
 _QUARTER_MS = 15 * MS_PER_MINUTE
-
-
-@dataclass(slots=True)
-class Token:
-    """An API token as the world knows it: never its value."""
-
-    id: TokenId
-    number: int
-    hash: str
-    role: Role
-    tenant: TenantId | None
-    holder: str
-    expires_ms: int
-    revoked: bool = False
-
-
-@dataclass(slots=True)
-class TenantRecord:
-    """What must outlive a tenant's document: its number (for a Unix user of its own, never reused) and its counter."""
-
-    number: int
-    next_workload: int = 1
-    erased: bool = False
-
-
-@dataclass(slots=True)
-class Done:
-    """What an idempotency key already did: the digest of what was asked, the first thing made, how many, and the answer.
-
-    Without an answer it is of a submission; or, without a digest too, of a journal from before answers were kept.
-    """
-
-    digest: str
-    first: str
-    count: int
-    at_ms: int
-    answer: dict[str, Any] | None = None
-
-
-@dataclass(slots=True)
-class State:
-    """The canonical state after ``version`` events."""
-
-    version: int = 0
-    last_ms: int = 0
-    journal: str = ""
-    epoch: Epoch = Epoch(0)
-    documents: dict[str, dict[str, Any]] = field(default_factory=dict)
-    tenants: dict[TenantId, TenantRecord] = field(default_factory=dict)
-    tokens: dict[str, Token] = field(default_factory=dict)
-    nodes: dict[NodeId, tuple[str, str]] = field(default_factory=dict)
-    falls: dict[NodeId, tuple[int, ...]] = field(default_factory=dict)
-    """When each node went down lately."""
-    workloads: dict[WorkloadId, Workload] = field(default_factory=dict)
-    placements: dict[PlacementId, Placement] = field(default_factory=dict)
-    verdicts: dict[str, Verdict] = field(default_factory=dict)
-    requests: dict[str, Done] = field(default_factory=dict)
-    usage: UsageTotals = field(default_factory=UsageTotals)
-    ledger: Ledger = field(default_factory=Ledger)
-    invoices: dict[InvoiceNumber, ev.InvoiceIssued] = field(default_factory=dict)
-    credits: dict[InvoiceNumber, ev.CreditNoteIssued] = field(default_factory=dict)
-    alarms: list[tuple[int, ev.AlarmRaised]] = field(default_factory=list)
-    reserved: dict[WindowId, tuple[str, ...]] = field(default_factory=dict)
-    """The nodes of each reservation."""
-    unisolated: dict[str, int] = field(default_factory=dict)
-    """``tenant/period`` to how many of its placements shared a Unix user with others' ("none" isolation)."""
-    siblings: dict[str, list[Sibling]] = field(default_factory=dict)
-    """How long those ran that share accelerators in time: by kind, in order of submission."""
-
-
-class AuditRow(NamedTuple):
-    """A decided action for the audit's projection: which token asked, what, under which verdict."""
-
-    seq: int
-    at_ms: int
-    actor: int
-    kind: str
-    subject: str
-    verdict: str
-
-
-Row = UsageRow | Transfer | AuditRow
-"""What apply returns for the projections."""
 
 
 class _Fast:
@@ -276,7 +187,8 @@ class World:
 
     def rebuild(self) -> None:
         """Columns, queue and counters from the canonical state."""
-        count, powers = len(self.fleet.node_ids), len(self.fleet.power_ids)
+        fleet = self.fleet
+        count, powers = len(fleet.node_ids), len(fleet.power_ids)
         self._paths.clear()
         self.node_mask = np.zeros(count, np.uint64)
         self.node_cpu_milli = np.zeros(count, np.int64)
@@ -285,8 +197,11 @@ class World:
         self.node_ready = np.ones(count, np.bool_)
         self.power_w = np.zeros(powers, np.int64)
         for node, (state, _) in self.state.nodes.items():
-            if node in self.fleet.node_index:
-                self.node_ready[self.fleet.node_index[node]] = state == "ready"
+            if node in fleet.node_index:
+                self.node_ready[fleet.node_index[node]] = state == "ready"
+        self._intruded = {
+            fleet.node_index[node]: None for node in self.state.intruders if node in fleet.node_index
+        }
         self._fast = _Fast(self)
         self.node_share_milli = np.zeros((0, 0), np.int16)
         self.node_sharer = np.zeros((0, 0), np.int32)
@@ -342,7 +257,10 @@ class World:
         count, accelerator_w = column(lambda one: one.accelerators), column(lambda one: one.accelerator_w)
         busy_w = column(lambda one: one.nameplate_w) - count * accelerator_w + used * accelerator_w
         busy_w += (count - used) * column(lambda one: one.accelerator_idle_w)
-        return np.where(self.node_ranks > 0, busy_w, column(lambda one: one.idle_w))
+        watts = np.where(self.node_ranks > 0, busy_w, column(lambda one: one.idle_w))
+        intruded = list(self._intruded)
+        watts[intruded] = column(lambda one: one.nameplate_w)[intruded]
+        return watts
 
     def at(self, now_ms: int) -> None:
         """Let it be ``now_ms``: nodes are commissioned on days of UTC, contracts begin and end on days of the operator's zone."""
@@ -375,7 +293,7 @@ class World:
 
     def hold(self, placement: Placement, sign: int, *, power: bool = True) -> None:
         """Take (1) or give back (-1) what a placement has: accelerators, processors, memory, and power up the tree."""
-        columns, fleet = self._fast, self.fleet
+        columns, fleet, intruded = self._fast, self.fleet, self._intruded
         spec = self.state.workloads[placement.workload].spec
         self.memory.moved(placement, spec, fleet.site_index[placement.site], sign)
         self.endings.moved(placement, sign)
@@ -393,7 +311,7 @@ class World:
             columns.cpu_milli[node] += sign * cpu_milli
             columns.memory_mb[node] += sign * memory_mb
             columns.ranks[node] = busy + sign
-            if power:
+            if power and not (intruded and node in intruded):
                 leaf = columns.leaf[node]
                 delta_w = hardware.node_watts(after.bit_count(), busy + sign > 0)
                 delta_w -= hardware.node_watts(before.bit_count(), busy > 0)
@@ -405,6 +323,38 @@ class World:
             before_milli = self.contract_held_milli.get(placement.contract, 0)
             self.contract_held_milli[placement.contract] = before_milli + sign * held_milli
         self._use(placement, sign, held_milli)
+
+    def intrude(self, node: NodeId, who: str) -> None:
+        """Somebody runs something on a node that was not placed here; ``who`` is empty: nobody any more."""
+        if who:
+            self.state.intruders[node] = who
+        else:
+            self.state.intruders.pop(node, None)
+        index = self.fleet.node_index.get(node)
+        if index is None or bool(who) == (index in self._intruded):
+            return
+        if who:
+            self._intruded[index] = None
+        else:
+            del self._intruded[index]
+            self.memory.came_free(int(self.fleet.node_site[index]))
+        # Where nothing is dated yet, nothing is counted.
+        if self.fleet.node_from_day[index] < NEVER_DAY:
+            columns = self._fast
+            hardware = columns.hardware[index]
+            used_w = hardware.node_watts(columns.mask[index].bit_count(), columns.ranks[index] > 0)
+            more_w = hardware.nameplate_w - used_w
+            for element in self._path(columns.leaf[index]):
+                columns.power_w[element] += more_w if who else -more_w
+
+    def declare(self, engine: str, capabilities: Capabilities) -> None:
+        """What an engine can do, from now on."""
+        self.state.engines[engine] = capabilities
+        self._forget_classes()
+
+    def over(self, node: NodeId) -> list[int]:
+        """The elements of the power tree above a node."""
+        return self._path(self._fast.leaf[self.fleet.node_index[node]])
 
     def _recount(self) -> None:
         self.usage.clear()
@@ -532,6 +482,11 @@ class World:
         plan = self.plans.get(contract.plan)
         return plan is None or has_price(plan, model)
 
+    def _open(self) -> npt.NDArray[np.bool_]:
+        found = self.node_here & self.node_ready
+        found[list(self._intruded)] = False
+        return found
+
     def snapshot(self, now_ms: int) -> Snapshot:
         """A view of now, for planning and explaining; valid until the next event is applied."""
         self.at(now_ms)
@@ -539,7 +494,7 @@ class World:
             version=self.state.version,
             now_ms=now_ms,
             fleet=self.fleet,
-            node_open=self.node_here & self.node_ready,
+            node_open=self._open(),
             node_mask=self.node_mask,
             node_cpu_milli=self.node_cpu_milli,
             node_memory_mb=self.node_memory_mb,
@@ -564,6 +519,8 @@ class World:
             tenants=self.tenants,
             stopping=self.stopping,
             windows=self.windows,
+            intruders=self.state.intruders,
+            engines=self.state.engines,
             demand=self.popularity.demand,
             zone=self.zone,
         )

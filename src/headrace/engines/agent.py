@@ -25,10 +25,20 @@ from headrace.engines.orders import Runtime, environment, why_never
 from headrace.engines.problems import as_engine_error, engine_error
 from headrace.engines.ranks import Held, Rank, end_leftovers
 from headrace.engines.spool import CANNOT_RUN, SpoolEngine, SpoolSettings
-from headrace.ports import FIRST_TENANT_UID, Capabilities, EngineError, NodeReport, RankState, StartOrder
+from headrace.ports import (
+    FIRST_TENANT_UID,
+    Capabilities,
+    EngineError,
+    EngineNode,
+    NodeReport,
+    RankState,
+    StartOrder,
+)
 
 _CHOSEN = ("CUDA_VISIBLE_DEVICES", "GPU_DEVICE_ORDINAL", "ROCR_VISIBLE_DEVICES")
 _AT_ONCE = 200
+_OURS = "headrace: "
+"""How the reason of a drain begins that was asked for here."""
 
 
 class Refused(EngineError):
@@ -101,11 +111,12 @@ class AgentEngine(SpoolEngine):
         self._jobs: dict[str, list[Job]] = {}
         self._marks: dict[str, None] = {}
         self._looks = 0
-        self._nodes: tuple[NodeReport, ...] = ()
+        self._inventory: tuple[EngineNode, ...] = ()
+        self._cordoned: dict[str, str] = {}
+        self._reported: tuple[int, Sequence[NodeId], list[NodeReport]] | None = None
         self._told_ms: dict[str, int] = {}
         self._defect: Exception | None = None
-        self.trouble = ""
-        """What keeps the cluster from being asked now; "" when nothing does."""
+        self._trouble = "it has not been asked yet"
         self._prepare()
         self._runner = self._ship_runner()
         self._due, self._is_over = threading.Event(), threading.Event()
@@ -121,18 +132,52 @@ class AgentEngine(SpoolEngine):
     @property
     def capabilities(self) -> Capabilities:
         """``uid`` when each tenant has a Unix user of its own. A paused job still holds its accelerators."""
-        return Capabilities(
-            isolation="none" if self._settings.uids is None else "uid", pause=True, ports=True
-        )
+        isolation = "none" if self._settings.uids is None else "uid"
+        return Capabilities(isolation, pause=True, ports=True, parts=False)
 
-    def nodes(self) -> Sequence[NodeReport]:
-        """The nodes of the estate that the cluster knows, as they were seen last."""
-        with self._mutex:
-            return self._nodes
+    @property
+    def trouble(self) -> str:
+        """What keeps the cluster from being asked now; "" when nothing does."""
+        return self._trouble
 
     def host_of(self, node: NodeId) -> str:
         """What the cluster calls a node of the estate."""
         return self._settings.nodes.get(node) or node.rpartition("/")[2]
+
+    def inventory(self) -> Sequence[EngineNode] | None:
+        """The nodes that the cluster has, as they were seen last; None before the first look."""
+        with self._mutex:
+            return self._inventory if self._looks else None
+
+    def nodes(self, of: Sequence[NodeId]) -> Sequence[NodeReport]:
+        """Health of the nodes of the estate, as they were seen last: one that the cluster does not have is down."""
+        with self._mutex:
+            if not self._looks:
+                return ()
+            if self._reported is None or self._reported[0] != self._looks or self._reported[1] is not of:
+                there = {one.name: one for one in self._inventory}
+                found = [self._report(node, there.get(self.host_of(node))) for node in of]
+                self._reported = self._looks, of, found
+            return self._reported[2]
+
+    def _report(self, node: NodeId, seen: EngineNode | None) -> NodeReport:
+        if seen is None:
+            return NodeReport(
+                node, False, f"its cluster has no node {self.host_of(node)}; see `headrace engines`"
+            )
+        is_ours = seen.reason.startswith(_OURS)
+        why = (
+            seen.reason if not seen.is_up else f"drained in its cluster: {seen.reason}" if not is_ours else ""
+        )
+        return NodeReport(node, seen.is_up and not (seen.is_drained and not is_ours), why, seen.foreign)
+
+    def cordon(self, nodes: Mapping[NodeId, str]) -> None:
+        """Let the cluster give no new work to these nodes; what others drained there stays as it is."""
+        wanted = {self.host_of(node): f"{_OURS}{reason or 'drained'}" for node, reason in nodes.items()}
+        with self._mutex:
+            if wanted != self._cordoned:
+                self._cordoned = wanted
+                self._due.set()
 
     # --- what a cluster says ----------------------------------------------------------------------------------------
 
@@ -149,8 +194,20 @@ class AgentEngine(SpoolEngine):
         """All jobs of Headrace that the cluster has, ended ones for as long as it keeps them."""
 
     @abstractmethod
-    def _nodes_now(self) -> Sequence[NodeReport]:
-        """Those nodes of the estate that the cluster knows."""
+    def _inventory_now(self) -> Sequence[EngineNode]:
+        """All nodes that the cluster has. After :meth:`_jobs_now` in the same look."""
+
+    @abstractmethod
+    def _drain(self, nodes: Mapping[str, str]) -> None:
+        """Give these nodes of the cluster no new work, each for its reason."""
+
+    @abstractmethod
+    def _undrain(self, nodes: Sequence[str]) -> None:
+        """Give these nodes of the cluster work again, which this engine drained."""
+
+    def _is_open(self, _order: StartOrder) -> bool:
+        """Whether an order may be submitted now; else it waits here, and holds up no other."""
+        return True
 
     # --- starting -------------------------------------------------------------------------------------------------
 
@@ -272,9 +329,10 @@ class AgentEngine(SpoolEngine):
                 self._list()
                 self._submit()
                 self._tidy()
-                self.trouble = ""
+                self._drain_as_wanted()
+                self._trouble = ""
             except EngineError as error:
-                self.trouble = error.problem.line()
+                self._trouble = error.problem.line()
             except Exception as error:  # noqa: BLE001 - whoever asks the engine next is told
                 self._defect = error
                 return
@@ -286,9 +344,9 @@ class AgentEngine(SpoolEngine):
         found: dict[str, list[Job]] = {}
         for job in self._jobs_now():
             found.setdefault(job.mark, []).append(job)
-        nodes = tuple(self._nodes_now())
+        nodes = tuple(self._inventory_now())
         with self._mutex:
-            self._jobs, self._nodes = found, nodes
+            self._jobs, self._inventory = found, nodes
             self._looks += 1
 
     def _submit(self) -> None:
@@ -339,6 +397,8 @@ class AgentEngine(SpoolEngine):
         ):
             if order.epoch < fenced:
                 return None
+        if not self._is_open(order):
+            return None
         launch.stage = _Stage.UNDER_WAY
         return held
 
@@ -366,6 +426,17 @@ class AgentEngine(SpoolEngine):
                 del self._launches[placement]
         if cancel:
             self._cancel_jobs(cancel)
+
+    def _drain_as_wanted(self) -> None:
+        with self._mutex:
+            wanted, seen = dict(self._cordoned), {one.name: one for one in self._inventory}
+        drain = {name: why for name, why in wanted.items() if name in seen and not seen[name].is_drained}
+        ours = [one.name for one in seen.values() if one.is_drained and one.reason.startswith(_OURS)]
+        undrain = [name for name in ours if name not in wanted]
+        if drain:
+            self._drain(drain)
+        if undrain:
+            self._undrain(undrain)
 
     def _belongs(self, job: Job, held: Held | None, launch: _Launch | None) -> bool:
         if held is None or all(rank.final for rank in held.ranks):

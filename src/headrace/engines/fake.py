@@ -8,7 +8,7 @@ account (:attr:`FakeEngine.ran`) is what an independent checker compares bills w
 import heapq
 import random
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -147,6 +147,8 @@ class FakeEngine:
         self._newest_visible_ms = 0
         self._counter = 0
         self._dead: dict[str, str] = {}
+        self._foreign: dict[str, str] = {}
+        self.cordoned: dict[NodeId, str] = {}
         self._slow: dict[str, int] = {}
         self._port = 20_000
 
@@ -225,9 +227,39 @@ class FakeEngine:
         self._seen.pop(placement, None)
         self._seen_all = None
 
-    def nodes(self) -> Sequence[NodeReport]:
-        """The nodes that were killed, as down; those that were revived, as up."""
-        return tuple(NodeReport(NodeId(node), not reason, reason) for node, reason in self._dead.items())
+    def nodes(self, of: Sequence[NodeId]) -> Sequence[NodeReport]:
+        """The nodes that were killed, as down; those that were revived, as up; with who else was let onto them."""
+        told = dict.fromkeys([*self._dead, *self._foreign])
+        return tuple(
+            NodeReport(
+                NodeId(node), not self._dead.get(node), self._dead.get(node, ""), self._foreign.get(node, "")
+            )
+            for node in told
+        )
+
+    def intrude(self, node: str, who: str) -> None:
+        """Somebody (``""``: nobody any more) runs something on a node that was not ordered here."""
+        self._foreign[node] = who
+
+    def host_of(self, node: NodeId) -> str:
+        """The node itself."""
+        return node
+
+    def inventory(self) -> None:
+        """Nothing: it plays whatever nodes the estate has."""
+        return
+
+    @property
+    def trouble(self) -> str:
+        """Nothing."""
+        return ""
+
+    def close(self) -> None:
+        """Nothing."""
+
+    def cordon(self, nodes: Mapping[NodeId, str]) -> None:
+        """Remember which nodes are to get no work from others."""
+        self.cordoned = dict(nodes)
 
     def logs(self, placement: PlacementId, rank: int, stream: str, offset: int, limit: int) -> LogChunk:
         """What the rank's behaviour wrote."""

@@ -5,12 +5,13 @@ import signal
 import sys
 import time
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from headrace.core.errors import ProblemCode
+from headrace.core.ids import NodeId
 from headrace.core.workload import WHOLE_MILLI
 from headrace.engines import runner
 from headrace.engines.machine import (
@@ -91,9 +92,28 @@ class LocalEngine(SpoolEngine):
         """``uid`` when each tenant has a Unix user of its own, else ``none``."""
         return Capabilities(isolation="none" if self._uids is None else "uid", pause=True, ports=True)
 
-    def nodes(self) -> Sequence[NodeReport]:
+    def nodes(self, of: Sequence[NodeId]) -> Sequence[NodeReport]:
         """Nothing: this machine is up, or nobody could ask."""
         return ()
+
+    def host_of(self, node: NodeId) -> str:
+        """The node itself: all of them are this machine."""
+        return node
+
+    def inventory(self) -> None:
+        """Nothing: this machine plays whatever nodes the estate has."""
+        return
+
+    @property
+    def trouble(self) -> str:
+        """Nothing: there is no cluster to reach."""
+        return ""
+
+    def cordon(self, nodes: Mapping[NodeId, str]) -> None:
+        """Nothing: nobody else gives work to this machine's nodes."""
+
+    def close(self) -> None:
+        """Nothing: it does nothing by itself."""
 
     # --- starting -------------------------------------------------------------------------------------------------
 

@@ -11,6 +11,9 @@ is in files, next to the spec in the rank's directory:
 - ``record.json``: what became of the rank; replaced as a whole, and durable before anybody is told;
 - ``control.json``: what the engine wants of it; read after SIGUSR1 and every second, so that no lost signal loses it.
 
+SIGTERM ends the rank with the order's grace. So does SIGUSR2, by which a launcher that must not be outlived says (by its death)
+that the rank was abandoned: its end is recorded as lost then, with exact durations, for it is no doing of the rank.
+
 Durations are by the host's boot-time clock, which neither jumps nor stops in a suspend.
 Exit status: 0 the end is recorded, or another runner has the rank; 3 the epoch of the order is superseded.
 """
@@ -232,7 +235,8 @@ class Runner:
         self.control_seen: tuple[int, int] | None = None
         self.wake_read, self.wake_write = _pipe(blocking=False)
         self.woken = False
-        self.terminated = False
+        self.terminated = self.abandoned = False
+        self.is_lost = False
         self.poll = select.poll()
         self.logs: dict[int, Log] = {}
         self.child = 0
@@ -270,10 +274,11 @@ class Runner:
     def _catch_signals(self) -> None:
         def on_signal(number: int, _frame: Any) -> None:
             self.woken = True
-            self.terminated = self.terminated or number == signal.SIGTERM
+            self.terminated = self.terminated or number in (signal.SIGTERM, signal.SIGUSR2)
+            self.abandoned = self.abandoned or number == signal.SIGUSR2
 
         signal.set_wakeup_fd(self.wake_write, warn_on_full_buffer=False)
-        for number in (signal.SIGCHLD, signal.SIGUSR1, signal.SIGTERM):
+        for number in (signal.SIGCHLD, signal.SIGUSR1, signal.SIGUSR2, signal.SIGTERM):
             signal.signal(number, on_signal)
         for number in (signal.SIGHUP, signal.SIGINT, signal.SIGXFSZ):
             signal.signal(number, signal.SIG_IGN)
@@ -367,6 +372,7 @@ class Runner:
             self.reason = "max_duration"
             self._ask_to_end(now + self.spec["grace_ms"])
         if self.terminated or self.orphaned:
+            self.is_lost = self.is_lost or (self.abandoned and self.kill_at_ms is None)
             self.terminated = False
             self._ask_to_end(now + self.spec["grace_ms"])
         if self.kill_at_ms is not None and now >= self.kill_at_ms:
@@ -534,6 +540,8 @@ class Runner:
     def _finish(self) -> None:
         """Record the end, however long the disk stays full: the exit code is nowhere else."""
         self.state = EXITED
+        if self.is_lost:
+            self.state, self.detail = LOST, "what launched it is gone"
         failure = os.read(self.failure_read, 4096) if self.exit_code == NO_EXEC else b""
         if failure:
             self.reason, self.detail = "start_failed", failure.decode(errors="replace")

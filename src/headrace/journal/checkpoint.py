@@ -11,7 +11,8 @@ import msgspec
 from headrace.core.apply import apply
 from headrace.core.authority import PolicyEngine
 from headrace.core.errors import HeadraceError, Problem, ProblemCode
-from headrace.core.world import State, World
+from headrace.core.state import State
+from headrace.core.world import World
 from headrace.journal.codec import Chain, Head, decode
 from headrace.journal.keys import Keys, is_signed
 from headrace.journal.merkle import Frontier

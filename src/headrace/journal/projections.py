@@ -5,7 +5,7 @@ from typing import NamedTuple
 
 from headrace.core.ledger import Transfer
 from headrace.core.metering import UsageRow
-from headrace.core.world import AuditRow, Row
+from headrace.core.state import AuditRow, Row
 
 
 class ProjectionRow(NamedTuple):

@@ -4,12 +4,12 @@ Each stands on the seam that the production code has anyway; nothing is patched.
 """
 
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from headrace.core.errors import Problem, ProblemCode
-from headrace.core.ids import Epoch, PlacementId
+from headrace.core.ids import Epoch, NodeId, PlacementId
 from headrace.engines.fake import FakeEngine
 from headrace.journal.codec import Group
 from headrace.journal.projections import ProjectionRow
@@ -159,10 +159,32 @@ class RemoteEngine:
         self._reach()
         self.engine.forget(placement)
 
-    def nodes(self) -> Sequence[NodeReport]:
+    def nodes(self, of: Sequence[NodeId]) -> Sequence[NodeReport]:
         """Health of the nodes, unless it can't be reached."""
         self._reach()
-        return self.engine.nodes()
+        return self.engine.nodes(of)
+
+    def host_of(self, node: NodeId) -> str:
+        """What the engine calls a node."""
+        return self.engine.host_of(node)
+
+    def inventory(self) -> None:
+        """Nothing, as the engine has it."""
+        return self.engine.inventory()
+
+    @property
+    def trouble(self) -> str:
+        """What keeps it from being reached."""
+        return "simulated: the engine can't be reached" if self.switches.engine_down else ""
+
+    def close(self) -> None:
+        """Close the engine."""
+        self.engine.close()
+
+    def cordon(self, nodes: Mapping[NodeId, str]) -> None:
+        """Cordon nodes, unless it can't be reached."""
+        self._reach()
+        self.engine.cordon(nodes)
 
     def logs(self, placement: PlacementId, rank: int, stream: str, offset: int, limit: int) -> LogChunk:
         """Logs, unless it can't be reached."""

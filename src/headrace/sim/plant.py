@@ -195,9 +195,10 @@ class Plant:
         control.execute(SYSTEM, c.StartControl("simulated", "sim"))
         self.control, self.service = control, SharedCommits(control)
         self.service.on_durable.append(self._durable)
+        reconciler = Reconciler(control, {"fake": self.engine}, self.meter_every_ms)
+        reconciler.declare()
         self.commit()
         self.switches.crash_at("crash-started")
-        reconciler = Reconciler(control, {"fake": self.engine}, self.meter_every_ms)
         reconciler.fence()
         self.reconciler = self.service.reconciler = reconciler
         self.web = Web(self.service, self.chance.randbytes)

@@ -10,9 +10,10 @@ from headrace.core.errors import HeadraceError, ProblemCode
 from headrace.core.ids import WorkloadId
 from headrace.core.metering import UsageKey, period_of
 from headrace.core.scheduling.explain import explain
+from headrace.core.state import Row
 from headrace.core.units import MS_PER_DAY, MS_PER_HOUR
 from headrace.core.workload import HOLDING, State, Workload, WorkloadType
-from headrace.core.world import Row, World
+from headrace.core.world import World
 from headrace.journal.checkpoint import encode_checkpoint
 from headrace.journal.codec import Chain, JournalCorrupt, decode
 from headrace.journal.keys import is_signed

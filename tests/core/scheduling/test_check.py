@@ -11,9 +11,11 @@ from headrace.core.estate import Block, Estate
 from headrace.core.fleet import compile_fleet
 from headrace.core.ids import (
     ContractId,
+    NodeId,
     SiteId,
     WindowId,
 )
+from headrace.core.observation import Capabilities
 from headrace.core.scheduling.check import PROMISES, Violation, check
 from headrace.core.scheduling.proposal import Plan
 from headrace.core.scheduling.snapshot import Snapshot
@@ -149,6 +151,27 @@ BROKEN: dict[str, Case] = {
         "part",
         snapshot(queued(of=spec(resources=Resources("lab", 2, 1_000, 1_000, 500)))),
         plan(part(500, mask=0b0011)),
+    ),
+    "a part where the engine gives whole ones": (
+        "engine",
+        replace(
+            snapshot(queued(of=of_part(500))),
+            engines={"local": Capabilities("none", True, True, parts=False)},
+        ),
+        plan(part(500)),
+    ),
+    "where the engine is another tenant's": (
+        "engine",
+        replace(snapshot(queued()), engines={"local": Capabilities("none", True, True, tenant="beta")}),
+        plan(rank()),
+    ),
+    "beside somebody else's work that draws all it can": (
+        "power",
+        replace(
+            snapshot(queued(), sites=limited(feed=2_049)),
+            intruders={NodeId("north/a/g-1-0"): "job 7 of root"},
+        ),
+        plan(rank()),
     ),
     "a part of none": ("accelerator-count", snapshot(queued(of=spec(accelerators=1))), plan(rank(mask=0))),
     "a part for a cluster": (

@@ -2,7 +2,7 @@
 
 Those beside this script are never made again: they are what versions of headrace once wrote, and every later one has to
 read. A new kind of event gets a golden journal of its own beside the old ones: ``2`` has ``RequestAnswered``, ``3``
-``NodesReserved``.
+``NodesReserved``, ``4`` ``EngineDeclared`` and ``NodeIntruded``.
 """
 
 import json
@@ -14,8 +14,8 @@ from typing import Any
 
 import msgspec
 
-from headrace.core.world import State
-from tests.journal.small import SetClock, ask_by_keys, begun, live_a_life, reserve
+from headrace.core.state import State
+from tests.journal.small import SetClock, ask_by_keys, begun, drive_a_cluster, live_a_life, reserve
 
 
 def make(folder: Path) -> None:
@@ -26,6 +26,7 @@ def make(folder: Path) -> None:
     live_a_life(control, clock)
     ask_by_keys(control)
     reserve(control, clock)
+    drive_a_cluster(control)
     control.store.close()
     # One file, whole: no log beside it.
     with sqlite3.connect(folder / "journal.sqlite") as db:

@@ -9,12 +9,26 @@ from fastapi import Query, Response
 from headrace.api.bodies import DrainBody, UndrainBody, body
 from headrace.api.endpoint import After, Group, Limit, carry_out, head_view, json_body, reply
 from headrace.api.guard import Call, CallDep, callers, not_there, operators
-from headrace.api.views import Drained, Nodes, NodeView, Power, PowerView, Sites, SiteView
+from headrace.api.views import (
+    Drained,
+    Engines,
+    EngineView,
+    IntruderView,
+    MismatchView,
+    Nodes,
+    NodeView,
+    Power,
+    PowerView,
+    Sites,
+    SiteView,
+)
 from headrace.core import commands as c
 from headrace.core.errors import HeadraceError, Problem, ProblemCode, unknown
 from headrace.core.estate import Site
 from headrace.core.ids import NodeId, SiteId
 from headrace.core.world import World
+from headrace.engines.compare import mismatches
+from headrace.reconcile import Reconciler
 
 estate = Group("estate")
 
@@ -105,6 +119,8 @@ def _node_view(world: World, index: int, isolation: dict[SiteId, str]) -> NodeVi
     hardware = fleet.hardware[int(fleet.node_hardware[index])]
     state, reason = world.state.nodes.get(ident, ("ready", ""))
     here, used = bool(world.node_here[index]), int(world.node_mask[index]).bit_count()
+    if ident in world.state.intruders:
+        state, reason = "intruded", world.state.intruders[ident]
     return NodeView(
         id=ident,
         site=site.id,
@@ -119,10 +135,18 @@ def _node_view(world: World, index: int, isolation: dict[SiteId, str]) -> NodeVi
         ranks=int(world.node_ranks[index]),
         state=state if here else "planned",
         reason=reason,
-        watts=hardware.node_watts(used, bool(world.node_ranks[index])) if here else 0,
-        watts_source="modelled",
+        watts=_node_watts(world, index) if here else 0,
+        watts_source="nameplate" if ident in world.state.intruders else "modelled",
         isolation=isolation.get(site.id, ""),
     )
+
+
+def _node_watts(world: World, index: int) -> int:
+    fleet = world.fleet
+    hardware = fleet.hardware[int(fleet.node_hardware[index])]
+    if fleet.node_ids[index] in world.state.intruders:
+        return hardware.nameplate_w
+    return hardware.node_watts(int(world.node_mask[index]).bit_count(), bool(world.node_ranks[index]))
 
 
 @estate.write("POST", "/v1/nodes/drain", "node.drain", operators("nodes"), Drained, body=json_body(DrainBody))
@@ -166,6 +190,38 @@ async def _set(call: Call, command: c.SetNodes, asked: DrainBody | UndrainBody) 
         raise TypeError(f"{command} was answered with {named}")
     changed = tuple(named.name.split(", ")) if named.name else ()
     return reply(Drained(changed, named.details, head_view(head)))
+
+
+# -- engines -----------------------------------------------------------------------------------------------------------
+
+
+@estate.get("/v1/engines", "node.read", operators("nodes"), Engines)
+async def list_engines(call: CallDep) -> Response:
+    """Engines: what they can do, what keeps them from their clusters, and where these differ from the estate."""
+    reconciler = call.service.reconciler
+    if reconciler is None:
+        return reply(Engines(()))
+    return reply(Engines(tuple(_engine_view(call.world, reconciler, name) for name in reconciler.engines)))
+
+
+def _engine_view(world: World, reconciler: Reconciler, name: str) -> EngineView:
+    engine, nodes = reconciler.engines[name], reconciler.nodes_of(name)
+    seen, can = engine.inventory(), engine.capabilities
+    found = mismatches(world.fleet, nodes, engine)
+    intruders = world.state.intruders
+    return EngineView(
+        name=name,
+        sites=tuple(site.id for site in world.fleet.sites if site.engine == name),
+        isolation=can.isolation,
+        parts=can.parts,
+        trouble=engine.trouble,
+        nodes=len(nodes),
+        seen=None if seen is None else len(seen),
+        mismatches=tuple(
+            MismatchView(one.node, one.host, one.what, one.estate, one.cluster) for one in found
+        ),
+        intruders=tuple(IntruderView(node, intruders[node]) for node in nodes if node in intruders),
+    )
 
 
 # -- power -------------------------------------------------------------------------------------------------------------

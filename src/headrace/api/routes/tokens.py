@@ -20,7 +20,7 @@ from headrace.core import commands as c
 from headrace.core.authority import Role, Target
 from headrace.core.errors import HeadraceError, Problem, ProblemCode
 from headrace.core.ids import TenantId, TokenId
-from headrace.core.world import Token
+from headrace.core.state import Token
 
 tokens = Group("tokens")
 TOKEN_BYTES = 32

@@ -26,10 +26,11 @@ from headrace.core.scheduling.plan import plan
 from headrace.core.scheduling.proposal import Plan, ProposedPlacement
 from headrace.core.scheduling.snapshot import Snapshot
 from headrace.core.scheduling.windows import parts_of
+from headrace.core.state import State
 from headrace.core.units import MS_PER_DAY
 from headrace.core.workload import TERMINAL, Placement, Workload, WorkloadSpec, options
 from headrace.core.workload import State as WorkloadState
-from headrace.core.world import State, World
+from headrace.core.world import World
 
 MOST_AHEAD_MS = 3_653 * MS_PER_DAY
 """How far ahead a plan may be asked for."""

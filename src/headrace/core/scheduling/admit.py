@@ -19,7 +19,7 @@ from headrace.core.scheduling.columns import (
 from headrace.core.scheduling.empty import Empty, empty_of
 from headrace.core.scheduling.order import is_over_limit
 from headrace.core.scheduling.proposal import ProposedPlacement
-from headrace.core.scheduling.rank import site_refusal, suits
+from headrace.core.scheduling.rank import lacks, site_refusal, suits
 from headrace.core.scheduling.refuse import Refusal
 from headrace.core.scheduling.snapshot import Snapshot
 from headrace.core.scheduling.topology import stand_well
@@ -209,6 +209,11 @@ def can_ever_fit(snapshot: Snapshot, spec: WorkloadSpec, tenant: TenantId) -> tu
     lawful = [site for site in sites if snapshot.place_verdict(tenant, spec.policy, site).allowed]
     if not lawful:
         return Refusal.JURISDICTION, _law_sentence(snapshot, spec, tenant, sites)
+    able = [site for site in lawful if not lacks(snapshot, tenant, spec, site)]
+    if not able:
+        why = "; ".join(f"{fleet.sites[site].id}: {lacks(snapshot, tenant, spec, site)}" for site in lawful)
+        return Refusal.ENGINE, f"no site that it may use can do it: {why}"
+    lawful = able
     day = datetime.fromtimestamp(snapshot.now_ms // MS_PER_SECOND, UTC)
     empty = empty_of(fleet, day.year * 10_000 + day.month * 100 + day.day)
     asks = [ask_of(spec, need) for need in options(spec)]

@@ -84,6 +84,7 @@ PROMISES: dict[str, int] = {
     "accelerator-shared": 6,
     "node-leased": 6,
     "dedicated": 6,
+    "engine": 6,
 }
 """Every rule that is checked, and the number of the promise that breaks with it."""
 
@@ -314,6 +315,11 @@ class _Check:
             )
         if site.dedicated_to is not None and site.dedicated_to != workload.tenant:
             self.add("dedicated", workload.id, f"site {site.id} is dedicated to another tenant")
+        said = self.snapshot.engines.get(site.engine)
+        if said is not None and not said.parts and workload.spec.resources.share_milli < WHOLE_MILLI:
+            self.add("engine", workload.id, f"{site.engine} of {site.id} gives whole accelerators alone")
+        if said is not None and said.tenant and said.tenant != workload.tenant:
+            self.add("engine", workload.id, f"{site.engine} of {site.id} serves {said.tenant} alone")
 
     def gang(self, workload: Workload, proposed: ProposedPlacement) -> None:
         spec, count = workload.spec, len(proposed.ranks)
@@ -512,11 +518,14 @@ class _Check:
             for element in group.above:
                 if element in load_w:
                     load_w[element] += idle_w
-        for node, use in self.uses.items():
+        intruders = self.snapshot.intruders
+        for node in dict.fromkeys([*self.uses, *intruders]):
             spot = self.ground.find(node)
-            if spot is None:
+            if spot is None or (node in intruders and not spot.group.commissioned):
                 continue
-            more_w = _draw_w(spot.group.hardware, use) - self.idle_w(spot.group, 1)
+            kind = spot.group.hardware
+            most_w = kind.nameplate_w if node in intruders else _draw_w(kind, self.uses[node])
+            more_w = most_w - self.idle_w(spot.group, 1)
             for element in spot.path:
                 if element in load_w:
                     load_w[element] += more_w

@@ -7,7 +7,7 @@ import numpy as np
 
 from headrace.core.fleet import I64
 from headrace.core.scheduling.columns import Ask
-from headrace.core.scheduling.rank import Candidates, choose, increments_w, path_need_w
+from headrace.core.scheduling.rank import Candidates, choose, increments_w, lacks, path_need_w
 from headrace.core.scheduling.refuse import SENTENCES, Refusal
 from headrace.core.scheduling.sight import Short, Sight, Spot
 from headrace.core.units import ceil_div, format_watts
@@ -125,6 +125,8 @@ class Looking:
             return "; ".join(reasons) or SENTENCES[refusal]
         if refusal is Refusal.DEDICATED:
             return SENTENCES[refusal]
+        if refusal is Refusal.ENGINE:
+            return lacks(self.snapshot, tenant, spec, site)
         named = (
             f"contract {spec.contract} does not cover" if spec.contract else f"no contract of {tenant} covers"
         )

@@ -266,7 +266,8 @@ class _Pass:
     def allowed_sites(self, workload: Workload, model: str) -> dict[int, Contract]:
         """Sites where law and contract let a workload have ``model``, the best first, with what pays for it there."""
         spec, tenant = workload.spec, workload.tenant
-        key = (tenant, spec.policy, spec.site, spec.contract, model)
+        is_part = spec.resources.share_milli != WHOLE_MILLI
+        key = (tenant, spec.policy, spec.site, spec.contract, model, is_part)
         allowed = self.memory.allowed.get(key)
         if allowed is None:
             allowed = self.memory.allowed[key] = {}

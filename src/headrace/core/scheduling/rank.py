@@ -24,14 +24,29 @@ _MOST_REMEMBERED = 300
 def site_refusal(
     snapshot: Snapshot, tenant: TenantId, spec: WorkloadSpec, model: str, site: int
 ) -> tuple[Refusal | None, Contract | None]:
-    """Why law or contract keep ``tenant``'s workload from a site as such; else the contract that pays for ``model`` there."""
+    """Why law, contract or engine keep ``tenant``'s workload from a site as such; else the contract that pays for ``model``."""
     if not snapshot.place_verdict(tenant, spec.policy, site).allowed:
         return Refusal.JURISDICTION, None
     owner = snapshot.fleet.sites[site].dedicated_to
     if owner is not None and owner != tenant:
         return Refusal.DEDICATED, None
     contract = snapshot.contract_for(tenant, site, model, spec.contract)
-    return (Refusal.CONTRACT, None) if contract is None else (None, contract)
+    if contract is None:
+        return Refusal.CONTRACT, None
+    return (Refusal.ENGINE, None) if lacks(snapshot, tenant, spec, site) else (None, contract)
+
+
+def lacks(snapshot: Snapshot, tenant: TenantId, spec: WorkloadSpec, site: int) -> str:
+    """What a site's engine can't do of what a workload asks for; "" when it can, or has not said what it can."""
+    engine = snapshot.fleet.sites[site].engine
+    can = snapshot.engines.get(engine)
+    if can is None:
+        return ""
+    if spec.resources.share_milli != WHOLE_MILLI and not can.parts:
+        return f"its engine {engine} gives whole accelerators alone: ask for gpu: MODEL:1"
+    if can.tenant not in ("", tenant):
+        return f"its engine {engine} serves another tenant alone"
+    return ""
 
 
 def site_order(snapshot: Snapshot, tenant: TenantId) -> list[int]:

@@ -10,7 +10,8 @@ import numpy.typing as npt
 from headrace.core.authority import Verdict
 from headrace.core.contracts import Contract, Tenant
 from headrace.core.fleet import I16, I32, I64, Fleet
-from headrace.core.ids import ContractId, PlacementId, ProjectId, TenantId, WorkloadId
+from headrace.core.ids import ContractId, NodeId, PlacementId, ProjectId, TenantId, WorkloadId
+from headrace.core.observation import Capabilities
 from headrace.core.scheduling.queue import Queue
 from headrace.core.scheduling.shapes import NO_DEMAND, Demand
 from headrace.core.workload import Placement, PolicyRef, Workload
@@ -58,7 +59,8 @@ class Snapshot:
     - ``demand``: how often each shape is asked for.
     - ``windows``: of reservations and maintenance, those that are over too.
     - ``zone``: the operator's time zone: contracts begin and end on its days.
-    - ``engine_ports(site number)`` and such are not here: an engine that can't do a thing is refused at submission.
+    - ``intruders``: nodes on which somebody runs something that was not placed here, who draw their nameplate; not open.
+    - ``engines``: what the engines can do, by name, as far as they said so.
     """
 
     version: int
@@ -87,6 +89,8 @@ class Snapshot:
     windows: "tuple[Window, ...]" = ()
     demand: Demand = NO_DEMAND
     zone: str = "UTC"
+    intruders: Mapping[NodeId, str] = field(default_factory=dict)
+    engines: Mapping[str, Capabilities] = field(default_factory=dict)
     waiting: Queue | None = None
     memory: "Memory | None" = None
     endings: "Endings | None" = None

@@ -1,13 +1,15 @@
-"""What Slurm is asked and what it says, through its own commands: one process for a list, however long it is.
+"""What Slurm is asked and what it says, and the asking through its own commands: one process for a list, however long it is.
 
 Lists are asked for as text of named columns, not as JSON: in 22.05 the JSON of a running job names each of its cores.
 """
 
 import os
+import pwd
 import re
 import subprocess
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import product
 from pathlib import Path
 from typing import Protocol
 
@@ -18,22 +20,37 @@ from headrace.ports import EngineError
 
 OLDEST = (22, 5)
 """The oldest release whose answers are known."""
+MOST_HOSTS = 100_000
+"""No host list is taken for more."""
 _ALIVE = frozenset(
     {"PENDING", "CONFIGURING", "RUNNING", "SUSPENDED", "COMPLETING", "STAGE_OUT", "SIGNALING", "STOPPED", "RESIZING"}
 )  # fmt: skip
 _COLUMNS = "%i|%T|%r|%N|%u|%a|%P|%j|%k"
-_NODE_COLUMNS = "%N|%T|%G|%c|%m|%v|%P|%E"
+_NODE_COLUMNS = "%N|%T|%G|%c|%m|%v|%P|%a|%E"
+_DRAINED = frozenset({"drain", "drained", "draining", "drng", "maint"})
 _GPUS = re.compile(r"gpu:(?:[^:,()]+:)?([0-9]+)")
-_NEVER = re.compile(
-    r"invalid account|invalid partition|invalid node name|node configuration is not available|"
-    r"invalid generic resource|invalid qos|invalid user|access/permission denied|more processors requested",
-    re.IGNORECASE,
+_VERSION = re.compile(r"SLURM_VERSION\s*=\s*(\S+)")
+_NEVER = (
+    ("invalid partition|not permitted to use this partition", "name a partition of `sinfo` for the site."),
+    (
+        "invalid account",
+        "`sacctmgr add account NAME` and add the control plane's user to it, or map the tenant to another.",
+    ),
+    ("invalid node name|node configuration is not available", "compare: `headrace estate compare`."),
+    ("invalid generic resource", "name the resource as the cluster's gres.conf does."),
+    (
+        "invalid qos|invalid user|access/permission denied|more processors requested",
+        "compare the estate's nodes, partition and accounts with the cluster's.",
+    ),
 )
+"""What Slurm says to what it will never do, and what then is to be done."""
 _UNREACHABLE = re.compile(
     r"unable to contact slurm controller|connection refused|socket timed out|zero bytes|unable to establish "
     r"configuration|slurm_load|protocol authentication error|slurm backup controller",
     re.IGNORECASE,
 )
+_PIECE = re.compile(r"([^\[\],]*)\[([^\[\]]*)\]|([^\[\],]+)")
+_RANGE = re.compile(r"([0-9]+)(?:-([0-9]+))?")
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,21 +93,32 @@ class Job:
 
 @dataclass(frozen=True, slots=True)
 class SlurmNode:
-    """A node as Slurm has it. ``state`` in lower case without flags, like idle or draining; ``is_silent``: does not answer."""
+    """A node as Slurm has it, in one of its partitions.
+
+    ``state`` in lower case without flags, like idle or draining; ``is_silent``: does not answer; ``is_drained``: gets no new
+    work, for ``reason``; ``partition_state``: up, or what else the partition is.
+    """
 
     name: str
     state: str
     is_silent: bool
+    is_drained: bool
     accelerators: int
     cpus: int
     memory_mb: int
     version: str
     partition: str
+    partition_state: str
     reason: str
 
 
 class SlurmClient(Protocol):
     """What the engine asks of Slurm. Raises EngineError when it can't be asked now, Refused when it never will."""
+
+    @property
+    def user(self) -> str:
+        """Whose the jobs are that it submits."""
+        ...
 
     def submit(self, job: Submission) -> int:
         """Submit a job; its number."""
@@ -100,8 +128,12 @@ class SlurmClient(Protocol):
         """End jobs, as far as they are there."""
         ...
 
-    def suspend(self, job: int, *, goes_on: bool) -> None:
-        """Stop the processes of a running job, or let them go on. Its nodes and accelerators stay its own."""
+    def drain(self, nodes: Mapping[str, str]) -> None:
+        """Give nodes no new work, each for its reason."""
+        ...
+
+    def undrain(self, nodes: Sequence[str]) -> None:
+        """Give nodes work again."""
         ...
 
     def jobs(self) -> list[Job]:
@@ -112,6 +144,10 @@ class SlurmClient(Protocol):
         """All nodes, once for each partition that they are in."""
         ...
 
+    def version(self) -> str:
+        """The controller's release, like 22.05.8."""
+        ...
+
 
 class Commands:
     """Slurm through ``sbatch``, ``squeue``, ``sinfo``, ``scancel`` and ``scontrol`` with the configuration at ``conf``."""
@@ -119,6 +155,12 @@ class Commands:
     def __init__(self, conf: Path | None = None, *, timeout_s: float = 60) -> None:
         self._conf = conf
         self._timeout_s = timeout_s
+        self._user = _user_name(os.geteuid())
+
+    @property
+    def user(self) -> str:
+        """Who runs this."""
+        return self._user
 
     def submit(self, job: Submission) -> int:
         """Through ``sbatch``: the script goes in by its standard input."""
@@ -131,6 +173,7 @@ class Commands:
             "--ntasks-per-node": "1",
             "--cpus-per-task": str(max(1, job.cpus)),
             "--output": job.output,
+            "--chdir": "/",
             "--partition": job.partition,
             "--account": job.account,
             "--reservation": job.reservation,
@@ -142,7 +185,7 @@ class Commands:
         answer = self._run("sbatch", *flags, *given, script=job.script)
         number = answer.strip().partition(";")[0]
         if not number.isdecimal():
-            raise _unexpected("sbatch", answer)
+            raise unexpected("sbatch", answer)
         return int(number)
 
     def cancel(self, jobs: Sequence[int]) -> None:
@@ -150,13 +193,15 @@ class Commands:
         if jobs:
             self._run("scancel", "--quiet", *map(str, jobs))
 
-    def suspend(self, job: int, *, goes_on: bool) -> None:
-        """Through ``scontrol``; nothing for a job that does not run, or is as it should be."""
-        try:
-            self._run("scontrol", "resume" if goes_on else "suspend", str(job))
-        except EngineError as error:
-            if not re.search("not suspended|not running|already|invalid job", str(error), re.IGNORECASE):
-                raise
+    def drain(self, nodes: Mapping[str, str]) -> None:
+        """Through one ``scontrol`` for each reason."""
+        for reason, names in by_reason(nodes).items():
+            self._run("scontrol", "update", f"nodename={','.join(names)}", "state=drain", f"reason={reason}")
+
+    def undrain(self, nodes: Sequence[str]) -> None:
+        """Through one ``scontrol``; a node that is down for another reason stays so."""
+        if nodes:
+            self._run("scontrol", "update", f"nodename={','.join(nodes)}", "state=undrain")
 
     def jobs(self) -> list[Job]:
         """Through one ``squeue``."""
@@ -166,7 +211,7 @@ class Commands:
         ).splitlines():
             parts = line.split("|", 8)
             if len(parts) != _COLUMNS.count("|") + 1 or not parts[0].partition("_")[0].isdecimal():
-                raise _unexpected("squeue", line)
+                raise unexpected("squeue", line)
             number = int(parts[0].partition("_")[0])
             found.append(Job(number, *parts[1:]))
         return found
@@ -177,24 +222,35 @@ class Commands:
         for line in self._run(
             "sinfo", "--noheader", "--Node", "--all", f"--format={_NODE_COLUMNS}"
         ).splitlines():
-            parts = line.split("|", 7)
+            parts = line.split("|", 8)
             if len(parts) != _NODE_COLUMNS.count("|") + 1 or not parts[3].isdecimal():
-                raise _unexpected("sinfo", line)
-            name, state, gres, cpus, memory, version, partition, reason = parts
+                raise unexpected("sinfo", line)
+            name, written, gres, cpus, memory, version, partition, availability, reason = parts
+            state = written.rstrip("*~#!%$@^-+").lower()
             found.append(
                 SlurmNode(
                     name=name,
-                    state=state.rstrip("*~#!%$@^-+").lower(),
-                    is_silent="*" in state,
-                    accelerators=sum(map(int, _GPUS.findall(gres))),
+                    state=state,
+                    is_silent="*" in written,
+                    is_drained=state in _DRAINED,
+                    accelerators=gpus_of(gres),
                     cpus=int(cpus),
                     memory_mb=int(memory.rstrip("+") or 0),
                     version=version,
                     partition=partition.rstrip("*"),
+                    partition_state=availability,
                     reason="" if reason == "none" else reason,
                 )
             )
         return found
+
+    def version(self) -> str:
+        """Through ``scontrol show config``."""
+        answer = self._run("scontrol", "show", "config")
+        found = _VERSION.search(answer)
+        if found is None:
+            raise unexpected("scontrol", answer)
+        return found[1]
 
     def _run(self, command: str, *arguments: str, script: str = "") -> str:
         env = {"PATH": os.environ.get("PATH", os.defpath), "LANG": "C.UTF-8", "SLURM_TIME_FORMAT": "standard"}
@@ -223,28 +279,108 @@ class Commands:
                 "it is tried again; `scontrol ping` says whether slurmctld is up.",
             ) from error
         if done.returncode:
-            raise _problem(command, done.stderr.strip() or done.stdout.strip())
+            raise as_problem(command, done.stderr.strip() or done.stdout.strip())
         return done.stdout
 
 
-def _problem(command: str, said: str) -> EngineError:
-    line = " ".join(said.split())[:300] or "it failed and said nothing"
-    if _NEVER.search(said):
-        problem = engine_error(
-            ProblemCode.UNPLACEABLE,
-            f"Slurm refuses it: {line};",
-            "compare the estate's nodes, partition and accounts.",
+# --- what is the same however it is asked ---------------------------------------------------------------------------
+
+
+def hosts_of(expression: str) -> tuple[str, ...]:
+    """The names that a host list stands for, like ``gpu[1-3,7],x``, in its order; EngineError for what is none."""
+    found: list[str] = []
+    for word in _words(expression):
+        parts: list[list[str]] = []
+        for name, ranges, plain in _PIECE.findall(word):
+            parts.append([name or plain])
+            if ranges or not (name or plain):
+                parts.append(list(_numbers(ranges, expression)))
+        found.extend(map("".join, product(*parts)))
+        if len(found) > MOST_HOSTS:
+            raise unexpected("a host list", expression)
+    return tuple(found)
+
+
+def _words(expression: str) -> Iterator[str]:
+    """The parts between those commas that stand in no brackets."""
+    depth, begin = 0, 0
+    for at, sign in enumerate(f"{expression},"):
+        depth += (sign == "[") - (sign == "]")
+        if not 0 <= depth <= 1 or (depth and at == len(expression)):
+            raise unexpected("a host list", expression)
+        if sign == "," and not depth:
+            if at > begin:
+                yield expression[begin:at]
+            begin = at + 1
+
+
+def _numbers(ranges: str, expression: str) -> Iterator[str]:
+    for one in ranges.split(","):
+        found = _RANGE.fullmatch(one)
+        if found is None:
+            raise unexpected("a host list", expression)
+        first, last = found[1], found[2] or found[1]
+        if not int(first) <= int(last) < int(first) + MOST_HOSTS:
+            raise unexpected("a host list", expression)
+        yield from (f"{number:0{len(first)}}" for number in range(int(first), int(last) + 1))
+
+
+def gpus_of(gres: str) -> int:
+    """How many accelerators stand in what Slurm says of generic resources, like ``gpu:h100:8(S:0-1),nic:2``."""
+    return sum(map(int, _GPUS.findall(gres)))
+
+
+def by_reason(nodes: Mapping[str, str]) -> dict[str, list[str]]:
+    """The nodes to drain for each reason, without what would end the reason early."""
+    found: dict[str, list[str]] = {}
+    for name, reason in nodes.items():
+        found.setdefault(" ".join(reason.split()).replace('"', "'"), []).append(name)
+    return found
+
+
+def require_known(version: str) -> None:
+    """EngineError for a release older than :data:`OLDEST`, or what is none."""
+    found = re.match(r"([0-9]+)\.([0-9]+)", version)
+    if found is None:
+        raise unexpected("the version", version)
+    if (int(found[1]), int(found[2])) < OLDEST:
+        raise engine_error(
+            ProblemCode.ENGINE_UNAVAILABLE,
+            f"Slurm {version} is older than supported;",
+            f"upgrade to {OLDEST[0]}.{OLDEST[1]:02d} or later.",
         )
-        return Refused(*problem.problems)
+
+
+def as_problem(asked: str, said: str) -> EngineError:
+    """What Slurm said to what it was asked, as Refused where it will always say so."""
+    line = " ".join(said.split())[:300] or "it failed and said nothing"
+    for pattern, step in _NEVER:
+        if re.search(pattern, said, re.IGNORECASE):
+            problem = engine_error(ProblemCode.UNPLACEABLE, f"Slurm refuses it: {line};", step)
+            return Refused(*problem.problems)
     step = "`scontrol ping` says whether slurmctld is up; `headrace doctor` looks at all of it."
     if not _UNREACHABLE.search(said):
         step = "it is tried again; `headrace doctor` looks at all of it."
-    return engine_error(ProblemCode.ENGINE_UNAVAILABLE, f"{command}: {line};", step)
+    return engine_error(ProblemCode.ENGINE_UNAVAILABLE, f"{asked}: {line};", step)
 
 
-def _unexpected(command: str, line: str) -> EngineError:
+def unexpected(asked: str, said: str) -> EngineError:
+    """The error for what nothing can be made of."""
     return engine_error(
         ProblemCode.ENGINE_UNAVAILABLE,
-        f"{command} says what is not understood: {line[:120]!r};",
+        f"{asked} says what is not understood: {said[:120]!r};",
         f"Slurm {OLDEST[0]}.{OLDEST[1]:02d} or later is known; see `headrace doctor`.",
     )
+
+
+def _user_name(uid: int) -> str:
+    try:
+        return pwd.getpwuid(uid).pw_name
+    except KeyError:
+        return str(uid)
+
+
+def named(found: Iterable[str], most: int = 3) -> str:
+    """Several things in a line, the first few by name."""
+    names = list(found)
+    return ", ".join(names[:most]) + (f" and {len(names) - most} more" if len(names) > most else "")

@@ -1,7 +1,8 @@
 """The Slurm engine: a placement is one job, pinned to its nodes; each rank is a task of it, under the runner.
 
 Jobs are those of the user who runs the control plane (root, so that the runner can give a rank to its tenant's Unix user), and
-are charged to the tenant's account. A job's comment names its placement, epoch and mark.
+are charged to the tenant's account. A job's comment names its placement, epoch and mark; one that another user submitted is
+foreign, whatever its comment says.
 """
 
 import re
@@ -10,13 +11,21 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from headrace.core.errors import unknown
 from headrace.core.ids import Epoch, NodeId, TenantId
 from headrace.core.workload import WHOLE_MILLI
 from headrace.engines import runner
 from headrace.engines.agent import AgentEngine, AgentSettings, Job
 from headrace.engines.ranks import Held
-from headrace.engines.slurm.client import SlurmClient, Submission
-from headrace.ports import NodeReport, StartOrder
+from headrace.engines.slurm.client import (
+    SlurmClient,
+    SlurmNode,
+    Submission,
+    hosts_of,
+    named,
+    require_known,
+)
+from headrace.ports import EngineNode, StartOrder
 
 _COMMENT = re.compile(r"headrace placement=(\S+) epoch=([0-9]+) mark=([0-9a-f]+)")
 _UNUSABLE = frozenset(
@@ -41,7 +50,15 @@ class SlurmEngine(AgentEngine):
 
     def __init__(self, root: Path, client: SlurmClient, settings: SlurmSettings = SlurmSettings()) -> None:
         self._client, self._slurm = client, settings
+        self._is_known = False
+        self._foreign: dict[str, list[str]] = {}
+        self._closed = ""
         super().__init__(root, settings)
+
+    @property
+    def trouble(self) -> str:
+        """What keeps the cluster from being asked, or its partition from starting anything; "" when nothing does."""
+        return super().trouble or self._closed
 
     def _why_never(self, order: StartOrder) -> str:
         if any(place.share_milli < WHOLE_MILLI for place in order.ranks):
@@ -54,25 +71,64 @@ class SlurmEngine(AgentEngine):
     def _cancel_jobs(self, jobs: Sequence[str]) -> None:
         self._client.cancel([int(job) for job in jobs])
 
+    def _drain(self, nodes: Mapping[str, str]) -> None:
+        self._client.drain(nodes)
+
+    def _undrain(self, nodes: Sequence[str]) -> None:
+        self._client.undrain(nodes)
+
     def _jobs_now(self) -> Sequence[Job]:
-        found = []
+        if not self._is_known:
+            require_known(self._client.version())
+            self._is_known = True
+        found: list[Job] = []
+        foreign: dict[str, list[str]] = {}
         for job in self._client.jobs():
-            ours = _COMMENT.search(job.comment)
+            # Anybody may write such a comment: who submitted the job is Slurm's own word.
+            ours = _COMMENT.search(job.comment) if job.user == self._client.user else None
             if ours is not None:
                 waits = job.state in ("PENDING", "CONFIGURING")
                 epoch, said = Epoch(int(ours[2])), f"{job.state} ({job.reason})"
                 found.append(Job(str(job.id), ours[3], epoch, job.is_alive, waits, said))
+            elif job.is_alive and job.nodes:
+                for host in hosts_of(job.nodes):
+                    foreign.setdefault(host, []).append(f"{job.user} (job {job.id})")
+        self._foreign = foreign
         return found
 
-    def _nodes_now(self) -> Sequence[NodeReport]:
-        names = {self.host_of(NodeId(node)): NodeId(node) for node in self._slurm.nodes}
-        seen: dict[NodeId, NodeReport] = {}
-        for one in self._client.nodes():
-            if one.name in names:
-                is_up = not one.is_silent and one.state not in _UNUSABLE
-                why = "" if is_up else one.reason or f"Slurm says {one.state}"
-                seen[names[one.name]] = NodeReport(names[one.name], is_up, why)
-        return list(seen.values())
+    def _inventory_now(self) -> Sequence[EngineNode]:
+        partition, all_nodes = self._slurm.partition, self._client.nodes()
+        seen = {one.name: one for one in all_nodes if partition in ("", one.partition)}
+        self._closed = self._why_closed(all_nodes, seen)
+        return [self._node(one) for one in seen.values()]
+
+    def _why_closed(self, all_nodes: Sequence[SlurmNode], seen: Mapping[str, SlurmNode]) -> str:
+        """Why the partition starts nothing, or ""."""
+        partition = self._slurm.partition
+        if not seen:
+            return unknown(
+                "Slurm partition with nodes", partition, {one.partition for one in all_nodes}
+            ).line()
+        return next((_why_no_work(one) for one in seen.values() if _is_closed(one)), "") if partition else ""
+
+    def _node(self, seen: SlurmNode) -> EngineNode:
+        is_up = not seen.is_silent and seen.state not in _UNUSABLE
+        is_closed = self._slurm.partition != "" and _is_closed(seen)
+        reason = seen.reason
+        if not is_up:
+            reason = reason or f"Slurm says {seen.state}"
+        elif is_closed:
+            reason = _why_no_work(seen)
+        return EngineNode(
+            name=seen.name,
+            is_up=is_up,
+            is_drained=seen.is_drained or is_closed,
+            reason=reason,
+            accelerators=seen.accelerators,
+            cpu_milli=seen.cpus * 1_000,
+            memory_mb=seen.memory_mb,
+            foreign=named(self._foreign.get(seen.name, ())),
+        )
 
     def _submission(self, held: Held, order: StartOrder) -> Submission:
         hosts = [self.host_of(NodeId(place.node)) for place in order.ranks]
@@ -104,3 +160,12 @@ class SlurmEngine(AgentEngine):
             memory_mb=first.memory_mb,
             exclusive=whole and first.accelerators > 0,
         )
+
+
+def _is_closed(node: SlurmNode) -> bool:
+    return node.partition_state != "up"
+
+
+def _why_no_work(node: SlurmNode) -> str:
+    name = node.partition
+    return f"partition {name} is {node.partition_state}; `scontrol update partitionname={name} state=up` opens it"
