@@ -26,6 +26,8 @@ from headrace.core import commands as c
 from headrace.core.authority import Role
 from headrace.core.errors import HeadraceError, Problem, ProblemCode
 from headrace.core.scheduling.proposal import Plan
+from headrace.engines.connect import connect
+from headrace.engines.declared import load_engines
 from headrace.engines.local import LocalEngine, LocalSettings
 from headrace.engines.runner import boot_id
 from headrace.journal.keys import Keys
@@ -54,7 +56,8 @@ SWITCH_S = 0.0005
 class Settings:
     """How to run: ``port`` 0 takes a free one; ``isolate`` false lets tenants share this process's Unix user.
 
-    ``keep_records`` leaves the runners' records of what ended on disk (see ``LocalSettings``).
+    ``keep_records`` leaves the runners' records of what ended on disk (see ``LocalSettings``). ``engines``: the file that
+    declares clusters to drive.
     """
 
     state: Path
@@ -63,6 +66,7 @@ class Settings:
     isolate: bool = True
     meter_every_ms: int = 3_600_000
     keep_records: bool = False
+    engines: Path | None = None
 
 
 class Server:
@@ -86,8 +90,9 @@ class Server:
                     isolate=settings.isolate,
                     settings=LocalSettings(keep_records=settings.keep_records),
                 )
-            }
+            } | connect(load_engines(settings.engines) if settings.engines else ())
         self.reconciler = Reconciler(self.control, engines, settings.meter_every_ms)
+        self.reconciler.declare()
         self.admin_token = self._admin_token()
         self.control.commit()
         self.reconciler.fence()
@@ -245,6 +250,8 @@ class Server:
     def close(self) -> None:
         """Stop planning and close the store; a checkpoint makes the next start short."""
         self.planner.stop()
+        for engine in self.reconciler.engines.values():
+            engine.close()
         if self.control.broken is None and not self.control.has_pending:
             with contextlib.suppress(HeadraceError):
                 self.control.checkpoint()

@@ -86,6 +86,14 @@ class StateDirectory:
             return None
 
 
+def engines_file(state: Path, given: Path | None) -> Path | None:
+    """The file that declares clusters: the one that was given, else ``engines.yaml`` in the state directory, if it is there."""
+    found = state / "engines.yaml"
+    if given is not None:
+        return given.absolute()
+    return found if found.exists() else None
+
+
 def default_state() -> Path:
     """``HEADRACE_STATE``, else ``.headrace`` in the user's home."""
     return Path(os.environ.get("HEADRACE_STATE") or Path.home() / ".headrace")

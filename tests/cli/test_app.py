@@ -16,7 +16,7 @@ from tests.cli.conftest import Headrace
 from tests.cli.plane import LAB, ROOT
 
 OFFLINE = frozenset(
-    {"up", "demo", "check", "sim", "journal verify"}
+    {"up", "demo", "check", "sim", "doctor", "journal verify"}
     | {f"replay {trace}" for trace in ("openb", "muri", "philly", "swf")}
 )
 """Commands that ask no control plane: they are one, start one, read what one left, or have a world of their own."""
@@ -38,8 +38,12 @@ ARGUMENTS: dict[str, list[str]] = {
     "pause": ["mine"],
     "resume": ["mine"],
     "endpoint": ["mine"],
+    "cluster create": ["lease", "--gpus", "1", "--gpu", "lab:1", "--project", "research"],
+    "cluster ls": [],
+    "cluster delete": ["lease"],
     "nodes": [],
     "sites": [],
+    "engines": [],
     "power": [],
     "drain": ["--site", "loughton"],
     "undrain": ["--site", "loughton"],

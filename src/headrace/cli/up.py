@@ -11,7 +11,7 @@ import uvloop
 import headrace
 from headrace.cli.common import say
 from headrace.server import Server, Settings
-from headrace.state import default_state
+from headrace.state import default_state, engines_file
 
 app = typer.Typer(rich_markup_mode=None)
 
@@ -28,6 +28,10 @@ def up(
     ),
     host: str = typer.Option("127.0.0.1", help="The address to listen on."),
     port: int = typer.Option(7400, min=0, max=65535, help="The port to listen on; 0 takes a free one."),
+    engines: Path | None = typer.Option(
+        None,
+        help="A file that declares the clusters to drive, Slurm or Ray [default: engines.yaml in the state directory].",
+    ),
     no_isolation: bool = typer.Option(
         False,
         "--no-isolation",
@@ -35,10 +39,14 @@ def up(
     ),
 ) -> None:
     """Run the control plane until Ctrl-C. What it runs goes on, and is found again by the next start."""
-    server = Server(Settings((state or default_state()).absolute(), host, port, isolate=not no_isolation))
+    path = (state or default_state()).absolute()
+    declared = engines_file(path, engines)
+    server = Server(Settings(path, host, port, isolate=not no_isolation, engines=declared))
     say(f"headrace {headrace.__version__}")
     say(f"state  {server.directory.path}")
     say(f"url    {server.url}")
+    if declared is not None:
+        say(f"engines {', '.join(server.reconciler.engines)} (from {declared})")
     if server.admin_token is not None:
         say(f"token  {server.admin_token}   the operator's; shown this once")
 

@@ -153,6 +153,10 @@ class Client:
             if not after:
                 return
 
+    def engines(self) -> tuple[v.EngineView, ...]:
+        """Engines, what keeps them from their clusters, and where these differ from the estate."""
+        return self._api.get("/v1/engines", v.Engines).engines
+
     def power(self, site: str = "", *, racks: bool = True) -> Iterator[v.PowerView]:
         """The power tree, parents before children."""
         after = ""

@@ -8,7 +8,7 @@ import pwd
 import re
 import subprocess
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import product
 from pathlib import Path
 from typing import Protocol
@@ -37,7 +37,11 @@ _NEVER = (
         "`sacctmgr add account NAME` and add the control plane's user to it, or map the tenant to another.",
     ),
     ("invalid node name|node configuration is not available", "compare: `headrace estate compare`."),
-    ("invalid generic resource", "name the resource as the cluster's gres.conf does."),
+    # What sbatch says of an unknown resource, and what slurmrestd says of it and of all else that it can't make out.
+    (
+        "invalid generic resource|failure during parsing",
+        "name generic resources as the cluster's gres.conf does.",
+    ),
     (
         "invalid qos|invalid user|access/permission denied|more processors requested",
         "compare the estate's nodes, partition and accounts with the cluster's.",
@@ -199,9 +203,9 @@ class Commands:
             self._run("scontrol", "update", f"nodename={','.join(names)}", "state=drain", f"reason={reason}")
 
     def undrain(self, nodes: Sequence[str]) -> None:
-        """Through one ``scontrol``; a node that is down for another reason stays so."""
+        """Through one ``scontrol``."""
         if nodes:
-            self._run("scontrol", "update", f"nodename={','.join(nodes)}", "state=undrain")
+            self._run("scontrol", "update", f"nodename={','.join(nodes)}", "state=resume")
 
     def jobs(self) -> list[Job]:
         """Through one ``squeue``."""
@@ -217,32 +221,15 @@ class Commands:
         return found
 
     def nodes(self) -> list[SlurmNode]:
-        """Through one ``sinfo``."""
-        found = []
-        for line in self._run(
-            "sinfo", "--noheader", "--Node", "--all", f"--format={_NODE_COLUMNS}"
-        ).splitlines():
-            parts = line.split("|", 8)
-            if len(parts) != _NODE_COLUMNS.count("|") + 1 or not parts[3].isdecimal():
-                raise unexpected("sinfo", line)
-            name, written, gres, cpus, memory, version, partition, availability, reason = parts
-            state = written.rstrip("*~#!%$@^-+").lower()
-            found.append(
-                SlurmNode(
-                    name=name,
-                    state=state,
-                    is_silent="*" in written,
-                    is_drained=state in _DRAINED,
-                    accelerators=gpus_of(gres),
-                    cpus=int(cpus),
-                    memory_mb=int(memory.rstrip("+") or 0),
-                    version=version,
-                    partition=partition.rstrip("*"),
-                    partition_state=availability,
-                    reason="" if reason == "none" else reason,
-                )
-            )
+        """Through one ``sinfo``, and another where nodes are drained: it doesn't say of those whether they are down too."""
+        found = [_node(line) for line in self._sinfo(f"--format={_NODE_COLUMNS}")]
+        if any(one.is_drained for one in found):
+            down = dict.fromkeys(self._sinfo("--states=down", "--format=%N"))
+            found = [replace(one, state="down") if one.name in down else one for one in found]
         return found
+
+    def _sinfo(self, *options: str) -> list[str]:
+        return self._run("sinfo", "--noheader", "--Node", "--all", *options).splitlines()
 
     def version(self) -> str:
         """Through ``scontrol show config``."""
@@ -283,6 +270,27 @@ class Commands:
         return done.stdout
 
 
+def _node(line: str) -> SlurmNode:
+    parts = line.split("|", 8)
+    if len(parts) != _NODE_COLUMNS.count("|") + 1 or not parts[3].isdecimal():
+        raise unexpected("sinfo", line)
+    name, written, gres, cpus, memory, version, partition, availability, reason = parts
+    state = written.rstrip("*~#!%$@^-+").lower()
+    return SlurmNode(
+        name=name,
+        state=state,
+        is_silent="*" in written,
+        is_drained=state in _DRAINED,
+        accelerators=gpus_of(gres),
+        cpus=int(cpus),
+        memory_mb=int(memory.rstrip("+") or 0),
+        version=version,
+        partition=partition.rstrip("*"),
+        partition_state=availability,
+        reason="" if reason == "none" else reason,
+    )
+
+
 # --- what is the same however it is asked ---------------------------------------------------------------------------
 
 
@@ -293,7 +301,7 @@ def hosts_of(expression: str) -> tuple[str, ...]:
         parts: list[list[str]] = []
         for name, ranges, plain in _PIECE.findall(word):
             parts.append([name or plain])
-            if ranges or not (name or plain):
+            if not plain:
                 parts.append(list(_numbers(ranges, expression)))
         found.extend(map("".join, product(*parts)))
         if len(found) > MOST_HOSTS:

@@ -153,6 +153,8 @@ class SlurmEngine(AgentEngine):
             comment=f"headrace placement={order.placement} epoch={order.epoch} mark={held.info['mark']}",
             nodes=tuple(hosts),
             script=f"#!/bin/sh\nexec {launch} /bin/sh -c {shlex.quote(task)}\n",
+            # What the launch itself says, when no runner begins.
+            output=str(held.directory / "job.log"),
             partition=settings.partition,
             account=settings.accounts.get(order.tenant, order.tenant),
             gres=f"{settings.gres}:{first.accelerators}" if settings.gres and first.accelerators else "",

@@ -1,7 +1,11 @@
-"""Slurm through ``slurmrestd``: one kept connection for each thread that asks, no process for any of it.
+"""Slurm through ``slurmrestd``: one kept connection for each thread that asks, no process for what it does well.
 
-Known is the API v0.0.38, which Slurm 22.05, 23.02 and 23.11 serve. It can't change a node, so that drains go through
-``scontrol``.
+Known is the API v0.0.38, which Slurm 22.05, 23.02 and 23.11 serve. It can't change a node: drains go through ``scontrol``.
+
+Its list of jobs says all of each. Measured with 22.05.8 on two cores, 10,000 jobs of which 3,000 hold nodes: 34 MB of JSON, 5 s,
+4 s of slurmrestd's processor, and each list leaves slurmrestd 400 MB larger; ``squeue`` takes 0.3 s and 0.2 s for the same. Of
+2,000 jobs it is 7 MB, 1.3 s and 100 MB against 0.13 s. So jobs are listed by ``squeue`` where it is there; where it is not, the
+list is asked for only when the controller says that something has changed (0.1 s when not). Nodes cost the same both ways.
 """
 
 import base64
@@ -33,14 +37,16 @@ from headrace.ports import EngineError
 API = "v0.0.38"
 _SERVED_BY = "Slurm 22.05, 23.02 and 23.11"
 _TOKEN = re.compile(r"(?:SLURM_JWT=)?([A-Za-z0-9_=-]+\.[A-Za-z0-9_=-]+\.[A-Za-z0-9_=-]+)")
-_NOT_ACCEPTED = re.compile(r"authenticat|unauthorized", re.IGNORECASE)
+_SOCKET = "unix:"
+_UNSPECIFIED = -1
+"""What 22.05 says when the controller does not answer, and when that does not accept the token."""
 _ENV = {"PATH": "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin", "LANG": "C.UTF-8"}
 
 
 class _Error(msgspec.Struct):
     error: str = ""
     error_number: int = 0
-    error_code: int = 0
+    description: str = ""
 
 
 class _Version(msgspec.Struct):
@@ -82,6 +88,14 @@ class _Jobs(_Answer, kw_only=True):
     jobs: list[_Job]
 
 
+class _Statistics(msgspec.Struct):
+    req_time: int
+
+
+class _Diagnosis(_Answer, kw_only=True):
+    statistics: _Statistics
+
+
 class _Node(msgspec.Struct):
     name: str
     state: str
@@ -109,7 +123,7 @@ class _Partitions(_Answer, kw_only=True):
 
 _A = TypeVar("_A", bound=_Answer)
 _DECODERS: dict[type[_Answer], msgspec.json.Decoder[Any]] = {
-    kind: msgspec.json.Decoder(kind) for kind in (_Answer, _Submitted, _Jobs, _Nodes, _Partitions)
+    kind: msgspec.json.Decoder(kind) for kind in (_Answer, _Submitted, _Diagnosis, _Jobs, _Nodes, _Partitions)
 }
 
 
@@ -135,12 +149,27 @@ class _Token:
         return self._text
 
     def refused(self) -> EngineError:
-        """The error for a token that Slurm does not accept."""
-        ended_s = _end_of(self._text)
-        if ended_s is None or ended_s > time.time():
-            return self._problem(f"is not accepted for user {self._user}", self._renew())
-        ago = round(time.time() - ended_s)
-        return self._problem(f"expired {ago} s ago", self._renew())
+        """The error for a token that is not accepted."""
+        return self._why_not() or self._problem(f"is not accepted for user {self._user}", self._renew())
+
+    def in_doubt(self, said: str) -> EngineError:
+        """The error for an answer that does not say whether it is for the token."""
+        return self._why_not() or engine_error(
+            ProblemCode.ENGINE_UNAVAILABLE,
+            f"slurmrestd: {said};",
+            f"`scontrol ping` says whether slurmctld is up; if it is, the token in {self._path} is not accepted, and "
+            f"{self._renew()}.",
+        )
+
+    def _why_not(self) -> EngineError | None:
+        """What can be seen to be wrong with the token."""
+        claims = _claims_of(self._text)
+        ended_s, user = claims.get("exp"), claims.get("sun")
+        if not isinstance(ended_s, int | float) or not isinstance(user, str):
+            return self._problem("is none of Slurm's", self._renew())
+        if ended_s <= time.time():
+            return self._problem(f"expired {round(time.time() - ended_s)} s ago", self._renew())
+        return None
 
     def _parse(self, data: bytes) -> str:
         found = _TOKEN.fullmatch(data.decode("ascii", errors="replace").strip())
@@ -157,14 +186,14 @@ class _Token:
         )
 
 
-def _end_of(token: str) -> float | None:
-    """Seconds since 1970 when a token ends, as far as it says so."""
+def _claims_of(token: str) -> dict[str, Any]:
+    """What a token says of itself, as far as it can be read."""
     payload = token.split(".")[1]
     try:
         found = json.loads(base64.urlsafe_b64decode(payload + "=" * (-len(payload) % 4)))
-        return float(found["exp"])
-    except (binascii.Error, ValueError, KeyError, TypeError):
-        return None
+    except (binascii.Error, ValueError):
+        return {}
+    return found if isinstance(found, dict) else {}
 
 
 class RestClient:
@@ -186,6 +215,8 @@ class RestClient:
         self._address, self._user, self._commands = address, user, commands
         self._token = None if token_file is None else _Token(token_file, user)
         self._http = _http(address, timeout_s)
+        self._jobs: list[Job] = []
+        self._listed_s = 0
 
     def close(self) -> None:
         """End its connections."""
@@ -235,21 +266,16 @@ class RestClient:
         return self._commands
 
     def jobs(self) -> list[Job]:
-        """Through ``jobs``: everything that Slurm knows of each, of which a little is kept."""
-        return [
-            Job(
-                one.job_id,
-                one.job_state,
-                one.state_reason or "None",
-                one.nodes or "",
-                one.user_name or "",
-                one.account or "",
-                one.partition or "",
-                one.name or "",
-                one.comment or "",
-            )
-            for one in self._ask("GET", "/jobs/", _Jobs).jobs
-        ]
+        """Through ``commands`` if there are any, else through ``jobs``, read again only when something has changed."""
+        if self._commands is not None:
+            return self._commands.jobs()
+        # By the controller's clock, and before the list is made: what changes meanwhile is in the next one.
+        now_s = self._ask("GET", "/diag/", _Diagnosis).statistics.req_time
+        found = self._ask_changed("/jobs/", _Jobs, self._listed_s)
+        if found is not None:
+            self._jobs = [_known(one) for one in found.jobs]
+        self._listed_s = now_s
+        return list(self._jobs)
 
     def nodes(self) -> list[SlurmNode]:
         """Through ``nodes`` and ``partitions``."""
@@ -282,18 +308,30 @@ class RestClient:
     # --- asking -----------------------------------------------------------------------------------------------------
 
     def _ask(self, method: str, path: str, kind: type[_A], content: bytes | None = None) -> _A:
+        return self._read(self._send(method, path, content), kind)
+
+    def _ask_changed(self, path: str, kind: type[_A], since_s: int) -> _A | None:
+        """The answer; None when nothing has changed since then."""
+        answer = self._send("GET", f"{path}?update_time={since_s}" if since_s else path, None)
+        if answer.status_code == httpx.codes.NOT_MODIFIED:
+            return None
+        return self._read(answer, kind)
+
+    def _send(self, method: str, path: str, content: bytes | None) -> httpx.Response:
         headers = {"Content-Type": "application/json", "Accept": "application/json"}
+        if self._address.startswith(_SOCKET) and not Path(self._address.removeprefix(_SOCKET)).is_socket():
+            raise self._unreachable("there is no such socket")
         if self._token is not None:
             headers |= {"X-SLURM-USER-NAME": self._user, "X-SLURM-USER-TOKEN": self._token.read()}
         try:
             answer = self._http.request(method, f"/slurm/{API}{path}", content=content, headers=headers)
         except httpx.HTTPError as error:
-            raise self._unreachable(error) from error
+            raise self._unreachable(str(error) or type(error).__name__) from error
         if answer.status_code == httpx.codes.UNAUTHORIZED:
             raise self._not_accepted()
         if answer.status_code == httpx.codes.NOT_FOUND:
             raise self._unknown_api()
-        return self._read(answer, kind)
+        return answer
 
     def _read(self, answer: httpx.Response, kind: type[_A]) -> _A:
         try:
@@ -306,10 +344,10 @@ class RestClient:
 
     def _said(self, answer: httpx.Response, errors: Sequence[_Error]) -> EngineError:
         """What Slurm says instead of what it was asked."""
-        said = "; ".join(one.error for one in errors if one.error) or f"status {answer.status_code}"
-        if self._token is not None and _NOT_ACCEPTED.search(said):
-            return self._token.refused()
-        return as_problem("slurmrestd", said)
+        said = dict.fromkeys(text for one in errors for text in (one.description, one.error) if text)
+        if self._token is not None and errors and errors[-1].error_number == _UNSPECIFIED:
+            return self._token.in_doubt("; ".join(said))
+        return as_problem("slurmrestd", "; ".join(said) or f"status {answer.status_code}")
 
     def _not_accepted(self) -> EngineError:
         if self._token is not None:
@@ -320,8 +358,7 @@ class RestClient:
             "name the file of one, or run it with `-a rest_auth/local` on a socket of this user.",
         )
 
-    def _unreachable(self, error: httpx.HTTPError) -> EngineError:
-        what = str(error) or type(error).__name__
+    def _unreachable(self, what: str) -> EngineError:
         return engine_error(
             ProblemCode.ENGINE_UNAVAILABLE,
             f"slurmrestd at {self._address} does not answer: {what};",
@@ -348,6 +385,20 @@ def _decode(answer: httpx.Response, kind: type[_Answer]) -> _Answer:
         return found
 
 
+def _known(job: _Job) -> Job:
+    return Job(
+        id=job.job_id,
+        state=job.job_state,
+        reason=job.state_reason or "None",
+        nodes=job.nodes or "",
+        user=job.user_name or "",
+        account=job.account or "",
+        partition=job.partition or "",
+        name=job.name or "",
+        comment=job.comment or "",
+    )
+
+
 def _job(job: Submission) -> dict[str, Any]:
     """A submission as the API has it."""
     hosts = len(job.nodes)
@@ -361,25 +412,27 @@ def _job(job: Submission) -> dict[str, Any]:
         "cpus_per_task": max(1, job.cpus),
         "standard_output": job.output,
         "current_working_directory": "/",
-        "requeue": False,
+        # `requeue: false` is taken and changes nothing.
+        "no_requeue": True,
         "environment": _ENV,
         "partition": job.partition,
         "account": job.account,
         "reservation": job.reservation,
         "gres": job.gres,
         "memory_per_node": job.memory_mb,
-        "exclusive": "true" if job.exclusive else "",
+        "exclusive": "exclusive" if job.exclusive else "",
     }
-    return {name: value for name, value in wanted.items() if value not in ("", 0) or name == "requeue"}
+    return {name: value for name, value in wanted.items() if value}
 
 
 def _http(address: str, timeout_s: float) -> httpx.Client:
     """A client of an address; EngineError for what is none."""
-    scheme, _, rest = address.partition(":")
-    if scheme == "unix" and rest.startswith("/"):
-        transport = httpx.HTTPTransport(uds=rest)
-        return httpx.Client(transport=transport, base_url="http://localhost", timeout=timeout_s, trust_env=False)
-    if scheme in ("http", "https") and httpx.URL(address).host:
+    if address.startswith(f"{_SOCKET}/"):
+        transport = httpx.HTTPTransport(uds=address.removeprefix(_SOCKET))
+        return httpx.Client(
+            transport=transport, base_url="http://localhost", timeout=timeout_s, trust_env=False
+        )
+    if address.startswith(("http://", "https://")) and httpx.URL(address).host:
         # What the environment says of proxies is not for a token.
         return httpx.Client(base_url=address, timeout=timeout_s, trust_env=False)
     raise engine_error(

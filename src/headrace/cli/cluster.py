@@ -1,0 +1,186 @@
+"""``headrace cluster``: nodes leased whole, bare or with a Ray of the tenant's own."""
+
+import secrets
+import time
+from typing import Any
+
+import typer
+
+from headrace.api.views import WorkloadView
+from headrace.cli.common import client, print_json, print_table, resolve, say, seconds
+from headrace.cli.operator import AS_JSON
+from headrace.cli.places import in_flags
+from headrace.cli.submit import FLAGS, owner_of
+from headrace.core.errors import HeadraceError, Problem, ProblemCode, did_you_mean
+from headrace.core.hardware import CATALOGUE
+from headrace.core.units import ceil_div
+from headrace.core.workload import TERMINAL, State
+from headrace.engines.leases import RAY_IS_UP, RAY_PORTS, RAY_TOKEN, ray_commands
+from headrace.sdk import Client
+
+app = typer.Typer(rich_markup_mode=None)
+cluster = typer.Typer(rich_markup_mode=None, help="Lease whole nodes, bare or with a Ray of your own.")
+app.add_typer(cluster, name="cluster")
+ENGINES = ("none", "ray")
+POLL_S = 0.5
+
+
+@app.callback()
+def group() -> None:
+    """Clusters."""
+
+
+@cluster.callback()
+def cluster_group() -> None:
+    """Lease whole nodes, bare or with a Ray of your own."""
+
+
+@cluster.command()
+def create(  # noqa: PLR0913, PLR0917 - one for each flag
+    name: str = typer.Argument(help="The cluster's name."),
+    gpus: int = typer.Option(min=1, help="How many accelerators; whole nodes are leased."),
+    gpu: str = typer.Option("H100", help="Of which model; MODEL:COUNT says how many a node has."),
+    engine: str = typer.Option("none", help="What runs on the nodes: none, or ray."),
+    project: str = typer.Option(help="The project that pays."),
+    for_: str = typer.Option("", "--for", help="How long, like 8h [default: until it is deleted]."),
+    countries: str = typer.Option("", help="Where it may run, like NO,GB."),
+    site: str = typer.Option("", help="At this site alone."),
+    reservation: str = typer.Option("", help="In the nodes of this reservation."),
+    contract: str = typer.Option("", help="The contract that pays; a reserved one has to be named."),
+    ray: str = typer.Option("ray", help="The program `ray` on the nodes."),
+    tenant: str = typer.Option("", help="Whose it is [default: the token's, or who has the project]."),
+    wait: str = typer.Option("10m", help="How long to wait for it to run; 0: not at all."),
+    as_json: bool = AS_JSON,
+) -> None:
+    """Lease a cluster and say where it answers. It ends after its time, or when it is deleted."""
+    if engine not in ENGINES:
+        raise HeadraceError(
+            Problem(ProblemCode.BAD_INPUT, f"no engine {engine!r};", did_you_mean(engine, ENGINES))
+        )
+    model, per_node = node_of(gpu)
+    wanted: dict[str, Any] = {
+        "name": name,
+        "type": "cluster",
+        "project": project,
+        "nodes": ceil_div(gpus, per_node),
+        "resources": {"gpu": f"{model}:{per_node}"},
+    }
+    given = {"max_duration": for_, "site": site, "reservation": reservation, "contract": contract}
+    wanted |= {key: value for key, value in given.items() if value}
+    if countries:
+        wanted["policy"] = {"countries": [one.strip() for one in countries.split(",")]}
+    token = ""
+    if engine == "ray":
+        token = secrets.token_hex(24)
+        wanted |= {"commands": list(ray_commands(ray)), "ports": RAY_PORTS, "secrets": {RAY_TOKEN: token}}
+    with client() as control:
+        try:
+            made = control.submit(wanted, tenant=tenant or owner_of(control, [wanted]))
+        except HeadraceError as error:
+            raise in_flags(error, FLAGS) from None
+        ident = made.workloads[0]
+        if not as_json:
+            say(f"cluster {name} is {ident}: {wanted['nodes']} nodes of {per_node} {model}")
+        found = _ready(control, ident, seconds(wait, "--wait"), ranks=wanted["nodes"] if token else 0)
+        _hand_out(control, found, token, as_json=as_json)
+
+
+def node_of(gpu: str) -> tuple[str, int]:
+    """Model and accelerators of a node from ``H100`` or ``H100:8``; raises HeadraceError when they can't be told."""
+    model, _, count = gpu.partition(":")
+    if count:
+        if not count.isdecimal() or not int(count):
+            message, step = (
+                f"{gpu!r} is no model and number of a node's accelerators.",
+                "Write it like H100:8.",
+            )
+            raise HeadraceError(Problem(ProblemCode.BAD_INPUT, message, step, "--gpu"))
+        return model, int(count)
+    sizes = sorted({one.accelerators for one in CATALOGUE.values() if one.accelerator == model})
+    if len(sizes) != 1:
+        models = {one.accelerator for one in CATALOGUE.values() if one.accelerator}
+        step = f"Write --gpu {model}:COUNT." if sizes else did_you_mean(model, models)
+        message = (
+            f"nodes with {model} have {' or '.join(map(str, sizes))} of them."
+            if sizes
+            else f"no model {model!r};"
+        )
+        raise HeadraceError(Problem(ProblemCode.BAD_INPUT, message, step, "--gpu"))
+    return model, sizes[0]
+
+
+def _ready(control: Client, ident: str, wait_s: float, *, ranks: int) -> WorkloadView:
+    """The cluster once it runs, and so does Ray on so many ``ranks``; or as it is when it has been waited for.
+
+    Raises HeadraceError when it ended.
+    """
+    until = time.monotonic() + wait_s
+    left = set(range(ranks))
+    while True:
+        found = control.workload(ident).workload
+        if found.state in TERMINAL or found.attempt > 1:
+            raise _ended(control, found)
+        if found.state == State.RUNNING:
+            left = {
+                rank for rank in left if RAY_IS_UP not in b"".join(control.logs(ident, rank, follow=False))
+            }
+        if (found.state == State.RUNNING and not left) or time.monotonic() >= until:
+            return found
+        time.sleep(POLL_S)
+
+
+def _ended(control: Client, found: WorkloadView) -> HeadraceError:
+    """Why a cluster ended before it was handed out, in its own words if it left any."""
+    ident, is_over = found.id, found.state in TERMINAL
+    text = b"".join(control.logs(ident, 0, "stderr", follow=False)).decode(errors="replace").strip()
+    said = text.splitlines()[-1] if text else found.reason
+    what = found.state if is_over else "started again and again"
+    step = (
+        f"See 'headrace explain {ident}'." if is_over else f"End it with 'headrace cluster delete {ident}'."
+    )
+    return HeadraceError(Problem(ProblemCode.UNPLACEABLE, f"cluster {ident} is {what}: {said}.", step))
+
+
+def _hand_out(control: Client, found: WorkloadView, token: str, *, as_json: bool) -> None:
+    is_running = found.state == State.RUNNING
+    endpoints = control.endpoint(found.id).endpoints if is_running and token else {}
+    access = {
+        "workload": found.id,
+        "state": found.state,
+        "address": f"ray://{endpoints['client']}" if "client" in endpoints else "",
+        "dashboard": f"http://{endpoints['dashboard']}" if "dashboard" in endpoints else "",
+        "token": token,
+    }
+    if as_json:
+        print_json(access)
+        return
+    if not is_running:
+        say(f"it is {found.state}: {control.explain(found.id).line}")
+    for key in ("address", "dashboard"):
+        if access[key]:
+            say(f"{key:9} {access[key]}")
+    if token:
+        say(f"token     {token}   shown this once; set RAY_AUTH_MODE=token and {RAY_TOKEN}")
+
+
+@cluster.command(name="ls")
+def list_clusters(as_json: bool = AS_JSON) -> None:
+    """List clusters that are not over."""
+    with client() as control:
+        found = [one for one in control.workloads() if one.type == "cluster" and one.state not in TERMINAL]
+    if as_json:
+        print_json(found)
+        return
+    rows = [(one.id, one.name, one.state, one.nodes, one.gpu, one.site or "-") for one in found]
+    print_table(("CLUSTER", "NAME", "STATE", "NODES", "OF EACH", "SITE"), rows, "no clusters.", ("NODES",))
+
+
+@cluster.command()
+def delete(name: str = typer.Argument(help="The cluster, by its name or its workload's.")) -> None:
+    """End a lease: what runs on its nodes is stopped, and they are free for others."""
+    with client() as control:
+        ident = resolve(control, name)
+        if control.workload(ident).workload.type != "cluster":
+            message = f"{ident} is no cluster."
+            raise HeadraceError(Problem(ProblemCode.BAD_INPUT, message, f"Use 'headrace stop {ident}'."))
+        say(f"deleting {ident}" if control.stop(ident).changed else f"{ident} is over already")

@@ -1,0 +1,67 @@
+"""From what the engines' file declares to engines that run."""
+
+from collections.abc import Sequence
+
+from headrace.core.ids import TenantId
+from headrace.documents.source import read_bytes
+from headrace.engines.declared import EngineModel
+from headrace.engines.ray.client import RayClient
+from headrace.engines.ray.engine import RayEngine, RaySettings
+from headrace.engines.slurm.client import Commands, SlurmClient
+from headrace.engines.slurm.engine import SlurmEngine, SlurmSettings
+from headrace.engines.slurm.rest import RestClient
+from headrace.ports import FIRST_TENANT_UID, Engine
+
+USERS = range(FIRST_TENANT_UID, FIRST_TENANT_UID + 100_000)
+"""The Unix users of tenants: all nodes of a cluster have the same."""
+
+
+def connect(declared: Sequence[EngineModel]) -> dict[str, Engine]:
+    """An engine for each, by name. A cluster that can't be reached is no error here: the engine says so and tries again."""
+    return {one.name: _engine(one) for one in declared}
+
+
+def slurm_client(one: EngineModel) -> SlurmClient:
+    """How a Slurm is asked."""
+    if one.slurm is None:
+        raise TypeError(f"engine {one.name} is no Slurm")
+    commands = Commands(one.slurm.conf)
+    rest = one.slurm.rest
+    if rest is None:
+        return commands
+    return RestClient(rest.url, user=rest.user, token_file=rest.token, commands=commands)
+
+
+def ray_client(one: EngineModel) -> RayClient:
+    """How a Ray is asked; HeadraceError when its token can't be read."""
+    if one.ray is None:
+        raise TypeError(f"engine {one.name} is no Ray")
+    token = "" if one.ray.token is None else read_bytes(one.ray.token).decode().strip()
+    return RayClient(one.ray.url, token=token)
+
+
+def _engine(one: EngineModel) -> Engine:
+    uids = USERS if one.isolate else None
+    if one.ray is not None:
+        ray = RaySettings(
+            nodes=one.node_names,
+            python=str(one.python),
+            runtime_paths=tuple(one.runtime),
+            uids=uids,
+            addresses=one.addresses,
+            tenant=TenantId(one.ray.tenant),
+            resource=one.ray.resource,
+            ray_python=one.ray.python,
+        )
+        return RayEngine(one.spool, ray_client(one), ray)
+    slurm = SlurmSettings(
+        nodes=one.node_names,
+        python=str(one.python),
+        runtime_paths=tuple(one.runtime),
+        uids=uids,
+        addresses=one.addresses,
+        partition="" if one.slurm is None else one.slurm.partition,
+        accounts=one.tenant_accounts,
+        gres="" if one.slurm is None else one.slurm.gres,
+    )
+    return SlurmEngine(one.spool, slurm_client(one), slurm)

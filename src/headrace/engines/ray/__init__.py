@@ -1,0 +1,1 @@
+"""Ray as an engine: gangs on the nodes that the plan chose, each rank under the runner."""
