@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 
 from headrace.core.scheduling.columns import Ask, Columns, columns_of, scratch_of
-from headrace.core.scheduling.pools import SitePools, Undecided, bits_of, each_bit
+from headrace.core.scheduling.pool import ROOM, bits_of, each_bit, packed, packed_rest
+from headrace.core.scheduling.pools import SitePools, Undecided
 from headrace.core.scheduling.rank import choose
 from headrace.core.scheduling.snapshot import Snapshot
 from tests.core.scheduling.small import World, fleet_of, group, site, take
@@ -105,3 +106,42 @@ def test_bits_are_read_as_they_are_written() -> None:
     for length in (1, 8, 9, 64, 65, 5_000):
         mask = chance.random(length) < 0.3
         assert list(each_bit(bits_of(mask))) == np.flatnonzero(mask).tolist()
+
+
+def sets_of(pools: SitePools) -> list[tuple[object, ...]]:
+    """All of pools that changes."""
+    return [
+        (one.level, one.opened, one.asleep, one.mixed, one.bits, one.rest.tolist(), one.whole, one.racks_with)
+        for one in pools.pools
+    ]
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_a_gang_takes_at_once_what_it_would_take_node_by_node(seed: int) -> None:
+    """Whole nodes, in whatever racks, with or without power that is watched: pools are the same afterwards."""
+    chance = Random(seed)
+    columns = columns_of(fleet_of(site("glom", group("g", "lab", 4, 4), feed_w=chance.choice((0, 9_000)))))
+    snapshot = World(columns.fleet).snapshot()
+    together, apart = entered(columns, snapshot), entered(columns, snapshot)
+    free = list(range(16))
+    while free:
+        nodes = sorted(chance.sample(free, min(len(free), chance.randint(2, 5))))
+        free = [node for node in free if node not in nodes]
+        ask = Ask(len(nodes), "lab", 4, 500, 1_000, whole=chance.random() < 0.3)
+        ranks = together.take(ask, nodes)
+        assert ranks == tuple(rank for node in nodes for rank in apart.take(ask, [node]))
+        assert together.head == apart.head
+        assert together.history == apart.history
+        assert sets_of(together) == sets_of(apart)
+
+
+def test_processors_and_memory_are_enough_when_both_are() -> None:
+    """As one number: up to the most that a document may say, and where less than nothing is left."""
+    amounts = (-(10**9), -1, 0, 1, 500, 2**20, 10**9 - 1, 10**9)
+    for cpu_milli in amounts:
+        for memory_mb in amounts:
+            rest = int(packed_rest(np.array([cpu_milli]), np.array([memory_mb]))[0])
+            for some in amounts[2:]:
+                for more in amounts[2:]:
+                    fits = rest - packed(some, more) & ROOM == ROOM
+                    assert fits is (some <= cpu_milli and more <= memory_mb)

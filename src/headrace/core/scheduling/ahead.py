@@ -3,12 +3,13 @@
 Shares are those of this moment: they grow while a pass places, which this leaves out.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 from headrace.core.ids import ProjectId, TenantId
 from headrace.core.scheduling.columns import columns_of
 from headrace.core.scheduling.order import AGING_MS, Shares, aged_priority, most_milli
+from headrace.core.scheduling.queue import Line, Members, Queue
 from headrace.core.scheduling.snapshot import Snapshot
 from headrace.core.workload import Workload, WorkloadSpec, WorkloadType
 
@@ -46,6 +47,7 @@ class Turns:
 
     def __init__(self, snapshot: Snapshot) -> None:
         self.snapshot, self.now_ms = snapshot, snapshot.now_ms
+        self._queue = Queue(snapshot.queue) if snapshot.waiting is None else snapshot.waiting
         self.shares = Shares(snapshot, columns_of(snapshot.fleet).capacity)
         self._on = {window.id for window in snapshot.windows if window.is_on(self.now_ms)}
         self._parts: dict[tuple[TenantId, ProjectId], tuple[int, int]] = {}
@@ -83,16 +85,13 @@ class Turns:
         found = Ahead(highest=-1 << 60)
         first: Turn | None = None
         counts = [0, 0, 0, 0]
-        tenant, highest = workload.tenant, found.highest
-        for other, why, level in self._before(workload):
-            counts[why] += 1
-            if level > highest:  # noqa: PLR1730 - a call for each of a hundred thousand is too much
-                highest = level
-            if other.tenant == tenant:
-                turn = self.of(other)
+        for others, why, level in self._before(workload):
+            counts[why] += len(others)
+            found.highest = max(found.highest, level)
+            if others[0].tenant == workload.tenant:
+                turn = self.of(others[0])
                 if first is None or turn < first:
-                    found.own, first = other, turn
-        found.highest = highest
+                    found.own, first = others[0], turn
         found.guaranteed, found.priority, found.share, found.arrival = counts
         return found
 
@@ -114,37 +113,55 @@ class Turns:
     def _due(self) -> Iterator[Workload]:
         return (work for work in self.snapshot.queue if self.is_due(work))
 
-    def _before(self, workload: Workload) -> Iterator[tuple[Workload, int, int]]:
-        """Who goes before a workload, each with the place in :class:`Ahead` of why, and its priority with age.
+    def _before(self, workload: Workload) -> Iterator[tuple[list[Workload], int, int]]:
+        """Who goes before a workload, by line and in order of arrival, with the place in :class:`Ahead` of why, and their
+        priority with age.
 
-        :meth:`of`, part by part: a hundred thousand may be queued, so that it stops at the first part that decides.
+        A hundred thousand may be queued: what those of a line have in common is compared once, and of each it is only asked
+        whether it is due.
         """
         borrows, level, filler, tenant_share, project_share, arrival = self.of(workload)
-        mine, equals = -level, (tenant_share, project_share, arrival)
-        known = self._parts
-        favoured, young_ms, now_ms = self._favoured, self.now_ms - AGING_MS, self.now_ms
-        for other in self.snapshot.queue:
-            spec = other.spec
-            theirs = spec.priority if other.submitted_ms > young_ms else aged_priority(other, now_ms)
-            owes = True
-            if favoured and other.tenant in favoured:
-                owes = self._borrows(other.tenant, spec)
-            if owes != borrows:
-                if owes:
+        turn, parts, now_ms = (borrows, -level, filler), (tenant_share, project_share), self.now_ms
+        for line, members in self._queue.lines.items():
+            if line.reservation is not None and line.reservation not in self._on:
+                continue
+            for theirs, some in self._by_level(line, members):
+                why = self._why(line, theirs, turn, parts)
+                if why < 0:
                     continue
-                why = _GUARANTEED
-            elif theirs != mine or (spec.type is _FILLER) != filler:
-                if theirs < mine or (theirs == mine and not filler):
-                    continue
-                why = _PRIORITY
-            else:
-                key = other.tenant, spec.project
-                parts = known.get(key) or self._share(key)
-                if (*parts, other.submitted_seq) >= equals:
-                    continue
-                why = _ARRIVAL if parts == equals[:2] else _SHARE
-            if other.not_before_ms <= now_ms and (spec.reservation is None or self.is_due(other)):
-                yield other, why, theirs
+                due = [one for one in some if one.not_before_ms <= now_ms]
+                if why == _ARRIVAL:
+                    due = [one for one in due if one.submitted_seq < arrival]
+                if due:
+                    yield due, why, theirs
+
+    def _why(self, line: Line, theirs: int, turn: tuple[bool, int, bool], parts: tuple[int, int]) -> int:
+        """Why those of a line and a priority go before whoever has a turn: the first part that decides; -1 if they don't.
+
+        If only arrival decides, it is for the caller to compare.
+        """
+        borrows, mine, filler = turn
+        owes = line.tenant not in self._favoured or self._borrows(line.tenant, line)
+        if owes != borrows:
+            return -1 if owes else _GUARANTEED
+        if theirs != mine:
+            return _PRIORITY if theirs > mine else -1
+        if line.is_filler != filler:
+            return _PRIORITY if filler else -1
+        known = self._share((line.tenant, line.project))
+        if known != parts:
+            return _SHARE if known < parts else -1
+        return _ARRIVAL
+
+    def _by_level(self, line: Line, members: Members) -> Iterable[tuple[int, Iterable[Workload]]]:
+        """The workloads of a line by priority with age."""
+        if next(iter(members.values())).submitted_ms > self.now_ms - AGING_MS:
+            # In order of arrival: if the first is young, all are.
+            return ((line.priority, members.values()),)
+        found: dict[int, list[Workload]] = {}
+        for one in members.values():
+            found.setdefault(aged_priority(one, self.now_ms), []).append(one)
+        return found.items()
 
     def _own(self, workload: Workload) -> _Own:
         return -aged_priority(workload, self.now_ms), workload.spec.type is _FILLER, workload.submitted_seq
@@ -163,7 +180,7 @@ class Turns:
         windows = [one.tenant for one in snapshot.windows if one.tenant is not None]
         return frozenset((*guaranteed, *reserved, *windows))
 
-    def _borrows(self, tenant: TenantId, spec: WorkloadSpec) -> bool:
+    def _borrows(self, tenant: TenantId, spec: WorkloadSpec | Line) -> bool:
         """Whether it goes after all that is guaranteed; of a project too, whatever its priority."""
         if tenant not in self._favoured or spec.type is _FILLER:
             return True

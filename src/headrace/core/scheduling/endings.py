@@ -17,6 +17,8 @@ from headrace.core.workload import HOLDING, WHOLE_MILLI, Placement, State, Workl
 
 _MOST_LOGGED = 100_000
 """Changes that nobody asked about since: beyond that it is cheaper to begin again."""
+_MOST_NOTED = 2_000
+"""The same of one site."""
 
 
 class Ending(NamedTuple):
@@ -87,6 +89,32 @@ class SiteEnds:
                 found[row] = -1
         return found
 
+    def changed(self, gone: list[Ending], came: list[Ending]) -> "SiteEnds":
+        """The same without ``gone``, and with ``came`` behind the others: of thousands, a few have changed."""
+        # By identity: to compare them all is to read them all.
+        away = {id(one) for one in gone}
+        keep = np.array([id(row) not in away for row in self.rows], dtype=np.bool_)
+        number = np.cumsum(keep) - 1
+        some, more = keep[self.row], _site_ends([one for one in came if id(one) not in away])
+        shift = int(np.count_nonzero(keep))
+
+        def both(before: I64, after: I64) -> I64:
+            return np.concatenate((before, after))
+
+        return SiteEnds(
+            [row for row, stays in zip(self.rows, keep.tolist(), strict=True) if stays] + more.rows,
+            both(self.began_ms[keep], more.began_ms),
+            both(self.lasts_ms[keep], more.lasts_ms),
+            np.concatenate((self.is_sure[keep], more.is_sure)),
+            both(number[self.row[some]], more.row + shift),
+            both(self.nodes[some], more.nodes),
+            np.concatenate((self.bits[some], more.bits)),
+            both(self.cpu_milli[some], more.cpu_milli),
+            both(self.memory_mb[some], more.memory_mb),
+            [(int(number[row]), use) for row, use in self.parts if keep[row]]
+            + [(row + shift, use) for row, use in more.parts],
+        )
+
 
 def _site_ends(rows: list[Ending]) -> SiteEnds:
     # Column by column: of a large site these are ten thousand ranks, and whoever asks waits.
@@ -111,10 +139,12 @@ def _site_ends(rows: list[Ending]) -> SiteEnds:
 
 @dataclass(slots=True)
 class Endings:
-    """The ends that are known of one world."""
+    """The ends that are known of one world. ``_gone``, ``_came``: what ``_made`` does not know yet, by site."""
 
     _by_site: dict[SiteId, dict[PlacementId, Ending]] | None = None
     _made: dict[SiteId, SiteEnds] = field(default_factory=dict)
+    _gone: dict[SiteId, list[Ending]] = field(default_factory=dict)
+    _came: dict[SiteId, list[Ending]] = field(default_factory=dict)
     _not_started: dict[PlacementId, Placement] = field(default_factory=dict)
     _log: list[tuple[Placement, int]] = field(default_factory=list)
 
@@ -130,15 +160,20 @@ class Endings:
         """The nodes are others: nothing holds any more."""
         self._by_site = None
         self._made.clear()
+        self._gone.clear()
+        self._came.clear()
         self._not_started.clear()
         self._log.clear()
 
     def at(self, snapshot: Snapshot, site: SiteId) -> SiteEnds:
         """Who ends at a site."""
         made = self._made.get(site)
+        gone, came = self._gone.pop(site, []), self._came.pop(site, [])
         if made is None:
             rows = self.rows(snapshot).get(site, {})
             made = self._made[site] = _site_ends(list(rows.values()))
+        elif gone or came:
+            made = self._made[site] = made.changed(gone, came)
         return made
 
     def rows(self, snapshot: Snapshot) -> dict[SiteId, dict[PlacementId, Ending]]:
@@ -157,8 +192,9 @@ class Endings:
                 self._add(snapshot, placement)
             else:
                 self._not_started.pop(placement.id, None)
-                if by_site.get(placement.site, {}).pop(placement.id, None) is not None:
-                    self._made.pop(placement.site, None)
+                gone = by_site.get(placement.site, {}).pop(placement.id, None)
+                if gone is not None:
+                    self._note(self._gone, gone)
         self._log.clear()
         late = [placement for placement in self._not_started.values() if placement.started_ms]
         # Who is being stopped ends once its grace is over, whatever its limit.
@@ -172,13 +208,25 @@ class Endings:
             if known is None or (known.began_ms, known.lasts_ms) != told:
                 self._add(snapshot, placement)
 
+    def _note(self, noted: dict[SiteId, list[Ending]], ending: Ending) -> None:
+        site = ending.placement.site
+        if site in self._made:
+            there = noted.setdefault(site, [])
+            there.append(ending)
+            if len(there) > _MOST_NOTED:
+                del self._made[site]
+
     def _add(self, snapshot: Snapshot, placement: Placement) -> None:
         by_site, ident = self.rows(snapshot), placement.id
         ending = ending_of(snapshot, placement)
         if ending is None:
             return
-        by_site.setdefault(placement.site, {})[ident] = ending
-        self._made.pop(placement.site, None)
+        there = by_site.setdefault(placement.site, {})
+        if ident in there:
+            # It keeps its place.
+            self._made.pop(placement.site, None)
+        there[ident] = ending
+        self._note(self._came, ending)
         if placement.started_ms:
             self._not_started.pop(ident, None)
         else:

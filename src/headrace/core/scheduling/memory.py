@@ -11,7 +11,7 @@ from headrace.core.ids import PlacementId, SiteId, TenantId
 from headrace.core.scheduling.columns import Ask, Columns, Mask
 from headrace.core.scheduling.held import Held
 from headrace.core.scheduling.leaving import Holder
-from headrace.core.scheduling.pools import Sieve, SitePools
+from headrace.core.scheduling.pools import Quick, Sieve, SitePools
 from headrace.core.scheduling.queue import Kind
 from headrace.core.scheduling.rank import site_order
 from headrace.core.scheduling.rules import NodeRule, Rule, default_rule, everywhere
@@ -26,7 +26,10 @@ _MOST_REMEMBERED = 20_000
 
 
 class Lane(NamedTuple):
-    """A site where those look who ask for the same. ``more``, ``parts``: what each takes, and of the estate."""
+    """A site where those look who ask for the same. ``more``, ``parts``: what each takes, and of the estate.
+
+    ``need``: processors and memory as pools have them.
+    """
 
     site: int
     name: SiteId
@@ -34,11 +37,13 @@ class Lane(NamedTuple):
     accelerators: int
     cpu_milli: int
     memory_mb: int
+    need: int
     sieves: list[Sieve]
     pools: SitePools
     option: int
     more: Taken
     parts: Taken
+    quick: Quick
 
 
 @dataclass(slots=True)
@@ -81,8 +86,8 @@ class Option:
 
     ``number`` is its index among what would do. ``allowed``: the sites where law, contract and hardware let it, the best first.
     ``most``: nodes that elastic work takes where there are as many. ``is_counted``: a quota or a contract has only so much.
-    ``sites``, of one pass: where it may still fit. ``is_plain``:
-    whole accelerators of one node, whichever has the fewest free, and nothing else decides.
+    ``is_plain``: whole accelerators of one node, whichever has the fewest free, and nothing else decides. ``changes``: those of
+    the memory. ``order``: the sites of ``allowed``, one object for all options that have the same.
     """
 
     number: int
@@ -90,8 +95,10 @@ class Option:
     most: int
     allowed: dict[int, Contract]
     is_counted: bool
-    sites: list[int] = field(default_factory=list)
+    changes: dict[int, int]
+    order: tuple[int, ...]
     is_plain: bool = field(init=False)
+    _sites: list[int] | None = None
 
     def __post_init__(self) -> None:
         ask = self.known.ask
@@ -110,39 +117,51 @@ class Option:
         """What placing needs to know of it."""
         return self.known.ask
 
+    def enter(self) -> None:
+        """A pass begins: all sites may be tried again but those that are known to be full since nothing came free there."""
+        self._sites = None
+
+    @property
+    def sites(self) -> list[int]:
+        """Of one pass: where it may still fit."""
+        if self._sites is None:
+            full, changes = self.known.full, self.changes
+            self._sites = [site for site in self.order if full.get(site) != changes.get(site, 0)]
+        return self._sites
+
+    @property
+    def first_site(self) -> int:
+        """The first site where nobody who asks for the same has failed; -1 if there is none."""
+        out, full, changes = self.known.out, self.known.full, self.changes
+        for site in self.order:
+            if site not in out and full.get(site) != changes.get(site, 0):
+                return site
+        return -1
+
 
 @dataclass(slots=True)
 class Shape:
     """What equal workloads have in common.
 
-    ``plain``: the only option, if it is plain. Of one pass: ``hopeless``, not even what leaves or could be evicted would do;
-    ``barred``, it has had its try at a barrier.
+    ``plain``: the only option, if nothing else decides. Of one pass: ``hopeless``, not even what leaves or could be evicted would
+    do; ``barred``, it has had its try at a barrier.
     """
 
     kind: WorkloadType
     options: list[Option]
+    plain: Option | None
     stamp: int = -1
     hopeless: bool = False
     barred: bool = False
-    plain: Option | None = field(init=False)
 
-    def __post_init__(self) -> None:
-        options = self.options
-        self.plain = options[0] if len(options) == 1 and options[0].is_plain else None
-
-    def enter(self, stamp: int, changes: dict[int, int]) -> None:
+    def enter(self, stamp: int) -> None:
         """A pass begins: everything may be tried again but what is known to be full since nothing came free there."""
         if self.stamp == stamp:
             return
         self.stamp, self.hopeless, self.barred = stamp, False, False
         for option in self.options:
-            full = option.known.full
             option.known.enter(stamp)
-            option.sites = (
-                [site for site in option.allowed if full.get(site) != changes.get(site, 0)]
-                if full
-                else list(option.allowed)
-            )
+            option.enter()
 
     @property
     def may_start(self) -> bool:
@@ -170,6 +189,7 @@ class Memory:
         self.shapes: dict[Kind, Shape] = {}
         self.allowed: dict[tuple[object, ...], dict[int, Contract]] = {}
         self.pools: dict[int, SitePools] = {}
+        self.site_orders: dict[tuple[int, ...], tuple[int, ...]] = {}
         self._held = Held()
         self.standings = Standings()
         self._evictable = Held(may_be_evicted)

@@ -13,7 +13,7 @@ from headrace.core.contracts import Quota, Tenant
 from headrace.core.fleet import Fleet
 from headrace.core.ids import ProjectId, TenantId
 from headrace.core.scheduling.memory import Lane, Shape
-from headrace.core.scheduling.queue import Kind, Line
+from headrace.core.scheduling.queue import Kind, Line, Members
 from headrace.core.scheduling.snapshot import Snapshot, Taken
 from headrace.core.units import MS_PER_DAY
 from headrace.core.workload import WHOLE_MILLI, Workload, WorkloadSpec, WorkloadType
@@ -268,6 +268,17 @@ class Order:
         self.contracts, self.fleet, self.shares = snapshot.contracts, snapshot.fleet, shares
         self.groups: dict[tuple[TenantId, ProjectId], Group] = {}
         self.heap: list[tuple[int, int, int, int, Group]] = []
+
+    def enter_usual(self, line: Line, members: Members, head: Workload, behind: Iterator[Workload]) -> None:
+        """What :meth:`enter` does for a usual line of whose tenant nothing is guaranteed."""
+        group = self.groups.get(members.project)
+        if group is None or group.tenant.quota.guaranteed or head.submitted_ms <= self.young_ms:
+            self.enter(line, members.kind, head, behind)
+            return
+        waiting = Waiting(line, members.kind, head, behind, group.tenant, group.project)
+        waiting.key = key = (_MOST_PRIORITY - line.priority) << RANK_BIT + 1 | len(group.lines)
+        group.lines.append(waiting)
+        group.heap.append(key | head.submitted_seq << ARRIVAL_BIT)
 
     def enter(self, line: Line, kind: Kind, head: Workload, members: Iterator[Workload]) -> Waiting:
         """A line gets turns, from :meth:`begin` on."""

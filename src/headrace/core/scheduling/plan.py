@@ -20,6 +20,7 @@ from headrace.core.scheduling.grow import Elastic, grow
 from headrace.core.scheduling.leaving import Holder, leave_windows
 from headrace.core.scheduling.memory import Known, Lane, Memory, Option, Shape
 from headrace.core.scheduling.order import Order, Shares, Waiting, waits_since_ms
+from headrace.core.scheduling.pool import packed
 from headrace.core.scheduling.present import Present
 from headrace.core.scheduling.proposal import Eviction, Plan, ProposedPlacement
 from headrace.core.scheduling.queue import Kind, Queue, line_of
@@ -147,13 +148,15 @@ class _Pass:
             queue = Queue(self.snapshot.queue)
         shares = False
         for line, members in queue.lines.items():
-            if line.reservation is not None and not self.present.is_on(line.reservation):
-                continue
-            if line.shares_time:
-                shares = True
-                continue
             turns = iter(members.values())
-            order.enter(line, members.kind, next(turns), turns)
+            if members.is_usual:
+                order.enter_usual(line, members, next(turns), turns)
+            elif line.reservation is not None and not self.present.is_on(line.reservation):
+                continue
+            elif line.shares_time:
+                shares = True
+            else:
+                order.enter(line, members.kind, next(turns), turns)
         if shares:
             self.enter_groups(order, queue)
         order.begin()
@@ -214,8 +217,11 @@ class _Pass:
         """What a workload, and all of its kind, asks for."""
         shape = self.memory.shapes.get(kind)
         if shape is None:
-            shape = self.memory.shapes[kind] = Shape(workload.spec.type, list(self.options(workload)))
-        shape.enter(self.stamp, self.memory.changes)
+            found = list(self.options(workload))
+            alone = len(found) == 1 and found[0].is_plain and not shares_time(workload.spec)
+            shape = Shape(workload.spec.type, found, found[0] if alone else None)
+            self.memory.shapes[kind] = shape
+        shape.enter(self.stamp)
         return shape
 
     def options(self, workload: Workload) -> Iterator[Option]:
@@ -236,7 +242,9 @@ class _Pass:
                 counted = self.shares.is_limited(workload.tenant, spec.project) or any(
                     one.kind == "reserved" for one in allowed.values()
                 )
-                yield Option(number, known, max(spec.nodes, spec.nodes_max), allowed, counted)
+                most = max(spec.nodes, spec.nodes_max)
+                order = self.memory.site_orders.setdefault(tuple(allowed), tuple(allowed))
+                yield Option(number, known, most, allowed, counted, self.memory.changes, order)
 
     def goes_by_rule(self, ask: Ask, suit: dict[int, Mask]) -> bool:
         """Whether a rule of costs decides between some of the nodes that suit."""
@@ -280,6 +288,9 @@ class _Pass:
 
     def finds_lane(self, waiting: Waiting) -> bool:
         """Whether there is a site where the head of a line, which does not fit where it looked first, looks next."""
+        lane, kept = waiting.lane, self.waits.kept
+        if lane is None and self.finds_first_lane(waiting):
+            return True
         shape = waiting.shape
         if shape is None:
             if waiting.line.shares_time:
@@ -288,8 +299,8 @@ class _Pass:
         option = shape.plain
         if option is None or waiting.head.not_before_ms > self.snapshot.now_ms:
             return False
-        sites, known, kept = option.sites, option.known, self.waits.kept
-        if waiting.lane is not None and sites and sites[0] == waiting.lane.site and sites[0] not in kept:
+        sites, known = option.sites, option.known
+        if lane is not None and sites and sites[0] == lane.site and sites[0] not in kept:
             self.failed(known, sites.pop(0))
         out = known.out
         while sites and sites[0] in out:
@@ -299,13 +310,28 @@ class _Pass:
         waiting.lane = known.lanes.get((sites[0], option.number)) or self.lane(option, sites[0])
         return True
 
+    def finds_first_lane(self, waiting: Waiting) -> bool:
+        """The same for a line that has not looked anywhere yet, where most find one, without a list of sites made for it."""
+        shape = self.memory.shapes.get(waiting.kind)
+        option = shape.plain if shape is not None else None
+        if option is None or waiting.head.not_before_ms > self.snapshot.now_ms:
+            return False
+        known = option.known
+        known.enter(self.stamp)
+        site = option.first_site
+        if site < 0 or site in self.waits.kept:
+            return False
+        waiting.lane = known.lanes.get((site, option.number)) or self.lane(option, site)
+        return True
+
     def lane(self, option: Option, site: int) -> Lane:
         """A site for those who look there with a plain option."""
         present, known, ask = self.present, option.known, option.ask
         more, parts = known.taken.get(1) or self.taken(known, 1, ask.accelerators * WHOLE_MILLI)
-        takes = ask.accelerators, ask.cpu_milli, ask.memory_mb
+        takes = ask.accelerators, ask.cpu_milli, ask.memory_mb, packed(ask.cpu_milli, ask.memory_mb)
         sieves, pools = present.sieves(known, site), present.pools(site)
-        lane = Lane(site, self.sites[site], ask, *takes, sieves, pools, option.number, more, parts)
+        paid = option.number, more, parts
+        lane = Lane(site, self.sites[site], ask, *takes, sieves, pools, *paid, pools.quick(ask, sieves))
         known.lanes[site, option.number] = lane
         return lane
 

@@ -9,17 +9,30 @@ What is chosen here is what :func:`~headrace.core.scheduling.rank.choose` choose
 every ask: :data:`UNDECIDED` leaves an ask to it.
 """
 
-from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, field
-from typing import Final
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from typing import Final, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
 from headrace.core.fleet import I64
 from headrace.core.hardware import HardwareType
-from headrace.core.ids import NodeId
-from headrace.core.scheduling.columns import Ask, Columns, Scratch, lowest_bits
+from headrace.core.scheduling.columns import Ask, Columns, Scratch
+from headrace.core.scheduling.pool import (
+    ROOM,
+    Pool,
+    each_bit,
+    fill,
+    leave_level,
+    leave_rack,
+    lowest,
+    packed,
+    packed_rest,
+    pool_of,
+    put,
+    rest_of,
+)
 from headrace.core.scheduling.ready import Ready
 from headrace.core.scheduling.rules import Costs
 from headrace.core.scheduling.snapshot import Snapshot
@@ -31,28 +44,8 @@ class Undecided:
 
 
 UNDECIDED: Final = Undecided()
-_new: Final = tuple.__new__
+new: Final = tuple.__new__
 """Makes a named tuple without the detour over its own constructor: a hundred thousand are made in a plan."""
-
-
-_TABLED: Final = 256
-_LOWEST: Final = [
-    [lowest_bits(bits, min(count, bits.bit_count())) for bits in range(_TABLED)] for count in range(9)
-]
-"""By ``count`` and ``bits``: the lowest of those that are set; for a node of eight accelerators they need not be looked for."""
-
-
-def bits_of(mask: npt.NDArray[np.bool_]) -> int:
-    """A mask as an integer: bit ``i`` is ``mask[i]``."""
-    return int.from_bytes(np.packbits(mask, bitorder="little").tobytes(), "little")
-
-
-def each_bit(bits: int) -> Iterator[int]:
-    """The positions of the bits that are set, lowest first."""
-    while bits:
-        low = bits & -bits
-        yield low.bit_length() - 1
-        bits ^= low
 
 
 @dataclass(slots=True)
@@ -74,52 +67,21 @@ class Sieve:
         self.has_failed = True
 
 
-@dataclass(slots=True)
-class Pool:
-    """Alike nodes of a site. Nodes that are not open are in none of ``level``, ``racks_with`` and ``mixed``.
+class Quick(NamedTuple):
+    """What each placement touches of the first pool that suits an ask at a site; of one pass only.
 
-    - ``level[f]``: nodes with ``f`` free accelerators; ``asleep``: nodes with no rank.
-    - ``mixed``: nodes with all accelerators free that have ranks.
-    - ``rack_of[i]``, ``rack_bits[r]``: racks and their nodes; ``whole[r]``: nodes of a rack with all accelerators free;
-      ``racks_with[n]``: racks (as bits) with ``n`` such nodes.
-    - ``columns``: ``nodes`` and ``rack_of`` as arrays.
-    - ``most``: accelerators of a node; ``rack_path[r]``: elements over a rack that could become too little in this pass, and
-      ``over_all`` those of them that are over every rack.
+    ``is_alone``: no other pool does, and accelerators are asked for.
     """
 
-    hardware: HardwareType
-    nodes: list[int]
-    names: list[NodeId]
-    step_w: int
-    wake_w: int
-    rack_of: list[int]
-    rack_bits: list[int]
-    columns: tuple[I64, I64]
+    sieve: Sieve
+    head: dict[int, int]
+    pool: Pool
     most: int
-    rack_path: list[tuple[int, ...]] = field(default_factory=list)
-    level: list[int] = field(default_factory=list)
-    opened: list[bool] = field(default_factory=list)
-    free: list[int] = field(default_factory=list)
-    asleep: int = 0
-    mixed: int = 0
-    bits: list[int] = field(default_factory=list)
-    cpu_milli: list[int] = field(default_factory=list)
-    memory_mb: list[int] = field(default_factory=list)
-    whole: list[int] = field(default_factory=list)
-    racks_with: list[int] = field(default_factory=list)
-    over_all: tuple[int, ...] = ()
-    under: dict[int, int] = field(default_factory=dict)
-
-    def below(self, element: int) -> int:
-        """Nodes below an element that stands in some ``rack_path``."""
-        found = self.under.get(element)
-        if found is None:
-            found = 0
-            for rack, path in enumerate(self.rack_path):
-                if element in path:
-                    found |= self.rack_bits[rack]
-            self.under[element] = found
-        return found
+    level: list[int]
+    bits: list[int]
+    rest: "memoryview[int]"
+    touch: Callable[[int], None]
+    is_alone: bool
 
 
 class _Seen:
@@ -167,7 +129,7 @@ class SitePools:
     def __init__(self, columns: Columns, snapshot: Snapshot, site: int) -> None:
         self.columns = columns
         self.stamp = -1
-        self.history: list[int] = []
+        self._history: list[int] = []
         self.entered = 0
         self.turned: list[int] = []
         self.costs: dict[Ask, Costs] = {}
@@ -180,7 +142,7 @@ class SitePools:
         self.pools: list[Pool] = []
         for kind in np.unique(kinds).tolist():
             nodes = np.flatnonzero(kinds == kind) + span.start
-            pool = _pool(columns, snapshot, nodes, columns.fleet.hardware[kind])
+            pool = pool_of(columns, snapshot, nodes, columns.fleet.hardware[kind])
             self.pools.append(pool)
             self.where.update((node, (pool, at)) for at, node in enumerate(pool.nodes))
         self.tight = np.array(_tight(columns, snapshot, site), dtype=np.int64)
@@ -193,20 +155,20 @@ class SitePools:
         if self.stamp == stamp:
             return
         self.stamp = stamp
-        changed = dict.fromkeys(self._seen.changed(snapshot))
-        changed.update(dict.fromkeys(self.history[self.entered :]))
-        if len(self.history) + len(self.turned) > len(self.where):
-            self.history.clear()
+        history = self.history
+        changed = self._seen.changed(snapshot) + history[self.entered :]
+        if len(history) + len(self.turned) > len(self.where):
+            history.clear()
             self.turned.clear()
             self.costs.clear()
             self.ready.clear()
-        self.history.extend(changed)
-        self.entered = len(self.history)
-        if len(changed) > len(self.where) // 4:
+        history.extend(changed)
+        self.entered = len(history)
+        if len(changed) > len(self.where) // 16:
             for pool in self.pools:
-                _fill(pool, self.columns, snapshot)
+                fill(pool, self.columns, snapshot)
         else:
-            self._refresh(snapshot, list(changed))
+            self._refresh(snapshot, list(dict.fromkeys(changed)))
         limit_w, power_w = snapshot.power_limit_w, snapshot.power_w
         for element in self.head:
             self.head[element] = int(limit_w[element]) - int(power_w[element])
@@ -216,28 +178,35 @@ class SitePools:
         columns = (
             snapshot.node_open[nodes],
             self.columns.full[nodes] & ~snapshot.node_mask[nodes],
-            self.columns.cpu_milli[nodes] - snapshot.node_cpu_milli[nodes],
-            self.columns.memory_mb[nodes] - snapshot.node_memory_mb[nodes],
+            rest_of(self.columns, snapshot, nodes),
             snapshot.node_ranks[nodes] == 0,
         )
         where = self.where
         rows = zip(changed, *(column.tolist() for column in columns), strict=True)
-        for node, opened, bits, cpu_milli, memory_mb, asleep in rows:
+        for node, opened, bits, rest, asleep in rows:
             pool, at = where[node]
             # Most of what the last pass took is there now: it was adopted as it was proposed.
             if (
                 pool.bits[at] != bits
-                or pool.opened[at] != opened
-                or pool.cpu_milli[at] != cpu_milli
-                or pool.memory_mb[at] != memory_mb
+                or pool.rest[at] != rest
+                or bool(pool.opened >> at & 1) != opened
                 or bool(pool.asleep >> at & 1) != asleep
             ):
-                _put(pool, at, opened, bits, cpu_milli, memory_mb, asleep)
+                put(pool, at, opened, bits, rest, asleep)
+
+    @property
+    def history(self) -> list[int]:
+        """The nodes that were touched."""
+        for pool in self.pools:
+            if pool.touched:
+                self._history.extend(pool.columns[0][pool.touched].tolist())
+                pool.touched.clear()
+        return self._history
 
     @property
     def has_changed(self) -> bool:
         """Whether something was taken or closed in this pass."""
-        return len(self.history) > self.entered
+        return len(self._history) > self.entered or any(pool.touched for pool in self.pools)
 
     def _watch(self, elements: Iterable[int]) -> None:
         """From now on these may become too little."""
@@ -263,6 +232,12 @@ class SitePools:
             self.head.update((element, int(head_w[element])) for element in self.head)
         else:
             self.head.update((element, int(head_w[element])) for element in elements)
+
+    def quick(self, ask: Ask, sieves: list[Sieve]) -> Quick:
+        """For one that places by itself where that is a matter of few steps."""
+        pool, is_alone = sieves[0].pool, len(sieves) == 1 and ask.accelerators > 0
+        parts = pool.level, pool.bits, pool.rest, pool.touched.append
+        return Quick(sieves[0], self.head, pool, pool.most, *parts, is_alone)
 
     # -- choosing -------------------------------------------------------------------------------------------------
 
@@ -301,26 +276,54 @@ class SitePools:
 
     def take(self, ask: Ask, nodes: Sequence[int]) -> tuple[RankPlace, ...]:
         """Take a rank from each of ``nodes``: the lowest free accelerators of each."""
-        if not ask.whole:
-            return tuple([self.take_one(ask, node) for node in nodes])
-        ranks = []
-        for node in nodes:
-            kind = self.where[node][0].hardware
-            everything = ask._replace(
-                accelerators=kind.accelerators, cpu_milli=kind.cpu_milli, memory_mb=kind.memory_mb
-            )
-            ranks.append(self.take_one(everything, node))
+        ranks, rows = [], [self.where[node] for node in nodes]
+        whole = self._take_whole(ask, rows)
+        for pool, at in rows:
+            count, cpu_milli, memory_mb = ask.on(pool.hardware)
+            mask = whole or self.take_at(pool, at, count, packed(cpu_milli, memory_mb))
+            ranks.append(new(RankPlace, (pool.names[at], mask, cpu_milli, memory_mb, WHOLE_MILLI)))
         return tuple(ranks)
 
-    def take_one(self, ask: Ask, node: int) -> RankPlace:
-        """Take what a rank of an ask has from a node."""
-        pool, at = self.where[node]
-        return self.take_at(pool, at, ask.accelerators, ask.cpu_milli, ask.memory_mb)
+    def _take_whole(self, ask: Ask, rows: list[tuple[Pool, int]]) -> int:
+        """What :meth:`take_at` does, for all of a gang at once and racks instead of nodes; the accelerators of each.
 
-    def take_at(self, pool: Pool, at: int, count: int, cpu_milli: int, memory_mb: int) -> RankPlace:
-        """Take ``count`` accelerators and so much else from the node at a place in a pool."""
-        self.history.append(pool.nodes[at])
-        bit, free, bits, level = 1 << at, pool.free[at], pool.bits[at], pool.level
+        0, and nothing done, unless they are of one pool, all asleep, and give all that they have.
+        """
+        pool, _ = rows[0]
+        count, cpu_milli, memory_mb = ask.on(pool.hardware)
+        if len(rows) == 1 or not count or count != pool.most:
+            return 0
+        chosen, racks, need = 0, dict[int, int](), packed(cpu_milli, memory_mb)
+        for other, at in rows:
+            if other is not pool:
+                return 0
+            chosen |= 1 << at
+            rack = pool.rack_of[at]
+            racks[rack] = racks.get(rack, 0) + 1
+        if pool.level[count] & pool.asleep & chosen != chosen:
+            return 0
+        bits, rest = pool.bits, pool.rest
+        mask = bits[rows[0][1]]
+        for _, at in rows:
+            pool.touched.append(at)
+            bits[at] = 0
+            rest[at] -= need
+        pool.asleep ^= chosen
+        pool.level[count] ^= chosen
+        pool.level[0] |= chosen
+        added = count * pool.step_w + pool.wake_w
+        for rack, number in racks.items():
+            leave_rack(pool, rack, number)
+            if self.head:
+                for element in pool.rack_path[rack]:
+                    self.head[element] -= number * added
+        return mask
+
+    def take_at(self, pool: Pool, at: int, count: int, need: int) -> int:
+        """Take ``count`` accelerators and ``need``, which is :func:`packed`, from the node at a place in a pool; which ones."""
+        pool.touched.append(at)
+        bit, bits, level = 1 << at, pool.bits[at], pool.level
+        free = bits.bit_count()
         # Who sleeps has given nothing.
         sleeps = free == pool.most and pool.asleep & bit
         if sleeps:
@@ -339,30 +342,27 @@ class SitePools:
             elif count == 1:
                 mask = bits & -bits
             else:
-                mask = _LOWEST[count][bits] if bits < _TABLED else lowest_bits(bits, count)
+                mask = lowest(bits, count)
             pool.bits[at] = bits ^ mask
             if free == pool.most:
-                _leave_level(pool, at, bit, free, pool.rack_of[at])
+                leave_level(pool, at, bit, free, pool.rack_of[at])
             else:
                 level[free] ^= bit
-            pool.free[at] = free = free - count
-            level[free] |= bit
-        pool.cpu_milli[at] -= cpu_milli
-        pool.memory_mb[at] -= memory_mb
-        return _new(RankPlace, (pool.names[at], mask, cpu_milli, memory_mb, WHOLE_MILLI))
+            level[free - count] |= bit
+        pool.rest[at] -= need
+        return mask
 
     def refresh(self, nodes: Sequence[int], state: Scratch, head_w: I64) -> None:
         """Something was taken from ``nodes`` otherwise: they are as ``state`` has them, what stands over them as ``head_w``."""
         self.history.extend(nodes)
         for node in nodes:
             pool, at = self.where[node]
-            _put(
+            put(
                 pool,
                 at,
                 bool(state.open[node]),
                 int(state.bits[node]),
-                int(state.cpu_milli[node]),
-                int(state.memory_mb[node]),
+                int(packed_rest(state.cpu_milli[node], state.memory_mb[node])),
                 not state.ranks[node],
             )
             for element in pool.rack_path[pool.rack_of[at]]:
@@ -373,42 +373,10 @@ class SitePools:
         self.history.extend(nodes)
         for node in nodes:
             pool, at = self.where[node]
-            bit, free = 1 << at, pool.free[at]
-            pool.opened[at] = False
+            bit, free = 1 << at, pool.bits[at].bit_count()
+            pool.opened &= ~bit
             if pool.level[free] & bit:
-                _leave_level(pool, at, bit, free, pool.rack_of[at])
-
-
-def _put(pool: Pool, at: int, opened: bool, bits: int, cpu_milli: int, memory_mb: int, asleep: bool) -> None:
-    """A node as it is, whatever it was."""
-    bit, rack, free = 1 << at, pool.rack_of[at], bits.bit_count()
-    if pool.level[pool.free[at]] & bit:
-        _leave_level(pool, at, bit, pool.free[at], rack)
-    pool.opened[at] = opened
-    pool.free[at], pool.bits[at], pool.cpu_milli[at], pool.memory_mb[at] = free, bits, cpu_milli, memory_mb
-    if bool(pool.asleep & bit) != asleep:
-        pool.asleep ^= bit
-    if not opened:
-        return
-    pool.level[free] |= bit
-    if free == pool.most:
-        if not asleep:
-            pool.mixed |= bit
-        count = pool.whole[rack]
-        pool.whole[rack] = count + 1
-        pool.racks_with[count] ^= 1 << rack
-        pool.racks_with[count + 1] |= 1 << rack
-
-
-def _leave_level(pool: Pool, at: int, bit: int, free: int, rack: int) -> None:
-    pool.level[free] ^= bit
-    if free == pool.most:
-        if pool.mixed:
-            pool.mixed &= ~bit
-        count = pool.whole[rack]
-        pool.whole[rack] = count - 1
-        pool.racks_with[count] ^= 1 << rack
-        pool.racks_with[count - 1] |= 1 << rack
+                leave_level(pool, at, bit, free, pool.rack_of[at])
 
 
 def _suits(hardware: HardwareType, ask: Ask) -> bool:
@@ -423,12 +391,12 @@ def _suits(hardware: HardwareType, ask: Ask) -> bool:
 
 def _free_and_node(found: tuple[Pool, int]) -> tuple[int, int]:
     pool, at = found
-    return pool.free[at], pool.nodes[at]
+    return pool.bits[at].bit_count(), pool.nodes[at]
 
 
 def _first(sieve: Sieve, ask: Ask, head: dict[int, int]) -> int:
     """The place of the first node in order that takes a rank, -1 if there is none; who fails is sieved out."""
-    pool, count, cpu_milli, memory_mb, whole = sieve.pool, *ask[2:6]
+    pool, count, whole, need = sieve.pool, ask.accelerators, ask.whole, packed(ask.cpu_milli, ask.memory_mb)
     level, most = pool.level, pool.most
     free = most if whole else count
     while free <= most:
@@ -440,15 +408,15 @@ def _first(sieve: Sieve, ask: Ask, head: dict[int, int]) -> int:
             free += 1
             continue
         at = left.bit_length() - 1
-        if pool.cpu_milli[at] >= cpu_milli and pool.memory_mb[at] >= memory_mb:
-            if not head or _carries(sieve, ask, at, head):
+        if pool.rest[at] - need & ROOM == ROOM:
+            if not head or carries(sieve, ask, at, head):
                 return at
         else:
             sieve.fails(1 << at)
     return -1
 
 
-def _carries(sieve: Sieve, ask: Ask, at: int, head: dict[int, int]) -> bool:
+def carries(sieve: Sieve, ask: Ask, at: int, head: dict[int, int]) -> bool:
     """Whether what is over a node carries a rank on it; if not, none below what doesn't is asked again."""
     pool = sieve.pool
     added = (pool.most if ask.whole else ask.accelerators) * pool.step_w
@@ -536,44 +504,3 @@ def _tight(columns: Columns, snapshot: Snapshot, site: int) -> list[int]:
         np.add.at(need, row[span], most)
     tight: list[int] = np.flatnonzero(need[:-1] > snapshot.power_limit_w).tolist()
     return tight
-
-
-def _pool(columns: Columns, snapshot: Snapshot, in_order: I64, hardware: HardwareType) -> Pool:
-    nodes = in_order[::-1]
-    leaves, rack_of = np.unique(columns.fleet.node_leaf[nodes], return_inverse=True)
-    names = columns.fleet.node_ids
-    racks = rack_of.tolist()
-    rack_bits = [0] * len(leaves)
-    for at, rack in enumerate(racks):
-        rack_bits[rack] |= 1 << at
-    pool = Pool(
-        hardware=hardware,
-        nodes=nodes.tolist(),
-        names=[names[node] for node in nodes.tolist()],
-        step_w=int(columns.step_w[nodes[0]]),
-        wake_w=int(columns.wake_w[nodes[0]]),
-        rack_of=racks,
-        rack_bits=rack_bits,
-        columns=(nodes, rack_of),
-        most=hardware.accelerators,
-    )
-    _fill(pool, columns, snapshot)
-    return pool
-
-
-def _fill(pool: Pool, columns: Columns, snapshot: Snapshot) -> None:
-    """All nodes of a pool as a snapshot has them: from some hundreds on it costs less than :func:`_put` for each."""
-    (nodes, racks), most = pool.columns, pool.most
-    opened, sleeps = snapshot.node_open[nodes], snapshot.node_ranks[nodes] == 0
-    bits = columns.full[nodes] & ~snapshot.node_mask[nodes]
-    free = np.bitwise_count(bits)
-    is_whole = opened & (free == most)
-    whole = np.bincount(racks[is_whole], minlength=len(pool.rack_bits))
-    largest = int(np.bincount(racks).max())
-    pool.level = [bits_of(opened & (free == count)) for count in range(most + 1)]
-    pool.opened, pool.free, pool.bits = opened.tolist(), free.tolist(), bits.tolist()
-    pool.asleep, pool.mixed = bits_of(sleeps), bits_of(is_whole & ~sleeps)
-    pool.cpu_milli = (columns.cpu_milli[nodes] - snapshot.node_cpu_milli[nodes]).tolist()
-    pool.memory_mb = (columns.memory_mb[nodes] - snapshot.node_memory_mb[nodes]).tolist()
-    pool.whole = whole.tolist()
-    pool.racks_with = [bits_of(whole == count) for count in range(largest + 1)]

@@ -23,6 +23,7 @@ from headrace.core.scheduling.columns import (
 )
 from headrace.core.scheduling.memory import Known, Memory, Option
 from headrace.core.scheduling.pools import Sieve, SitePools, Undecided
+from headrace.core.scheduling.proposal import ProposedPlacement
 from headrace.core.scheduling.rank import choose, increments_w, path_need_w
 from headrace.core.scheduling.rules import choose_by
 from headrace.core.scheduling.snapshot import Snapshot
@@ -57,8 +58,8 @@ class Present:
         self._inside: dict[WindowId, Mask] = {}
         self._pools: dict[int, SitePools] = {}
         self._state: Scratch | None = None
-        self.taken: list[tuple[int, RankPlace]] = []
-        """The nodes of all ranks placed so far that have no fraction, and the ranks."""
+        self._taken: list[tuple[int, RankPlace]] = []
+        self._singles: list[tuple[Sequence[ProposedPlacement], int, int]] = []
         self._caught_up = 0
         if snapshot.windows:
             self._hold_windows()
@@ -135,13 +136,33 @@ class Present:
         return state.with_head(head_w)
 
     @property
+    def taken(self) -> list[tuple[int, RankPlace]]:
+        """The nodes of all ranks placed so far that have no fraction, and the ranks; only ever longer."""
+        index, taken = self.snapshot.fleet.node_index, self._taken
+        for placements, start, stop in self._singles:
+            ranks = [one.ranks[0] for one in placements[start:stop]]
+            taken.extend([(index[rank.node], rank) for rank in ranks])  # type: ignore[index]
+        self._singles.clear()
+        return taken
+
+    def took(self, placements: Sequence[ProposedPlacement], start: int) -> None:
+        """Single ranks were taken from pools by the last of ``placements``, from ``start`` on; there may come others behind them.
+
+        Most passes never ask which.
+        """
+        if len(placements) > start:
+            self._singles.append((placements, start, len(placements)))
+
+    @property
     def state(self) -> Scratch:
         """The present as arrays."""
         if self._state is None:
             self._state = scratch_of(self.snapshot, self.columns)
             self._state.held_milli = self.held_milli
-        seen, self._caught_up = self._caught_up, len(self.taken)
-        take_ranks(self.columns, self._state, self.taken[seen:])
+        taken = self.taken
+        seen, self._caught_up = self._caught_up, len(taken)
+        if seen < len(taken):
+            take_ranks(self.columns, self._state, taken[seen:])
         return self._state
 
     def capped(self, state: Scratch) -> Scratch:
@@ -217,7 +238,7 @@ class Present:
     def take(self, ask: Ask, site: int, nodes: Sequence[int]) -> tuple[RankPlace, ...]:
         """Take a rank's part of each of some nodes that pools have."""
         ranks = self._pools[site].take(ask, nodes)
-        self.taken.extend(zip(nodes, ranks, strict=True))
+        self._taken.extend(zip(nodes, ranks, strict=True))
         return ranks
 
     def take_apart(

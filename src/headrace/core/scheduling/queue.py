@@ -48,13 +48,18 @@ class Kind:
 
 
 class Members(dict[WorkloadId, Workload]):
-    """The workloads of a line in order of arrival, and of what kind they are."""
+    """The workloads of a line in order of arrival, and of what kind they are.
 
-    __slots__ = ("kind",)
+    ``is_usual``: nothing is reserved for them, and they are no fillers and share no time. ``project``: whose they are.
+    """
 
-    def __init__(self, kind: Kind) -> None:
+    __slots__ = ("is_usual", "kind", "project")
+
+    def __init__(self, line: Line, kind: Kind) -> None:
         super().__init__()
-        self.kind = kind
+        self.kind, self.project = kind, (line.tenant, line.project)
+        sure = line.contract is not None or line.reservation is not None
+        self.is_usual = not (sure or line.shares_time or line.is_filler)
 
 
 def _arrival(member: tuple[WorkloadId, Workload]) -> int:
@@ -172,7 +177,7 @@ class Queue(Mapping[WorkloadId, Workload]):
         ident, line = workload.id, line_of(workload)
         members = lines.get(line)
         if members is None:
-            members = lines[line] = Members(self.kind(line))
+            members = lines[line] = Members(line, self.kind(line))
             members[ident] = workload
         else:
             is_late = next(reversed(members.values())).submitted_seq > workload.submitted_seq

@@ -444,12 +444,16 @@ class Waits:
         present, ask = self.present, option.ask
         pools = present.pools(site)
         plain = ask.topology is None and ask.share_milli == WHOLE_MILLI and ask.reservation is None
-        if not plain or option.allowed[site].kind == "reserved" or pools.head:
+        if not plain or option.allowed[site].kind == "reserved":
             return None
         memory = present.memory
-        if not memory.holders(self.snapshot, site):
+        # What is kept for others, or counted, may be why it does not fit.
+        is_free = site not in self.kept and site not in present.holds and not option.is_counted
+        if (is_free or not pools.head) and not memory.holders(self.snapshot, site):
             # It does not fit now, and nobody is there to leave.
             return []
+        if pools.head:
+            return None
         soon = self._soon_state()
         if len(soon.share_milli) or site in self.leaving or memory.evictable(self.snapshot, site):
             return None
