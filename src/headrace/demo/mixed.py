@@ -2,6 +2,7 @@
 
 import shutil
 import sys
+import tempfile
 import time
 from collections import Counter
 from collections.abc import Callable
@@ -40,12 +41,12 @@ _GANG_EVERY = 25
 
 def run(jobs: int, *, state: Path | None) -> int:
     """Play it with so many jobs; 0 when each ended where it may, 1 when one did not."""
-    say, plant = Narrator(), Plant(state)
-    began = time.monotonic()
     lacking = [*slurm.missing(), *ray.missing()]
     if lacking:
         step = f"As root: {slurm.INSTALL}; for Ray: {ray.INSTALL}"
         raise HeadraceError(Problem(ProblemCode.NOT_FOUND, f"this needs {', '.join(lacking)}.", step))
+    say, plant = Narrator(), Plant(state)
+    began = time.monotonic()
     with ExitStack() as stack:
         stack.enter_context(stoppable())
         stack.callback(_end, plant)
@@ -71,21 +72,26 @@ def _play(say: Narrator, plant: Plant, stack: ExitStack, jobs: int) -> None:
     say.chapter("Three engines")
     say.text("""Glomfjord in Norway runs processes itself, Loughton in Britain is a Slurm cluster of four nodes, Boden in Sweden
         a Ray cluster of two. Slurm and Ray are real, and play on this machine; what they run is real processes.""")
-    folder = plant.state / "clusters"
-    folder.mkdir(parents=True, exist_ok=True)
+    # Not in the state's folder: the path of a socket must be short.
+    folder = Path(tempfile.mkdtemp(prefix="hr-"))
+    folder.chmod(0o755)
+    stack.callback(shutil.rmtree, folder, ignore_errors=True)
+    plant.state.mkdir(parents=True, exist_ok=True)
     labs = (
         stack.enter_context(slurm_lab(folder / "slurm", nodes=4)),
         stack.enter_context(ray_lab(folder / "ray", nodes=2)),
     )
     (plant.state / "engines.yaml").write_text(_declared(folder, *labs))
     plant.start()
-    operator = plant.client()
+    operator = stack.enter_context(plant.client())
     text = "\n---\n".join((examples() / name).read_text() for name in ("estates/mixed.yaml", "tenants.yaml"))
     say.command("apply -f examples/estates/mixed.yaml -f examples/tenants.yaml")
     operator.apply(text)
     _until(
         lambda: all(
-            (one.seen or 0) >= one.nodes and not one.trouble for one in operator.engines() if one.name != "local"
+            (one.seen or 0) >= one.nodes and not one.trouble
+            for one in operator.engines()
+            if one.name != "local"
         ),
         lambda: "; ".join(
             f"{one.name}: {one.seen} of {one.nodes} nodes seen, {one.trouble}" for one in operator.engines()
@@ -143,9 +149,9 @@ def _submit(say: Narrator, plant: Plant, operator: Client, jobs: int) -> dict[st
     made: dict[str, list[str]] = {}
     for law, (tenant, project, countries, percent) in LAW.items():
         count = jobs * percent // 100
-        client = plant.client(operator.issue_token("tenant-admin", tenant).value)
         wanted = [_job(f"{law[:2].lower()}-{number}", project, countries, number) for number in range(count)]
-        made[law] = list(client.submit(wanted).workloads)
+        with plant.client(operator.issue_token("tenant-admin", tenant).value) as client:
+            made[law] = list(client.submit(wanted).workloads)
     rows = [(law, LAW[law][0], len(found)) for law, found in made.items()]
     say.table(table(("MAY RUN IN", "TENANT", "JOBS"), rows, ("JOBS",)))
     return made
