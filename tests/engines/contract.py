@@ -324,7 +324,10 @@ class EngineContract:
         assert (report.ranks[1].exit_code, report.ranks[1].estimated) == (None, True)
         harness.engine = harness.reopened()
         assert states(harness.engine) == [RankState.RUNNING, RankState.LOST]
-        assert report_of(harness.engine) == report
+        again = report_of(harness.engine)
+        # The other one goes on meanwhile.
+        assert again is not None
+        assert again.ranks[1] == report.ranks[1]
         harness.engine.stop(FIRST, LONG_GRACE_MS)
         assert [rank.exit_code for rank in ended(harness).ranks] == [143, None]
 

@@ -2,6 +2,7 @@
 
 import os
 import pwd
+import random
 import secrets
 import shutil
 import signal
@@ -28,6 +29,7 @@ PROGRAMS = ("slurmctld", "slurmd", "munged", "sbatch", "setpriv", "slurmrestd", 
 REST_USER = "nobody"
 """As whom slurmrestd runs: it refuses to be root."""
 PATIENCE_S = 60
+_GIVEN: set[int] = set()
 DEVICES = ("/dev/full", "/dev/null", "/dev/random", "/dev/zero")
 """What stands for a node's accelerators: Slurm counts only those that have a device, and any will do."""
 GPUS = len(DEVICES)
@@ -134,6 +136,9 @@ class SlurmSite:
         """Start slurmctld, which takes up its saved state if there is any."""
         self._start("slurmctld", "slurmctld", "-D", "-f", str(self.conf))
         self.until(lambda: self._answers("scontrol", "ping"), "slurmctld answers")
+        if any(name in self.daemons for name in self.names):
+            # Its nodes register again, which else takes them a while.
+            self.ask("scontrol", "reconfigure")
 
     def start_rest(self) -> None:
         """Start slurmrestd, on loopback and on a socket."""
@@ -177,6 +182,21 @@ class SlurmSite:
         """SIGKILL a daemon: ``slurmctld`` or a node's."""
         self.daemons[name].kill()
         self.daemons.pop(name).wait()
+
+    def stop(self, name: str) -> None:
+        """End a daemon in order. A controller writes what it knows; one that is killed forgets up to five seconds of it."""
+        self.daemons[name].terminate()
+        self.daemons.pop(name).wait(PATIENCE_S)
+
+    @contextmanager
+    def standing_still(self, name: str) -> Iterator[None]:
+        """A daemon that is stopped inside and goes on afterwards."""
+        process = self.daemons[name]
+        process.send_signal(signal.SIGSTOP)
+        try:
+            yield
+        finally:
+            process.send_signal(signal.SIGCONT)
 
     def idle(self) -> bool:
         """Whether every node waits for work."""
@@ -266,9 +286,15 @@ class SlurmHarness:
 
 
 def _port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
+    """A free port that was not given before: what it is for binds it later."""
+    # Below those that the kernel gives to whoever connects somewhere.
+    for port in random.SystemRandom().sample(range(10_000, 20_000), 1_000):
+        with socket.socket() as probe, suppress(OSError):
+            if port not in _GIVEN:
+                probe.bind(("127.0.0.1", port))
+                _GIVEN.add(port)
+                return port
+    raise AssertionError("no port is free")
 
 
 def _listens(port: int) -> bool:

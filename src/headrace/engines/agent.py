@@ -12,6 +12,7 @@ import shutil
 import threading
 from abc import abstractmethod
 from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from enum import Enum, auto
 from pathlib import Path
@@ -37,6 +38,9 @@ from headrace.ports import (
 
 _CHOSEN = ("CUDA_VISIBLE_DEVICES", "GPU_DEVICE_ORDINAL", "ROCR_VISIBLE_DEVICES")
 _AT_ONCE = 200
+_BATCH = 4
+_PACE = 4
+_DOUBTFUL_LOOKS = 2
 _OURS = "headrace: "
 """How the reason of a drain begins that was asked for here."""
 
@@ -66,7 +70,8 @@ class AgentSettings(SpoolSettings):
 
     ``python`` runs the runner on the nodes, and is what workloads find, with ``runtime_paths``. With ``uids`` each tenant runs as
     its own Unix user. ``addresses``: where ranks reach each other, by the cluster's names of nodes (else those names).
-    ``poll_ms``: how often the cluster is looked at; ``patience_ms``: how long a job may stay that has no business any more.
+    ``poll_ms``: how often the cluster is looked at, if that takes no longer than a fifth of it; ``abreast``: how many jobs are
+    submitted at once; ``patience_ms``: how long a job may stay that has no business any more.
     """
 
     nodes: Mapping[NodeId, str] = field(default_factory=dict)
@@ -76,6 +81,7 @@ class AgentSettings(SpoolSettings):
     addresses: Mapping[str, str] = field(default_factory=dict)
     ports: range = range(20_000, 30_000)
     poll_ms: int = 1_000
+    abreast: int = 4
     patience_ms: int = 15_000
 
 
@@ -90,7 +96,10 @@ class _Stage(Enum):
 
 @dataclass(slots=True)
 class _Launch:
-    """One order's job. ``after``: the number of the last look at the cluster before it was submitted."""
+    """One order's job. ``after``: the number of the last look at the cluster before it was submitted.
+
+    For one that is queued again because nobody knows whether it was submitted: the look before which it is not tried again.
+    """
 
     order: StartOrder
     stage: _Stage = _Stage.QUEUED
@@ -120,6 +129,8 @@ class AgentEngine(SpoolEngine):
         self._prepare()
         self._runner = self._ship_runner()
         self._due, self._is_over = threading.Event(), threading.Event()
+        self._submitters = ThreadPoolExecutor(settings.abreast, thread_name_prefix="engine-submit")
+        self._look_ms = 0
         self._agent = threading.Thread(target=self._serve, name="engine-agent", daemon=True)
         self._agent.start()
 
@@ -128,6 +139,7 @@ class AgentEngine(SpoolEngine):
         self._is_over.set()
         self._due.set()
         self._agent.join()
+        self._submitters.shutdown()
 
     @property
     def capabilities(self) -> Capabilities:
@@ -336,11 +348,13 @@ class AgentEngine(SpoolEngine):
             except Exception as error:  # noqa: BLE001 - whoever asks the engine next is told
                 self._defect = error
                 return
-            self._due.wait(self._settings.poll_ms / 1000)
+            # A cluster that is slow to answer is asked less often.
+            self._due.wait(max(self._settings.poll_ms, _PACE * self._look_ms) / 1000)
             self._due.clear()
 
     def _list(self) -> None:
         """Look at all jobs and nodes."""
+        began_ms = runner.boot_ms()
         found: dict[str, list[Job]] = {}
         for job in self._jobs_now():
             found.setdefault(job.mark, []).append(job)
@@ -348,32 +362,52 @@ class AgentEngine(SpoolEngine):
         with self._mutex:
             self._jobs, self._inventory = found, nodes
             self._looks += 1
+        self._look_ms = runner.boot_ms() - began_ms
 
     def _submit(self) -> None:
         """Submit what waits for it, but what an earlier control plane has submitted."""
         with self._mutex:
-            queued = [launch for launch in self._launches.values() if launch.stage is _Stage.QUEUED][
-                :_AT_ONCE
-            ]
-        for launch in queued:
+            queued = [
+                launch
+                for launch in self._launches.values()
+                if launch.stage is _Stage.QUEUED and launch.after <= self._looks
+            ][:_AT_ONCE]
+        step = _BATCH * self._settings.abreast
+        for begin in range(0, len(queued), step):
             if self._is_over.is_set():
                 return
+            self._submit_batch(queued[begin : begin + step])
+
+    def _submit_batch(self, launches: Sequence[_Launch]) -> None:
+        with self._mutex:
+            claimed = [(held, one) for one in launches if (held := self._claim(one)) is not None]
+        failed = threading.Event()
+        asked = [self._submitters.submit(self._submit_one, *one, failed) for one in claimed]
+        errors = [error for one in asked if (error := one.result()) is not None]
+        if errors:
+            raise errors[0]
+
+    def _submit_one(self, held: Held, launch: _Launch, failed: threading.Event) -> EngineError | None:
+        """Submit one job; what keeps the cluster from taking jobs now. Nothing more is sent once anything ``failed``."""
+        if failed.is_set():
             with self._mutex:
-                held = self._claim(launch)
-            if held is None:
-                continue
-            try:
-                job = self._submit_job(held, launch.order)
-            except Refused as error:
-                with self._mutex:
-                    launch.stage, launch.why = _Stage.REFUSED, error.problem.line()
-            except EngineError:
-                with self._mutex:
-                    launch.stage = _Stage.QUEUED
-                raise
-            else:
-                with self._mutex:
-                    launch.stage, launch.job, launch.after = _Stage.SUBMITTED, job, self._looks
+                launch.stage = _Stage.QUEUED
+            return None
+        try:
+            job = self._submit_job(held, launch.order)
+        except Refused as error:
+            with self._mutex:
+                launch.stage, launch.why = _Stage.REFUSED, error.problem.line()
+        except EngineError as error:
+            failed.set()
+            with self._mutex:
+                # It may have arrived all the same: what became of it shows in the next looks, though not at once.
+                launch.stage, launch.after = _Stage.QUEUED, self._looks + _DOUBTFUL_LOOKS
+            return error
+        else:
+            with self._mutex:
+                launch.stage, launch.job, launch.after = _Stage.SUBMITTED, job, self._looks
+        return None
 
     def _claim(self, launch: _Launch) -> Held | None:
         """The placement to submit for a launch; None when there is one, when it is over, or when nobody wants it any more."""

@@ -12,7 +12,7 @@ import shlex
 import shutil
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 from weakref import WeakKeyDictionary
@@ -26,7 +26,7 @@ from headrace.engines.problems import as_engine_error, engine_error
 from headrace.engines.ranks import Held, Rank
 from headrace.engines.ray import gang
 from headrace.engines.ray.client import Holder, RayClient, RayJob, RayNode, Submission
-from headrace.ports import EngineError, EngineNode, StartOrder
+from headrace.ports import Capabilities, EngineError, EngineNode, StartOrder
 
 _PREFIX = "headrace-"
 """How our jobs, groups and tasks are called."""
@@ -162,7 +162,7 @@ class RayEngine(AgentEngine):
                 problem = engine_error(
                     ProblemCode.UNPLACEABLE,
                     f"node {name} of the Ray cluster has {short};",
-                    "compare the estate with what the cluster has: `headrace estate compare`.",
+                    "compare the estate with what the cluster has: `headrace engines`.",
                 )
                 raise Refused(*problem.problems)
 
@@ -172,6 +172,11 @@ class RayEngine(AgentEngine):
         there = {one.name: one.is_up and not one.is_drained for one in self._inventory}
         hosts = [self.host_of(NodeId(place.node)) for place in order.ranks]
         return all(there.get(host, host not in self._addresses) for host in hosts)
+
+    @property
+    def capabilities(self) -> Capabilities:
+        """Those of an engine above a cluster, for one tenant alone where it has one."""
+        return replace(super().capabilities, tenant=self._ray.tenant or "")
 
     # --- looking --------------------------------------------------------------------------------------------------
 
@@ -195,7 +200,13 @@ class RayEngine(AgentEngine):
         for one in sorted(nodes, key=lambda one: (one.is_alive, one.started_ms)):
             newest[one.name] = one
         self._addresses |= {one.name: one.address for one in newest.values()}
-        return [self._engine_node(one, foreign.get(one.id, "")) for _, one in sorted(newest.items())]
+        # A head that has nothing to give is no node of anybody's estate.
+        kinds = ("CPU", self._ray.resource)
+        giving = [one for one in newest.values() if not one.is_alive or any(map(one.resources.get, kinds))]
+        return [
+            self._engine_node(one, foreign.get(one.id, ""))
+            for one in sorted(giving, key=lambda one: one.name)
+        ]
 
     def _engine_node(self, one: RayNode, foreign: str) -> EngineNode:
         why = "" if one.is_alive else f"Ray says that it is dead: {one.why}".rstrip(": ")

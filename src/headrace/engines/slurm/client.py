@@ -36,7 +36,7 @@ _NEVER = (
         "invalid account",
         "`sacctmgr add account NAME` and add the control plane's user to it, or map the tenant to another.",
     ),
-    ("invalid node name|node configuration is not available", "compare: `headrace estate compare`."),
+    ("invalid node name|node configuration is not available", "compare: `headrace engines`."),
     # What sbatch says of an unknown resource, and what slurmrestd says of it and of all else that it can't make out.
     (
         "invalid generic resource|failure during parsing",
