@@ -1,6 +1,7 @@
 """Benchmarks: each figure of the product, with its goal, printed as one line of JSON."""
 
 from benchmarks import (
+    engines,
     kill,
     replay_muri,
     replay_openb,
@@ -196,6 +197,22 @@ _ALL = (
         200,
         slurm.twenty_thousand,
         quick_goal=20,
+    ),
+    Benchmark(
+        "engine_overhead",
+        "2,000 jobs on a real Slurm of 16 slurmd: time lost through Headrace instead of sbatch",
+        "percent",
+        10,
+        engines.overhead,
+        at_least=False,
+    ),
+    Benchmark(
+        "engine_idle",
+        "a control plane with 10,000 jobs in a real Slurm, idle: of one core (and under 600 MiB)",
+        "percent",
+        20,
+        engines.idle,
+        at_least=False,
     ),
 )
 BENCHMARKS = {one.name: one for one in _ALL}

@@ -130,7 +130,7 @@ class AgentEngine(SpoolEngine):
         self._runner = self._ship_runner()
         self._due, self._is_over = threading.Event(), threading.Event()
         self._submitters = ThreadPoolExecutor(settings.abreast, thread_name_prefix="engine-submit")
-        self._look_ms = 0
+        self._next_look_ms = 0
         self._agent = threading.Thread(target=self._serve, name="engine-agent", daemon=True)
         self._agent.start()
 
@@ -338,23 +338,26 @@ class AgentEngine(SpoolEngine):
     def _serve(self) -> None:
         while not self._is_over.is_set():
             try:
-                self._list()
-                self._submit()
-                self._tidy()
-                self._drain_as_wanted()
-                self._trouble = ""
+                if runner.boot_ms() >= self._next_look_ms:
+                    self._list()
+                    self._tidy()
+                    self._drain_as_wanted()
+                    self._trouble = ""
+                # What comes between two looks goes at once, but not to a cluster that just failed.
+                if not self._trouble:
+                    self._submit()
             except EngineError as error:
                 self._trouble = error.problem.line()
             except Exception as error:  # noqa: BLE001 - whoever asks the engine next is told
                 self._defect = error
                 return
-            # A cluster that is slow to answer is asked less often.
-            self._due.wait(max(self._settings.poll_ms, _PACE * self._look_ms) / 1000)
+            self._due.wait(max(0, self._next_look_ms - runner.boot_ms()) / 1000)
             self._due.clear()
 
     def _list(self) -> None:
         """Look at all jobs and nodes."""
         began_ms = runner.boot_ms()
+        self._next_look_ms = began_ms + self._settings.poll_ms
         found: dict[str, list[Job]] = {}
         for job in self._jobs_now():
             found.setdefault(job.mark, []).append(job)
@@ -362,7 +365,9 @@ class AgentEngine(SpoolEngine):
         with self._mutex:
             self._jobs, self._inventory = found, nodes
             self._looks += 1
-        self._look_ms = runner.boot_ms() - began_ms
+        now_ms = runner.boot_ms()
+        # A cluster that is slow to answer is asked less often.
+        self._next_look_ms = now_ms + max(self._settings.poll_ms, _PACE * (now_ms - began_ms))
 
     def _submit(self) -> None:
         """Submit what waits for it, but what an earlier control plane has submitted."""

@@ -24,6 +24,12 @@ DEVICES = ("/dev/full", "/dev/null", "/dev/random", "/dev/zero")
 """What stands for a node's accelerators: Slurm counts only those that have a device, and any will do."""
 GPUS = len(DEVICES)
 NO_ACCOUNTING = "AccountingStorageType=accounting_storage/none\n"
+_CLOUD = """ResumeProgram=/bin/true
+SuspendProgram=/bin/true
+SuspendTime=INFINITE
+ResumeTimeout=65000
+PrivateData=cloud
+"""
 
 _CONF = """ClusterName=lab
 SlurmctldHost=localhost(127.0.0.1)
@@ -50,7 +56,7 @@ GresTypes=gpu
 ReturnToService=1
 SlurmdParameters=config_overrides
 SchedulerType=sched/backfill
-SchedulerParameters=sched_min_interval=0,batch_sched_delay=0
+SchedulerParameters=sched_min_interval=0,batch_sched_delay=0,sched_interval=1,bf_interval=1
 PriorityType=priority/basic
 MaxJobCount=50000
 MinJobAge=300
@@ -71,10 +77,11 @@ def missing(programs: Sequence[str] = PROGRAMS) -> list[str]:
 
 @dataclass
 class SlurmLab:
-    """A Slurm that runs. ``names``: its nodes."""
+    """A Slurm that runs. ``names``: its nodes; ``is_cloud``: they have no daemon, and what is allocated waits for them."""
 
     folder: Path
     names: tuple[str, ...]
+    is_cloud: bool = False
     daemons: dict[str, subprocess.Popen[bytes]] = field(default_factory=dict)
 
     @property
@@ -108,9 +115,12 @@ class SlurmLab:
         folder = self.folder
         for name in ("state", "spool"):
             (folder / name).mkdir(parents=True)
+        state = "CLOUD" if self.is_cloud else "UNKNOWN"
+        more += _CLOUD if self.is_cloud else ""
         nodes = [
-            f"NodeName={name} NodeHostname={socket.gethostname()} NodeAddr=127.0.0.1 Port={free_port()} CPUs=16 "
-            f"Sockets=1 CoresPerSocket=16 ThreadsPerCore=1 RealMemory=64000 Gres=gpu:lab:{GPUS} State=UNKNOWN"
+            f"NodeName={name} NodeHostname={socket.gethostname()} NodeAddr=127.0.0.1 "
+            f"Port={1 if self.is_cloud else free_port()} CPUs=16 Sockets=1 CoresPerSocket=16 ThreadsPerCore=1 "
+            f"RealMemory=64000 Gres=gpu:lab:{GPUS} State={state}"
             for name in self.names
         ]
         self.conf.write_text(_CONF.format(port=free_port(), folder=folder, nodes="\n".join(nodes), more=more))
@@ -199,18 +209,19 @@ class SlurmLab:
 
 
 @contextmanager
-def slurm_lab(folder: Path, nodes: int = 4) -> Iterator[SlurmLab]:
+def slurm_lab(folder: Path, nodes: int = 4, *, is_cloud: bool = False) -> Iterator[SlurmLab]:
     """A Slurm of nodes ``lab-0-0`` and so on, with :data:`GPUS` accelerators each; ended with the block. Needs root."""
     lacking = missing()
     if os.geteuid() != 0 or lacking:
         what = f"a real Slurm needs {', '.join(lacking)}." if lacking else "a real Slurm needs root."
         raise HeadraceError(Problem(ProblemCode.NOT_FOUND, what, f"As root: {INSTALL}"))
-    lab = SlurmLab(folder, tuple(f"lab-0-{number}" for number in range(nodes)))
+    lab = SlurmLab(folder, tuple(f"lab-0-{number}" for number in range(nodes)), is_cloud)
     lab.write_conf()
     try:
         lab.start_munge()
         lab.start_controller()
-        lab.start_nodes()
+        if not is_cloud:
+            lab.start_nodes()
         yield lab
     finally:
         lab.end()

@@ -141,8 +141,13 @@ class SlurmEngine(AgentEngine):
             f"exec >>{directory}/$rank/runner.log 2>&1\n"
             f"exec {shlex.quote(settings.python)} -I -S {shlex.quote(str(self._runner))} {directory}/$rank/{runner.SPEC}"
         )
+        # The job's own script runs on its first node: one rank needs no step beside it.
         launch = (
-            "srun --quiet --kill-on-bad-exit=0 --wait=0 --mpi=none --cpu-bind=none --input=none --output=none"
+            ""
+            if len(hosts) == 1
+            else (
+                "srun --quiet --kill-on-bad-exit=0 --wait=0 --mpi=none --cpu-bind=none --input=none --output=none"
+            )
         )
         whole = all(
             place.accelerators == most
@@ -152,7 +157,7 @@ class SlurmEngine(AgentEngine):
             name=f"hr.{order.placement}.e{order.epoch}",
             comment=f"headrace placement={order.placement} epoch={order.epoch} mark={held.info['mark']}",
             nodes=tuple(hosts),
-            script=f"#!/bin/sh\nexec {launch} /bin/sh -c {shlex.quote(task)}\n",
+            script=f"#!/bin/sh\n{f'exec {launch} /bin/sh -c {shlex.quote(task)}' if launch else task}\n",
             # What the launch itself says, when no runner begins.
             output=str(held.directory / "job.log"),
             partition=settings.partition,
