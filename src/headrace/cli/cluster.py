@@ -132,8 +132,9 @@ def _ready(control: Client, ident: str, wait_s: float, *, ranks: int) -> Workloa
 def _ended(control: Client, found: WorkloadView) -> HeadraceError:
     """Why a cluster ended before it was handed out, in its own words if it left any."""
     ident, is_over = found.id, found.state in TERMINAL
-    text = b"".join(control.logs(ident, 0, "stderr", follow=False)).decode(errors="replace").strip()
-    said = text.splitlines()[-1] if text else found.reason
+    logs = [b"".join(control.logs(ident, 0, stream, follow=False)) for stream in ("stderr", "stdout")]
+    lines = [line for log in logs for line in log.decode(errors="replace").splitlines()[-1:]]
+    said = lines[0] if lines else found.reason or "it said nothing"
     what = found.state if is_over else "started again and again"
     step = (
         f"See 'headrace explain {ident}'." if is_over else f"End it with 'headrace cluster delete {ident}'."

@@ -28,11 +28,11 @@ def ray_commands(ray: str) -> Sequence[str]:
         "export RAY_GRACEFUL_SHUTDOWN_DRAIN_TIMEOUT_S=0",
         'set -- --num-gpus="$HEADRACE_ACCELERATORS" --min-worker-port=0 --max-worker-port=0 '
         '--dashboard-agent-listen-port="$HEADRACE_PORT_AGENT" --disable-usage-stats --block',
-        # Several nodes of one machine find each other there alone.
-        'case "$MASTER_ADDR" in 127.*) set -- --node-ip-address="$MASTER_ADDR" "$@" ;; esac',
+        # Several nodes of one machine find each other there alone; begun at once, they would take the same names of sockets.
+        'turn=0; case "$MASTER_ADDR" in 127.*) set -- --node-ip-address="$MASTER_ADDR" "$@"; turn=$((RANK * 4)) ;; esac',
         'if [ "$RANK" = 0 ]; then set -- --head --port="$MASTER_PORT" --dashboard-host="$MASTER_ADDR" '
         '--dashboard-port="$HEADRACE_PORT_DASHBOARD" --ray-client-server-port="$HEADRACE_PORT_CLIENT" --temp-dir="$dir" "$@"; '
         f'else set -- --address="$MASTER_ADDR:$MASTER_PORT" "$@"; '
-        f'until {program} health-check --address "$MASTER_ADDR:$MASTER_PORT" >/dev/null 2>&1; do sleep 1; done; fi',
+        f'until {program} health-check --address "$MASTER_ADDR:$MASTER_PORT" >/dev/null 2>&1; do sleep 1; done; sleep $turn; fi',
         f'{program} start "$@" & ray=$!; trap \'kill $ray; wait $ray; rm -rf "$dir"; exit 143\' TERM; wait $ray',
     )
