@@ -12,6 +12,8 @@ from tests.cli.conftest import Headrace
 
 RAY = PYTHON.with_name("ray")
 BOTH = ("--gpus", "8", "--gpu", "lab", "--project", "research", "--countries", "NO")
+TRIES = 4
+"""Ray gives a client's server half a minute to start, which on a busy machine is not enough; whoever asks again gets one."""
 USE = """
 import ray
 ray.init("{address}")
@@ -24,7 +26,7 @@ print(ray.cluster_resources()["GPU"], len(set(ray.get([where.remote() for _ in r
 """
 
 
-def use(access: dict[str, str], token: str, seconds: float = 60) -> subprocess.CompletedProcess[str]:
+def use(access: dict[str, str], token: str, seconds: float = 120) -> subprocess.CompletedProcess[str]:
     """What a tenant's own program gets from the cluster, with a token."""
     env = os.environ | {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": token}
     command = [str(PYTHON), "-c", USE.format(address=access["address"])]
@@ -42,8 +44,10 @@ def test_a_tenant_s_own_ray_runs_on_its_nodes_answers_its_token_and_ends_with_th
     assert made.code == 0, made
     access = json.loads(made.out)
     assert (access["state"], access["address"][:6]) == ("running", "ray://")
-    said = use(access, access["token"])
-    assert said.stdout.strip() == "8.0 2", said.stderr[-2_000:]
+    tries = [use(access, access["token"])]
+    while tries[-1].returncode and len(tries) < TRIES:
+        tries.append(use(access, access["token"]))
+    assert tries[-1].stdout.strip() == "8.0 2", tries[-1].stderr[-2_000:]
     with pytest.raises(subprocess.TimeoutExpired):
         use(access, "another", seconds=10)
     assert "lab:4" in headrace("cluster", "ls").out
