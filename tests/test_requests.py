@@ -14,7 +14,7 @@ from headrace.core.authority import Role
 from headrace.core.decide import ACTION_OF
 from headrace.core.errors import HeadraceError, ProblemCode
 from headrace.core.ids import InvoiceNumber, NodeId, PlacementId, TenantId, TokenId, WorkloadId
-from headrace.core.observation import RankState
+from headrace.core.observation import Capabilities, RankState
 from headrace.core.scheduling.plan import PlanLimits, plan
 from headrace.core.scheduling.proposal import Plan
 from headrace.core.workload import WorkloadType
@@ -70,6 +70,10 @@ REQUESTS: dict[type, Callable[[Control], Pair]] = {
     ),
     c.EraseTenant: _these(c.EraseTenant(TenantId("gamma")), c.EraseTenant(TenantId("delta"))),
     c.ReadLog: _these(c.ReadLog(WORK, 0), c.ReadLog(OTHER_WORK, 0)),
+    c.DeclareEngines: _these(
+        c.DeclareEngines({"a": Capabilities("uid", pause=True, ports=True)}),
+        c.DeclareEngines({"b": Capabilities("uid", pause=True, ports=True)}),
+    ),
     c.RaiseAlarm: _these(c.RaiseAlarm(1, "a", "a drill"), c.RaiseAlarm(1, "b", "a drill")),
 }
 """For each command: one, and another of its kind."""

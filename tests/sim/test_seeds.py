@@ -67,6 +67,8 @@ def test_short_worlds_cover_the_faults_and_the_events() -> None:
         "AlarmRaised",
         "CreditNoteIssued",
         "DocumentRemoved",
+        # Nobody but the control plane gives work to the fake engine.
+        "NodeIntruded",
         "NodesReserved",
     }
 
