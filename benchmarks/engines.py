@@ -100,7 +100,8 @@ def _plane(folder: Path, lab: SlurmLab) -> Iterator[tuple[Plant, Client]]:
     plant.start()
     try:
         with plant.client() as operator:
-            operator.apply(_TENANT + _estate(1, len(lab.names), 1_000 * len(lab.names) + 1_000))
+            racks = len({name.split("-")[1] for name in lab.names})
+            operator.apply(_TENANT + _estate(racks, len(lab.names) // racks, 1_000 * len(lab.names) + 1_000))
             _until(lambda: _is_seen(operator, len(lab.names)), "the cluster is seen")
             yield plant, operator
     finally:
@@ -208,10 +209,10 @@ def idle(quick: bool) -> Figure:
 
     Nodes that never come up, so that this machine need not run them.
     """
-    jobs, span_s = (400, 8) if quick else (10_000, 60)
+    jobs, racks, span_s = (400, 1, 8) if quick else (10_000, 10, 60)
     with (
         _folder() as folder,
-        slurm_lab(folder / "slurm", jobs // GPUS, is_cloud=True) as lab,
+        slurm_lab(folder / "slurm", jobs // GPUS // racks, racks=racks, is_cloud=True) as lab,
         _plane(folder, lab) as (plant, operator),
     ):
         start = time.monotonic()

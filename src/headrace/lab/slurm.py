@@ -117,14 +117,17 @@ class SlurmLab:
             (folder / name).mkdir(parents=True)
         state = "CLOUD" if self.is_cloud else "UNKNOWN"
         more += _CLOUD if self.is_cloud else ""
+        # Thousands, each on a line of its own, take slurmctld minutes to read.
+        last = [max(int(name.split("-")[part]) for name in self.names) for part in (1, 2)]
+        lines = [f"lab-[0-{last[0]}]-[0-{last[1]}]"] if self.is_cloud else list(self.names)
         nodes = [
-            f"NodeName={name} NodeHostname={socket.gethostname()} NodeAddr=127.0.0.1 "
+            f"NodeName={name} NodeHostname={name if self.is_cloud else socket.gethostname()} NodeAddr=127.0.0.1 "
             f"Port={1 if self.is_cloud else free_port()} CPUs=16 Sockets=1 CoresPerSocket=16 ThreadsPerCore=1 "
             f"RealMemory=64000 Gres=gpu:lab:{GPUS} State={state}"
-            for name in self.names
+            for name in lines
         ]
         self.conf.write_text(_CONF.format(port=free_port(), folder=folder, nodes="\n".join(nodes), more=more))
-        gres = [f"NodeName={name} Name=gpu Type=lab File={','.join(DEVICES)}" for name in self.names]
+        gres = [f"NodeName={name} Name=gpu Type=lab File={','.join(DEVICES)}" for name in lines]
         (folder / "gres.conf").write_text("\n".join(("AutoDetect=off", *gres)) + "\n")
         for name, length in (("munge.key", 1_024), ("jwt.key", 32)):
             key = folder / name
@@ -209,13 +212,17 @@ class SlurmLab:
 
 
 @contextmanager
-def slurm_lab(folder: Path, nodes: int = 4, *, is_cloud: bool = False) -> Iterator[SlurmLab]:
-    """A Slurm of nodes ``lab-0-0`` and so on, with :data:`GPUS` accelerators each; ended with the block. Needs root."""
+def slurm_lab(folder: Path, nodes: int = 4, *, racks: int = 1, is_cloud: bool = False) -> Iterator[SlurmLab]:
+    """A Slurm of nodes ``lab-0-0`` and so on, with :data:`GPUS` accelerators each; ended with the block. Needs root.
+
+    ``nodes`` are those of each of the ``racks``, whose number is the first in a name.
+    """
     lacking = missing()
     if os.geteuid() != 0 or lacking:
         what = f"a real Slurm needs {', '.join(lacking)}." if lacking else "a real Slurm needs root."
         raise HeadraceError(Problem(ProblemCode.NOT_FOUND, what, f"As root: {INSTALL}"))
-    lab = SlurmLab(folder, tuple(f"lab-0-{number}" for number in range(nodes)), is_cloud)
+    names = tuple(f"lab-{rack}-{number}" for rack in range(racks) for number in range(nodes))
+    lab = SlurmLab(folder, names, is_cloud)
     lab.write_conf()
     try:
         lab.start_munge()
