@@ -1,6 +1,7 @@
 """Benchmarks: each figure of the product, with its goal, printed as one line of JSON."""
 
 from benchmarks import (
+    engine_faults,
     engines,
     kill,
     replay_muri,
@@ -212,6 +213,14 @@ _ALL = (
         "percent",
         20,
         engines.idle,
+        at_least=False,
+    ),
+    Benchmark(
+        "engine_faults",
+        "kill -9 of the control plane, of Slurm's and Ray's daemons at 200 moments: jobs lost, doubled, wrongly billed",
+        "violations",
+        0,
+        engine_faults.faults,
         at_least=False,
     ),
 )

@@ -500,3 +500,33 @@ def test_a_superseded_control_plane_is_refused_by_the_engine(plant: Plant) -> No
     assert plant.engine.starts == {}
     assert plant.state_of(ident) is State.PLACED
     assert RankState.RUNNING not in [rank.state for report in plant.engine.observe() for rank in report.ranks]
+
+
+# -- several engines --------------------------------------------------------------------------------------------------
+
+
+def test_what_one_engine_lost_is_found_whatever_other_engines_there_are(plant: Plant) -> None:
+    """Another engine, which has no site here, is looked at in the same rounds, before and after."""
+    ident = plant.submit(job("a", commands=LONG))
+    plant.rounds(2)
+    plant.engine = Engine(plant.clock)
+    plant.reconciler.engines = {
+        "before": Engine(plant.clock),
+        "fake": plant.engine,
+        "later": Engine(plant.clock),
+    }
+    plant.look()
+    plant.rounds(MISSING_MS // 1_000 + 3)
+    assert plant.placements == [f"{ident}.2"]
+    assert plant.state_of(ident) is State.RUNNING
+
+
+def test_a_stop_before_the_order_ends_what_no_engine_knows(plant: Plant) -> None:
+    """It was never started, and no engine says so for all others."""
+    plant.reconciler.engines = {"before": Engine(plant.clock), "fake": plant.engine}
+    ident = plant.submit(job("a", commands=LONG))
+    place(plant.control)
+    plant.control.execute(SYSTEM, c.Stop(ident))
+    plant.control.commit()
+    plant.rounds(MISSING_STOP_MS // 1_000 + 3)
+    assert plant.placements == []

@@ -267,8 +267,10 @@ class Reconciler:
         looked = list(islice(sweep, LOOK_AT_MOST))
         for ident in looked:
             placement = placements.get(ident)
-            if placement is None or ident in present or placement.site not in here:
+            if placement is None or ident in present:
                 self._missing_since.pop(ident, None)
+            elif placement.site not in here:
+                continue
             elif placement.started_ms or ident in self.asked:
                 # From the stop on, for what is to stop: an order whose answer was lost may be under way until then.
                 since = max(self._missing_since.setdefault(ident, now_ms), placement.stop_since_ms)

@@ -15,6 +15,7 @@ from typing import Any
 import pytest
 
 from headrace.core.ids import NodeId, PlacementId
+from headrace.engines import runner
 from headrace.engines.slurm.client import (
     MOST_HOSTS,
     Commands,
@@ -184,6 +185,37 @@ def test_a_controller_that_is_gone_for_a_while_loses_nothing_and_doubles_nothing
     assert read_all(harness.engine, SECOND, 0) == "late\n"
     harness.until(lambda: harness.made[-1].trouble == "")
     assert len(harness.jobs_of(SECOND)) == 1
+
+
+def test_a_job_that_slurm_believes_to_run_after_its_placement_was_forgotten_is_cancelled(
+    harness: SlurmHarness,
+) -> None:
+    """A controller that was killed comes back with what it knew before. Whose job that is, a restart here has not forgotten."""
+    harness.engine.start(order_of("true"))
+    ended(harness)
+    harness.until(lambda: harness.jobs_of(FIRST) == ["COMPLETED"])
+    (comment,) = (
+        line
+        for line in harness.site.ask("squeue", "-h", "-t", "all", "-o", "%k").splitlines()
+        if line.endswith(f"mark={mark_of(harness)}")
+    )
+    harness.engine.forget(FIRST)
+    stranger = comment[:-32] + "0" * 32
+    again, other = (harness.site.submit_other(f"--comment={one}") for one in (comment, stranger))
+    harness.settings = {"patience_ms": 500}
+    harness.reopened()
+
+    def state_of(job: int) -> str:
+        return harness.site.ask("squeue", "-h", "-t", "all", "-j", str(job), "-o", "%T").strip()
+
+    harness.until(lambda: state_of(again) == "CANCELLED")
+    assert state_of(other) in ("PENDING", "RUNNING")
+
+
+def mark_of(harness: SlurmHarness) -> str:
+    """What Headrace knows the first placement's jobs by."""
+    info = runner.read_json(str(harness.root / "placements" / FIRST / "placement.json"))
+    return str(info["mark"])
 
 
 def test_a_controller_that_stands_still_while_many_are_ordered_loses_none_and_doubles_none(

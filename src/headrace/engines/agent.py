@@ -7,6 +7,7 @@ up the jobs of the one before, and submits nothing twice.
 The spool (see :mod:`headrace.engines.spool`) lies where all nodes of the cluster see it under the same path.
 """
 
+import contextlib
 import fcntl
 import shutil
 import threading
@@ -118,7 +119,6 @@ class AgentEngine(SpoolEngine):
         self._boot = runner.boot_id()
         self._launches: dict[PlacementId, _Launch] = {}
         self._jobs: dict[str, list[Job]] = {}
-        self._marks: dict[str, None] = {}
         self._looks = 0
         self._inventory: tuple[EngineNode, ...] = ()
         self._cordoned: dict[str, str] = {}
@@ -127,6 +127,8 @@ class AgentEngine(SpoolEngine):
         self._defect: Exception | None = None
         self._trouble = "it has not been asked yet"
         self._prepare()
+        (self._root / "marks").mkdir(mode=0o700, exist_ok=True)
+        self._marks: dict[str, None] = {path.name: None for path in sorted((self._root / "marks").iterdir())}
         self._runner = self._ship_runner()
         self._due, self._is_over = threading.Event(), threading.Event()
         self._submitters = ThreadPoolExecutor(settings.abreast, thread_name_prefix="engine-submit")
@@ -182,6 +184,16 @@ class AgentEngine(SpoolEngine):
             seen.reason if not seen.is_up else f"drained in its cluster: {seen.reason}" if not is_ours else ""
         )
         return NodeReport(node, seen.is_up and not (seen.is_drained and not is_ours), why, seen.foreign)
+
+    def forget(self, placement: PlacementId) -> None:
+        """Drop a placement, but not whose its jobs were: a cluster that lost its newest state may say that they run."""
+        with self._mutex:
+            held = self._held.get(placement)
+            if held is not None:
+                self._marks[held.info["mark"]] = None
+                with as_engine_error(f"placement {placement} can't be forgotten now"):
+                    (self._root / "marks" / held.info["mark"]).touch(mode=0o600)
+            super().forget(placement)
 
     def cordon(self, nodes: Mapping[NodeId, str]) -> None:
         """Let the cluster give no new work to these nodes; what others drained there stays as it is."""
@@ -459,7 +471,10 @@ class AgentEngine(SpoolEngine):
                     if job.waits or now_ms - alive[job.id] >= self._settings.patience_ms:
                         cancel.append(job.id)
             # A mark is forgotten with its last job: only then can none of its jobs be left.
-            self._marks = {mark: None for mark in self._marks if mark in known or mark in self._jobs}
+            for mark in [one for one in self._marks if one not in known and one not in self._jobs]:
+                del self._marks[mark]
+                with contextlib.suppress(OSError):
+                    (self._root / "marks" / mark).unlink()
             self._told_ms = alive
             for placement in [one for one in self._launches if one not in self._held]:
                 del self._launches[placement]

@@ -76,6 +76,7 @@ class EngineModel(Model):
     ``spool``: a directory that all of its nodes see under this path. ``python`` runs the runner on the nodes, and is what
     workloads find, with the paths ``runtime``. ``nodes``: what the cluster calls nodes of the estate (else the last part of a
     node's name); ``addresses``: where ranks reach each other, by the cluster's names. ``isolate``: each tenant has a Unix user.
+    ``keep_records``: the runners' records of what ended stay in the spool, for who wants to bill from them alone.
     """
 
     kind: Literal["engine"]
@@ -88,6 +89,7 @@ class EngineModel(Model):
     nodes: dict[Text, Text] = Field(default={})
     addresses: dict[Text, Text] = Field(default={})
     isolate: bool = True
+    keep_records: bool = False
 
     @property
     def type(self) -> str:

@@ -170,6 +170,8 @@ class RayEngine(AgentEngine):
         # It waits here, not in the cluster, where a driver would wait with all of its memory. A node that was there once may
         # come back: a head that was started anew knows no node until it joins.
         there = {one.name: one.is_up and not one.is_drained for one in self._inventory}
+        if not there:
+            return False
         hosts = [self.host_of(NodeId(place.node)) for place in order.ranks]
         return all(there.get(host, host not in self._addresses) for host in hosts)
 
