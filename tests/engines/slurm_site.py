@@ -2,7 +2,6 @@
 
 import os
 import pwd
-import random
 import secrets
 import shutil
 import signal
@@ -10,8 +9,8 @@ import socket
 import subprocess
 import time
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager, suppress
-from dataclasses import dataclass, field
+from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +18,7 @@ from headrace.core.ids import NodeId, PlacementId
 from headrace.engines import runner
 from headrace.engines.slurm.client import SlurmClient
 from headrace.engines.slurm.engine import SlurmEngine, SlurmSettings
+from headrace.lab.slurm import NO_ACCOUNTING, SlurmLab, free_port, missing
 from headrace.ports import Engine
 
 INSTALL = (
@@ -29,48 +29,6 @@ PROGRAMS = ("slurmctld", "slurmd", "munged", "sbatch", "setpriv", "slurmrestd", 
 REST_USER = "nobody"
 """As whom slurmrestd runs: it refuses to be root."""
 PATIENCE_S = 60
-_GIVEN: set[int] = set()
-DEVICES = ("/dev/full", "/dev/null", "/dev/random", "/dev/zero")
-"""What stands for a node's accelerators: Slurm counts only those that have a device, and any will do."""
-GPUS = len(DEVICES)
-
-_CONF = """ClusterName=lab
-SlurmctldHost=localhost(127.0.0.1)
-SlurmctldPort={port}
-SlurmUser=root
-SlurmdUser=root
-AuthType=auth/munge
-AuthInfo=socket={folder}/munge.sock
-CredType=cred/munge
-StateSaveLocation={folder}/state
-SlurmdSpoolDir={folder}/spool/%n
-SlurmctldPidFile={folder}/slurmctld.pid
-SlurmdPidFile={folder}/slurmd-%n.pid
-SlurmctldLogFile={folder}/slurmctld.log
-SlurmdLogFile={folder}/slurmd-%n.log
-ProctrackType=proctrack/linuxproc
-TaskPlugin=task/none
-JobAcctGatherType=jobacct_gather/none
-SwitchType=switch/none
-MpiDefault=none
-SelectType=select/cons_tres
-SelectTypeParameters=CR_Core_Memory
-GresTypes=gpu
-ReturnToService=1
-SlurmdParameters=config_overrides
-SchedulerType=sched/backfill
-SchedulerParameters=sched_min_interval=0,batch_sched_delay=0
-PriorityType=priority/basic
-MinJobAge=300
-SlurmdTimeout=300
-KillWait=5
-Waittime=0
-TreeWidth=64
-{accounting}
-{rest}
-{nodes}
-PartitionName=lab Nodes=ALL Default=YES MaxTime=INFINITE State=UP OverSubscribe=NO
-"""
 
 _REST = """AuthAltTypes=auth/jwt
 AuthAltParameters=jwt_key={folder}/jwt.key
@@ -101,44 +59,11 @@ StorageLoc=slurm_acct
 """
 
 
-def missing() -> list[str]:
-    """Programs that this needs and this machine has not."""
-    return [name for name in PROGRAMS if shutil.which(name) is None]
-
-
 @dataclass
-class SlurmSite:
-    """A Slurm that runs. ``names``: its nodes; ``address``: where its slurmrestd listens, if it has one."""
+class SlurmSite(SlurmLab):
+    """A Slurm for tests. ``address``: where its slurmrestd listens, if it has one."""
 
-    folder: Path
-    names: tuple[str, ...]
     address: str = ""
-    daemons: dict[str, subprocess.Popen[bytes]] = field(default_factory=dict)
-
-    @property
-    def conf(self) -> Path:
-        """Its configuration."""
-        return self.folder / "slurm.conf"
-
-    def ask(self, *command: str) -> str:
-        """Run one of Slurm's commands as the operator; what it prints."""
-        env = os.environ | {"SLURM_CONF": str(self.conf)}
-        return subprocess.run(command, env=env, stdout=subprocess.PIPE, text=True, check=True).stdout
-
-    def until(self, condition: Callable[[], bool], what: str) -> None:
-        """Wait for something."""
-        give_up = time.monotonic() + PATIENCE_S
-        while not condition():
-            assert time.monotonic() < give_up, f"not in {PATIENCE_S} s: {what}; see {self.folder}"
-            time.sleep(0.05)
-
-    def start_controller(self) -> None:
-        """Start slurmctld, which takes up its saved state if there is any."""
-        self._start("slurmctld", "slurmctld", "-D", "-f", str(self.conf))
-        self.until(lambda: self._answers("scontrol", "ping"), "slurmctld answers")
-        if any(name in self.daemons for name in self.names):
-            # Its nodes register again, which else takes them a while.
-            self.ask("scontrol", "reconfigure")
 
     def start_rest(self) -> None:
         """Start slurmrestd, on loopback and on a socket."""
@@ -146,21 +71,21 @@ class SlurmSite:
         folder.mkdir(exist_ok=True)
         shutil.chown(folder, REST_USER)
         (folder / "socket").unlink(missing_ok=True)
-        port = self.address.rpartition(":")[2] if self.address else str(_port())
+        port = self.address.rpartition(":")[2] if self.address else str(free_port())
         self._start_rest("slurmrestd", "openapi/v0.0.38", port, f"unix:{folder}/socket")
         self.address = f"http://127.0.0.1:{port}"
 
     @contextmanager
     def other_rest(self, plugin: str) -> Iterator[str]:
         """Another slurmrestd that serves another API; its address."""
-        port = str(_port())
+        port = str(free_port())
         self._start_rest("other", plugin, port)
         yield f"http://127.0.0.1:{port}"
         self.kill("other")
 
     def _start_rest(self, name: str, plugin: str, port: str, *listen: str) -> None:
         command = ("slurmrestd", "-a", "rest_auth/jwt", "-s", plugin, "-f", str(self.conf))
-        self._start(name, *command, f"127.0.0.1:{port}", *listen, user=REST_USER, SLURM_JWT="daemon")
+        self.start(name, *command, f"127.0.0.1:{port}", *listen, user=REST_USER, SLURM_JWT="daemon")
         self.until(lambda: _listens(int(port)), "slurmrestd listens")
 
     def submit_other(self, *options: str, user: str = "root") -> int:
@@ -173,15 +98,6 @@ class SlurmSite:
         """Put a new token of root's into a file, as the operator does it."""
         path.touch(0o600)
         path.write_text(self.ask("scontrol", "token", "username=root", f"lifespan={lifespan_s}"))
-
-    def start_node(self, name: str) -> None:
-        """Start the daemon of a node."""
-        self._start(name, "slurmd", "-D", "-N", name, "-f", str(self.conf))
-
-    def kill(self, name: str) -> None:
-        """SIGKILL a daemon: ``slurmctld`` or a node's."""
-        self.daemons[name].kill()
-        self.daemons.pop(name).wait()
 
     def stop(self, name: str) -> None:
         """End a daemon in order. A controller writes what it knows; one that is killed forgets up to five seconds of it."""
@@ -197,30 +113,6 @@ class SlurmSite:
             yield
         finally:
             process.send_signal(signal.SIGCONT)
-
-    def idle(self) -> bool:
-        """Whether every node waits for work."""
-        return self.ask("sinfo", "-h", "-N", "-o", "%T").split() == ["idle"] * len(self.names)
-
-    def _answers(self, *command: str) -> bool:
-        env = os.environ | {"SLURM_CONF": str(self.conf)}
-        done = subprocess.run(command, env=env, capture_output=True, text=True, check=False)
-        return done.returncode == 0 and "DOWN" not in done.stdout
-
-    def _start(self, name: str, *command: str, user: str = "", **more_env: str) -> None:
-        env = os.environ | {"SLURM_CONF": str(self.conf)} | more_env
-        log = (self.folder / f"{name}.out").open("ab")
-        as_user = (
-            ("--reuid", user, "--regid", str(pwd.getpwnam(user).pw_gid), "--clear-groups") if user else ()
-        )
-        with log:
-            self.daemons[name] = subprocess.Popen(
-                ["setpriv", "--pdeathsig", "KILL", *as_user, *command],
-                env=env,
-                stdin=subprocess.DEVNULL,
-                stdout=log,
-                stderr=log,
-            )
 
 
 class SlurmHarness:
@@ -285,18 +177,6 @@ class SlurmHarness:
         self.until(lambda: not self.site.ask("squeue", "-h").strip())
 
 
-def _port() -> int:
-    """A free port that was not given before: what it is for binds it later."""
-    # Below those that the kernel gives to whoever connects somewhere.
-    for port in random.SystemRandom().sample(range(10_000, 20_000), 1_000):
-        with socket.socket() as probe, suppress(OSError):
-            if port not in _GIVEN:
-                probe.bind(("127.0.0.1", port))
-                _GIVEN.add(port)
-                return port
-    raise AssertionError("no port is free")
-
-
 def _listens(port: int) -> bool:
     with socket.socket() as probe:
         return probe.connect_ex(("127.0.0.1", port)) == 0
@@ -310,63 +190,24 @@ def slurm_site(
 
     With ``rest`` it has a slurmrestd; with ``accounting`` a slurmdbd on a MariaDB, and knows the account acme alone.
     """
+    lacking = missing(PROGRAMS)
     assert os.geteuid() == 0, "a real Slurm in tests needs root"
-    assert not missing(), f"no {', '.join(missing())}: {INSTALL}"
+    assert not lacking, f"no {', '.join(lacking)}: {INSTALL}"
     site = SlurmSite(folder, tuple(f"lab-0-{number}" for number in range(nodes)))
-    for name in ("state", "spool"):
-        (folder / name).mkdir(parents=True)
-    ports = {"slurmdbd": _port(), "database": _port()} if accounting else {}
-    _write_conf(site, ports, rest=rest)
-    with ExitStack() as stack:
-        stack.callback(_end, site)
-        site._start(
-            "munged",
-            "munged",
-            "--foreground",
-            "--force",
-            f"--socket={folder}/munge.sock",
-            f"--key-file={folder}/munge.key",
-            f"--pid-file={folder}/munged.pid",
-            f"--log-file={folder}/munged.log",
-            f"--seed-file={folder}/munged.seed",
-        )
-        site.until((folder / "munge.sock").exists, "munged listens")
+    ports = {"slurmdbd": free_port(), "database": free_port()} if accounting else {}
+    more = _ACCOUNTING.format(folder=folder, port=ports["slurmdbd"]) if accounting else NO_ACCOUNTING
+    site.write_conf(more + (_REST.format(folder=folder) if rest else ""))
+    try:
+        site.start_munge()
         if accounting:
             _start_accounting(site, ports)
         site.start_controller()
         if rest:
             site.start_rest()
-        for name in site.names:
-            site.start_node(name)
-        site.until(site.idle, "all nodes are idle")
+        site.start_nodes()
         yield site
-
-
-def _write_conf(site: SlurmSite, ports: dict[str, int], *, rest: bool) -> None:
-    folder = site.folder
-    lines = [
-        f"NodeName={name} NodeHostname={socket.gethostname()} NodeAddr=127.0.0.1 Port={_port()} CPUs=16 Sockets=1 "
-        f"CoresPerSocket=16 ThreadsPerCore=1 RealMemory=64000 Gres=gpu:lab:{GPUS} State=UNKNOWN"
-        for name in site.names
-    ]
-    accounting = "AccountingStorageType=accounting_storage/none"
-    if ports:
-        accounting = _ACCOUNTING.format(folder=folder, port=ports["slurmdbd"])
-    site.conf.write_text(
-        _CONF.format(
-            port=_port(),
-            folder=folder,
-            nodes="\n".join(lines),
-            accounting=accounting,
-            rest=_REST.format(folder=folder) if rest else "",
-        )
-    )
-    gres = [f"NodeName={name} Name=gpu Type=lab File={','.join(DEVICES)}" for name in site.names]
-    (folder / "gres.conf").write_text("\n".join(("AutoDetect=off", *gres)) + "\n")
-    for name, length in (("munge.key", 1_024), ("jwt.key", 32)):
-        key = folder / name
-        key.write_bytes(secrets.token_bytes(length))
-        key.chmod(0o400)
+    finally:
+        site.end()
 
 
 def _start_accounting(site: SlurmSite, ports: dict[str, int]) -> None:
@@ -379,9 +220,9 @@ def _start_accounting(site: SlurmSite, ports: dict[str, int]) -> None:
     door = data / "socket"
     listen = (f"--socket={door}", f"--port={ports['database']}", "--bind-address=127.0.0.1")
     small = ("--innodb-buffer-pool-size=64M", "--innodb-flush-log-at-trx-commit=0")
-    site._start("mariadbd", "mariadbd", *common, *listen, *small, f"--pid-file={data}/pid", user="mysql")
+    site.start("mariadbd", "mariadbd", *common, *listen, *small, f"--pid-file={data}/pid", user="mysql")
     ask = ("mariadb", "--no-defaults", f"--socket={door}", "--user=root", "-e")
-    site.until(lambda: site._answers(*ask, "select 1"), "mariadbd answers")
+    site.until(lambda: site.answers(*ask, "select 1"), "mariadbd answers")
     made = [
         f"create user slurm@{host} identified by '{password}'; grant all on slurm_acct.* to slurm@{host}"
         for host in ("localhost", "127.0.0.1")
@@ -394,30 +235,7 @@ def _start_accounting(site: SlurmSite, ports: dict[str, int]) -> None:
             folder=site.folder, port=ports["slurmdbd"], database=ports["database"], password=password
         )
     )
-    site._start("slurmdbd", "slurmdbd", "-D")
-    site.until(lambda: site._answers("sacctmgr", "-n", "show", "cluster"), "slurmdbd answers")
+    site.start("slurmdbd", "slurmdbd", "-D")
+    site.until(lambda: site.answers("sacctmgr", "-n", "show", "cluster"), "slurmdbd answers")
     for what in (("cluster", "lab"), ("account", "acme"), ("user", "root", "account=acme")):
         site.ask("sacctmgr", "--immediate", "--quiet", "add", *what)
-
-
-def _end(site: SlurmSite) -> None:
-    for process in reversed(site.daemons.values()):
-        process.terminate()
-        try:
-            process.wait(20)
-        except subprocess.TimeoutExpired:
-            process.kill()
-            process.wait()
-    for entry in Path("/proc").iterdir():
-        # What watches a job outlives its node's daemon; it is known by where that keeps its files.
-        if entry.name.isdecimal() and _is_step_of(entry, site.folder):
-            with suppress(ProcessLookupError):
-                os.kill(int(entry.name), signal.SIGKILL)
-
-
-def _is_step_of(process: Path, folder: Path) -> bool:
-    try:
-        is_step = process.joinpath("comm").read_text().strip() == "slurmstepd"
-        return is_step and str(folder).encode() in process.joinpath("environ").read_bytes()
-    except OSError:
-        return False

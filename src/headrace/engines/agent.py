@@ -179,11 +179,12 @@ class AgentEngine(SpoolEngine):
             return NodeReport(
                 node, False, f"its cluster has no node {self.host_of(node)}; see `headrace engines`"
             )
-        is_ours = seen.reason.startswith(_OURS)
-        why = (
-            seen.reason if not seen.is_up else f"drained in its cluster: {seen.reason}" if not is_ours else ""
-        )
-        return NodeReport(node, seen.is_up and not (seen.is_drained and not is_ours), why, seen.foreign)
+        if not seen.is_up:
+            return NodeReport(node, False, seen.reason, seen.foreign)
+        # What was drained from here is known here as what it is.
+        if seen.is_drained and not seen.reason.startswith(_OURS):
+            return NodeReport(node, False, f"drained in its cluster: {seen.reason}", seen.foreign)
+        return NodeReport(node, True, "", seen.foreign)
 
     def forget(self, placement: PlacementId) -> None:
         """Drop a placement, but not whose its jobs were: a cluster that lost its newest state may say that they run."""

@@ -2,6 +2,7 @@
 
 import os
 import pwd
+import random
 import secrets
 import shutil
 import signal
@@ -24,6 +25,7 @@ DEVICES = ("/dev/full", "/dev/null", "/dev/random", "/dev/zero")
 """What stands for a node's accelerators: Slurm counts only those that have a device, and any will do."""
 GPUS = len(DEVICES)
 NO_ACCOUNTING = "AccountingStorageType=accounting_storage/none\n"
+_GIVEN: set[int] = set()
 _CLOUD = """ResumeProgram=/bin/true
 SuspendProgram=/bin/true
 SuspendTime=INFINITE
@@ -235,10 +237,17 @@ def slurm_lab(folder: Path, nodes: int = 4, *, racks: int = 1, is_cloud: bool = 
 
 
 def free_port() -> int:
-    """A port of loopback that nobody listens on now."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
+    """A free port that was not given before: what it is for binds it later."""
+    # Below those that the kernel gives to whoever connects somewhere.
+    for port in random.SystemRandom().sample(range(10_000, 20_000), 1_000):
+        with socket.socket() as probe, suppress(OSError):
+            if port not in _GIVEN:
+                probe.bind(("127.0.0.1", port))
+                _GIVEN.add(port)
+                return port
+    raise HeadraceError(
+        Problem(ProblemCode.CONFLICT, "no port from 10,000 on is free.", "End what listens there.")
+    )
 
 
 def _is_step_of(process: Path, folder: Path) -> bool:
