@@ -5,7 +5,8 @@ from hashlib import sha256
 
 from tests.api.small import FJORD, JOB, Small
 
-PIN = "7391"
+PIN = "tulip-7391"
+"""Digits alone would stand in a digest or a time of some journal by chance."""
 
 
 def _stored(world: Small) -> bytes:
@@ -21,18 +22,16 @@ def test_the_digest_of_a_submission_confirms_no_guess_of_its_secrets(world: Smal
     first = world.ask("POST", path, body, headers=headers)
     again = world.ask("POST", path, body, headers=headers)
     assert (again.json["workloads"], again.json["repeated"]) == (first.json["workloads"], True)
-    other = world.ask("POST", path, body.replace(PIN.encode(), b"7392"), headers=headers)
+    other = world.ask("POST", path, body.replace(PIN.encode(), b"tulip-7392"), headers=headers)
     assert other.codes == ["idempotency_mismatch"]
-    yaml = (
-        b"kind: workload\nname: a\ntype: job\nproject: research\ncommands: [date]\nsecrets: {PIN: '7391'}\n"
-    )
+    yaml = b"kind: workload\nname: a\ntype: job\nproject: research\ncommands: [date]\nsecrets: {PIN: 'tulip-7391'}\n"
     given = {"content-type": "application/yaml", "idempotency-key": "another"}
-    for pin, status in ((b"7391", 200), (b"7391", 200), (b"7392", 409)):
-        applied = world.ask("POST", "/v1/apply", yaml.replace(b"7391", pin), headers=given)
+    for pin, status in ((PIN.encode(), 200), (PIN.encode(), 200), (b"tulip-7392", 409)):
+        applied = world.ask("POST", "/v1/apply", yaml.replace(PIN.encode(), pin), headers=given)
         assert applied.status == status, applied.body
     stored = _stored(world)
     assert PIN.encode() not in stored
-    for guess in (body, body.replace(PIN.encode(), b"7392")):
+    for guess in (body, body.replace(PIN.encode(), b"tulip-7392")):
         assert sha256(guess).hexdigest().encode() not in stored
         assert sha256(guess).digest() not in stored
 

@@ -5,6 +5,7 @@ import os
 import resource
 import shutil
 import signal
+import socket
 import stat
 import subprocess
 import sys
@@ -20,6 +21,7 @@ from headrace.core.ids import Epoch, PlacementId
 from headrace.engines import runner
 from headrace.engines.local import LocalEngine, LocalSettings
 from headrace.engines.logs import read_log
+from headrace.engines.machine import PortPool, port_is_free
 from headrace.ports import Engine, EngineError, RankState
 from tests.engines.contract import (
     FIRST,
@@ -188,6 +190,21 @@ def test_a_port_that_somebody_has_is_not_given_out(harness: LocalHarness) -> Non
     with pytest.raises(EngineError, match=r"port 20555 \(http\) is in use; write `http: auto`"):
         harness.engine.start(order_of("sleep 30", placement=SECOND, ports={"http": 20_555}))
     assert report_of(harness.engine, SECOND) is None
+
+
+def test_two_engines_of_one_machine_do_not_hand_out_the_same_ports() -> None:
+    """Until it is bound a port looks free to both: a program that takes seconds to start would lose it."""
+    pools = [PortPool(range(20_000, 30_000), Path("/srv") / name) for name in ("one", "other")]
+    handed = [[pool.take(()) for _ in range(50)] for pool in pools]
+    assert not set(handed[0]) & set(handed[1])
+
+
+def test_a_port_that_somebody_has_on_another_address_is_not_free() -> None:
+    """Programs that listen on every address could not bind it."""
+    with socket.create_server(("127.0.0.2", 0)) as server:
+        port = server.getsockname()[1]
+        assert not port_is_free(port)
+    assert port_is_free(port)
 
 
 # --- ends ---------------------------------------------------------------------------------------------------------

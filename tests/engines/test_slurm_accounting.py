@@ -4,7 +4,7 @@ Two things differ by definition, and like is compared with like:
 
 - Slurm counts an allocation, from its start to its end, in whole seconds of the wall clock, so that an elapsed time of n seconds
   was anything between n-1 and n+1. The runner counts its rank's own time in milliseconds; the launch before it and the end
-  after it are Slurm's alone.
+  after it are Slurm's alone, so that its time lies within Slurm's.
 - A paused rank holds its nodes: Slurm's elapsed time is the runner's running and paused time together.
 """
 
@@ -54,20 +54,39 @@ class Accounted:
     elapsed_s: int
     gpus: int
     account: str
+    start_s: int
+    end_s: int
 
 
 def accounts_of(site: SlurmSite, placement: PlacementId) -> list[Accounted]:
     """Every job of a placement that slurmdbd knows the end of."""
-    columns = "State,ElapsedRaw,AllocTRES,Account,End"
-    said = site.ask("sacct", "-nXP", "-S", "now-1hour", f"--name=hr.{placement}.e1", "-o", columns)
+    columns = "State,ElapsedRaw,AllocTRES,Account,Start,End"
+    said = site.ask(
+        "env",
+        "SLURM_TIME_FORMAT=%s",
+        "sacct",
+        "-nXP",
+        "-S",
+        "now-1hour",
+        f"--name=hr.{placement}.e1",
+        "-o",
+        columns,
+    )
     found = []
     for line in said.splitlines():
-        state, elapsed, tres, account, end = line.split("|")
+        state, elapsed, tres, account, start, end = line.split("|")
         if end != "Unknown":
             amounts = dict(part.split("=") for part in tres.split(",") if part)
             gpus = int(amounts.get("gres/gpu", 0))
-            found.append(Accounted(state.split()[0], int(elapsed), gpus, account))
+            found.append(Accounted(state.split()[0], int(elapsed), gpus, account, int(start), int(end)))
     return found
+
+
+def seconds_of(harness: SlurmHarness, placement: PlacementId, ranks: int) -> tuple[int, int]:
+    """The whole seconds of the wall clock in which its first runner began and its last one wrote its end."""
+    records = [harness.record(placement, rank) for rank in range(ranks)]
+    began = min(record["started_wall_ms"] for record in records)
+    return began // 1_000, max(record["heartbeat_wall_ms"] for record in records) // 1_000
 
 
 def held_ms(report: PlacementReport) -> int:
@@ -130,6 +149,7 @@ KINDS: list[tuple[str, int, int, Act]] = [
 def test_what_the_runners_record_is_what_slurm_accounts_for(harness: SlurmHarness) -> None:
     """Nine kinds of end, three times each: elapsed time and accelerators of each placement, and one job for each."""
     recorded: dict[PlacementId, tuple[int, int]] = {}
+    nodes_of: dict[PlacementId, int] = {}
     for number, (command, nodes, accelerators, act) in enumerate(KINDS * ROUNDS):
         placement = PlacementId(f"acme-{number}.1")
         order = order_of(command, placement=placement, nodes=nodes, accelerators=accelerators)
@@ -137,15 +157,22 @@ def test_what_the_runners_record_is_what_slurm_accounts_for(harness: SlurmHarnes
         become(harness, *[RankState.RUNNING] * nodes, placement=placement)
         act(harness, order)
         recorded[placement] = held_ms(ended(harness, placement)), nodes * accelerators
+        nodes_of[placement] = nodes
     harness.until(lambda: all(accounts_of(harness.site, placement) for placement in recorded))
-    over_s = []
+    over_s, early_s, late_s = [], [], []
     for placement, (elapsed_ms, gpus) in recorded.items():
         (accounted,) = accounts_of(harness.site, placement)
         assert (accounted.gpus, accounted.account) == (gpus, "acme")
         over_s.append(accounted.elapsed_s - elapsed_ms / 1_000)
+        first, last = seconds_of(harness, placement, nodes_of[placement])
+        early_s.append(first - accounted.start_s)
+        late_s.append(accounted.end_s - last)
     # Each within a second, by Slurm's whole seconds; and all together, where roundings are no more.
     assert all(-1 < one < 2 for one in over_s), over_s
-    assert 0 <= sum(over_s) / len(over_s) < 1, over_s
+    assert sum(over_s) / len(over_s) < 1, over_s
+    # No runner's time outside what Slurm accounts for, in a single placement.
+    assert min(early_s) >= 0, early_s
+    assert min(late_s) >= 0, late_s
 
 
 def test_an_account_that_does_not_exist_is_refused_with_the_next_step(harness: SlurmHarness) -> None:

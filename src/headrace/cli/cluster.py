@@ -23,6 +23,8 @@ cluster = typer.Typer(rich_markup_mode=None, help="Lease whole nodes, bare or wi
 app.add_typer(cluster, name="cluster")
 ENGINES = ("none", "ray")
 POLL_S = 0.5
+TRIES = 3
+"""A lease whose processes end is started again. On a busy machine a Ray may need it; after so many times somebody has to look."""
 
 
 @app.callback()
@@ -118,7 +120,7 @@ def _ready(control: Client, ident: str, wait_s: float, *, ranks: int) -> Workloa
     left = set(range(ranks))
     while True:
         found = control.workload(ident).workload
-        if found.state in TERMINAL or found.attempt > 1:
+        if found.state in TERMINAL or found.attempt > TRIES:
             raise _ended(control, found)
         if found.state == State.RUNNING:
             left = {
@@ -130,9 +132,17 @@ def _ready(control: Client, ident: str, wait_s: float, *, ranks: int) -> Workloa
 
 
 def _ended(control: Client, found: WorkloadView) -> HeadraceError:
-    """Why a cluster ended before it was handed out, in its own words if it left any."""
+    """Why a cluster ended before it was handed out, in its own words if it left any.
+
+    The newest attempt may not have said any yet: then the words are those of the one before.
+    """
     ident, is_over = found.id, found.state in TERMINAL
-    logs = [b"".join(control.logs(ident, 0, stream, follow=False)) for stream in ("stderr", "stdout")]
+    attempts = [one for one in (found.attempt, found.attempt - 1) if one]
+    logs = [
+        b"".join(control.logs(ident, 0, stream, follow=False, attempt=attempt))
+        for attempt in attempts
+        for stream in ("stderr", "stdout")
+    ]
     lines = [line for log in logs for line in log.decode(errors="replace").splitlines()[-1:]]
     said = lines[0] if lines else found.reason or "it said nothing"
     what = found.state if is_over else "started again and again"

@@ -115,7 +115,7 @@ class AgentEngine(SpoolEngine):
     def __init__(self, root: Path, settings: AgentSettings) -> None:
         super().__init__(root, settings, with_users=settings.uids is not None)
         self._settings = settings
-        self._pool = PortPool(settings.ports)
+        self._pool = PortPool(settings.ports, root)
         self._boot = runner.boot_id()
         self._launches: dict[PlacementId, _Launch] = {}
         self._jobs: dict[str, list[Job]] = {}

@@ -23,7 +23,7 @@ def ray_commands(ray: str) -> Sequence[str]:
         # The path of a socket must be short, and a tenant's own directory need not be.
         "dir=$(mktemp -d /tmp/headrace-ray-XXXXXX)",
         "trap 'rm -rf \"$dir\"' EXIT",
-        "export RAY_USAGE_STATS_ENABLED=0 RAY_AUTH_MODE=token RAY_TMPDIR=$dir",
+        "export RAY_USAGE_STATS_ENABLED=0 RAY_AUTH_MODE=token RAY_TMPDIR=$dir TMPDIR=$dir",
         # Whoever ends a lease has no tasks left that are worth waiting for.
         "export RAY_GRACEFUL_SHUTDOWN_DRAIN_TIMEOUT_S=0",
         'set -- --num-gpus="$HEADRACE_ACCELERATORS" --min-worker-port=0 --max-worker-port=0 '

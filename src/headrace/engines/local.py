@@ -75,7 +75,7 @@ class LocalEngine(SpoolEngine):
         self._runtime_paths = tuple(path.absolute() for path in runtime_paths)
         self._settings = settings
         self._one_tenant = isolate and self._uids is None
-        self._pool = PortPool(settings.ports)
+        self._pool = PortPool(settings.ports, root)
         self._cores = sorted(os.sched_getaffinity(0) if settings.cores is None else settings.cores)
         self._gpus = real_accelerators(settings.devices)
         self._boot = runner.boot_id()

@@ -1,5 +1,6 @@
 """What the local engine shares out of one machine: ports, cores, accelerators; and what a tenant's user can read."""
 
+import hashlib
 import os
 import re
 import socket
@@ -11,27 +12,34 @@ from pathlib import Path
 from headrace.core.units import ceil_div
 
 LOOPBACK = "127.0.0.1"
+ANY = "0.0.0.0"  # noqa: S104 - bound for a moment, never listened on
 _DEVICE = re.compile(r"nvidia([0-9]+)")
 
 
 def port_is_free(port: int) -> bool:
-    """Whether a server could bind ``port`` on the loopback address now."""
-    with socket.socket(socket.AF_INET, socket.SOCK_STREAM) as probe:
-        # Connections that linger after their server's end don't stop the next server.
-        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        try:
-            probe.bind((LOOPBACK, port))
-        except OSError:
-            return False
-        return True
+    """Whether a server could bind ``port`` now, on the loopback address and on all."""
+    for address in (LOOPBACK, ANY):
+        with socket.socket(socket.AF_INET, socket.SOCK_STREAM) as probe:
+            # Connections that linger after their server's end don't stop the next server.
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            try:
+                probe.bind((address, port))
+            except OSError:
+                return False
+    return True
 
 
 class PortPool:
-    """Hands out ports of a range in turn, so that one that was just given back rests the longest."""
+    """Hands out ports of a range in turn, so that one that was just given back rests the longest.
 
-    def __init__(self, ports: range) -> None:
+    Where it begins depends on its ``owner``, a directory: between being handed out and being bound a port looks free to another
+    engine of the same machine, which would hand it out too.
+    """
+
+    def __init__(self, ports: range, owner: Path) -> None:
+        digest = hashlib.sha256(bytes(owner.absolute())).digest()
         self._ports = ports
-        self._next = 0
+        self._next = int.from_bytes(digest[:8], "big") % max(1, len(ports))
 
     def take(self, taken: Iterable[int]) -> int | None:
         """A port that is neither in ``taken`` nor bound by anybody; None when the range is used up."""

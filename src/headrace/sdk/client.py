@@ -286,10 +286,13 @@ class Client:
             waited_s += POLL_S
 
     def logs(
-        self, ident: str, rank: int = 0, stream: str = "stdout", *, follow: bool = True
+        self, ident: str, rank: int = 0, stream: str = "stdout", *, follow: bool = True, attempt: int = 0
     ) -> Iterator[bytes]:
-        """A rank's log in pieces; with ``follow`` until the workload has ended, over every attempt from the newest on."""
-        path, attempt, offset = f"/v1/workloads/{_part(ident)}/logs", 0, 0
+        """A rank's log in pieces, of ``attempt`` (0: the newest).
+
+        With ``follow`` of all later ones too, until the workload has ended.
+        """
+        path, offset = f"/v1/workloads/{_part(ident)}/logs", 0
         while True:
             piece = self._api.get(
                 path, v.LogView, rank=rank, stream=stream, offset=offset, limit=_LOG_PIECE, attempt=attempt
