@@ -232,20 +232,33 @@ class Server:
             self._adopting = asyncio.ensure_future(self._adopt())
 
     async def _adopt(self) -> None:
-        """Adopt what was proposed part by part, each durable before the next, so that nobody waits long for an answer."""
+        """Adopt what was proposed part by part, one while the one before becomes durable, so that nobody waits long."""
+        before: asyncio.Task[object] | None = None
         try:
-            while self._proposed:
-                with contextlib.suppress(HeadraceError):
-                    self.control.execute(SYSTEM, c.AdoptPlan(self._proposed.popleft()))
-                    if self.control.has_pending:
-                        await self.service.settled()
-                        continue
-                # Nothing of it was right any more, or nothing can be decided now.
-                await asyncio.sleep(REST_S)
+            while self._proposed or before is not None:
+                if self._proposed:
+                    before = await self._adopt_part(self._proposed.popleft(), before)
+                else:
+                    await _end_of(before)
+                    before = None
         finally:
             # The planner proposes nothing as long as something is left to adopt.
             self._proposed.clear()
             self._tell(self.control.durable)
+
+    async def _adopt_part(
+        self, part: Plan, before: asyncio.Task[object] | None
+    ) -> asyncio.Task[object] | None:
+        """Adopt a part; it is on its way to be durable, and the one before it is."""
+        with contextlib.suppress(HeadraceError):
+            self.control.execute(SYSTEM, c.AdoptPlan(part))
+            if self.control.has_pending:
+                on_its_way = asyncio.ensure_future(self.service.settled())
+                await _end_of(before)
+                return on_its_way
+        # Nothing of it was right any more, or nothing can be decided now.
+        await asyncio.sleep(REST_S)
+        return before
 
     def close(self) -> None:
         """Stop planning and close the store; a checkpoint makes the next start short."""
@@ -256,6 +269,15 @@ class Server:
             with contextlib.suppress(HeadraceError):
                 self.control.checkpoint()
         self.control.store.close()
+
+
+async def _end_of(settling: asyncio.Task[object] | None) -> None:
+    """Wait for a commit; that it was lost its waiters were told, and the planner proposes again."""
+    if settling is not None:
+        with contextlib.suppress(HeadraceError):
+            await settling
+    else:
+        await asyncio.sleep(0)
 
 
 def _over(seconds: float) -> Callable[[], bool]:
