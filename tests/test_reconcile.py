@@ -427,6 +427,24 @@ def test_a_dead_nodes_work_runs_elsewhere_and_the_node_waits_for_its_return(plan
     assert plant.control.world.state.nodes == {}
 
 
+def test_a_node_that_went_down_while_it_was_drained_is_down_once_it_is_taken_back(plant: Plant) -> None:
+    """That somebody is done with a node makes no engine have it; it is back when its engine says so."""
+    node = plant.control.world.fleet.node_ids[0]
+    plant.control.execute(SYSTEM, c.SetNodes((node,), "draining", "work on it"))
+    plant.control.commit()
+    plant.round()
+    plant.engine.kill_node(node, "unplugged")
+    plant.round()
+    assert plant.control.world.state.nodes[node] == ("draining", "work on it")
+    plant.control.execute(SYSTEM, c.SetNodes((node,), "ready"))
+    plant.control.commit()
+    plant.round()
+    assert plant.control.world.state.nodes[node] == ("down", "unplugged")
+    plant.engine.revive_node(node)
+    plant.round()
+    assert plant.control.world.state.nodes == {}
+
+
 # -- metering ----------------------------------------------------------------------------------------------------------
 
 

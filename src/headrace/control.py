@@ -23,7 +23,7 @@ from headrace.core.state import Row
 from headrace.core.workload import WorkloadSpec
 from headrace.core.world import World
 from headrace.journal.checkpoint import encode_checkpoint, load, save
-from headrace.journal.codec import SALT_BYTES, Draft, Group, Head
+from headrace.journal.codec import SALT_BYTES, Draft, Group, Head, signed_bytes
 from headrace.journal.keys import Keys
 from headrace.journal.projections import project
 from headrace.journal.sqlite import JournalUnavailable, SqliteStore
@@ -242,8 +242,8 @@ class Control:
         if pending.drafts:
             first = self.chain.size
             headers, bodies = self.chain.seal(pending.drafts, self._random(SALT_BYTES * len(pending.drafts)))
-            head = Head(self.chain.size, pending.drafts[-1].at_ms, self.chain.frontier.root(), b"")
-            head = replace(head, signature=self.keys.sign(head.signed_bytes()))
+            size, at_ms, root = self.chain.size, pending.drafts[-1].at_ms, self.chain.frontier.root()
+            head = Head(size, at_ms, root, self.keys.sign(signed_bytes(size, at_ms, root)))
             group = Group(first, len(pending.drafts), headers, bodies, head)
         return Batch(group, pending.rows, pending.keys, pending.entries, pending.erase, pending.committed)
 

@@ -41,7 +41,8 @@ class StartOrder:
     """One placement to start. Idempotent: a second order of the same placement changes nothing.
 
     ``env`` includes the opened secrets. ``hardware`` gives, per rank, the accelerators and the milli-processors of its whole
-    node, so that an engine on one machine can give the rank its share. ``max_duration_ms`` 0: no limit.
+    node, so that an engine on one machine can give the rank its share. ``max_duration_ms`` 0: no limit. ``lease``: how the nodes
+    are handed to the tenant, where nothing of ours runs on them ("": the commands run).
     """
 
     placement: PlacementId
@@ -59,6 +60,7 @@ class StartOrder:
     ports: dict[str, int]
     grace_ms: int
     max_duration_ms: int
+    lease: str = ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -88,6 +88,7 @@ class Reconciler:
         self._fleet: Fleet | None = None
         self._told: dict[NodeId, NodeReport] = {}
         self._heard: dict[str, Sequence[NodeReport]] = {}
+        self._down: dict[str, list[NodeReport]] = {}
         self._cordoned: dict[str, dict[NodeId, str]] = {}
         self.may_stop: Callable[[Placement], bool] = lambda _: True
         """Asked before a placement is stopped: a meter may want a last look at it first."""
@@ -109,6 +110,7 @@ class Reconciler:
             self._fleet, self._nodes = fleet, {}
             self._told.clear()
             self._heard.clear()
+            self._down.clear()
         found = self._nodes.get(name)
         if found is None:
             here = [number for number, site in enumerate(fleet.sites) if site.engine == name]
@@ -122,7 +124,7 @@ class Reconciler:
         reports = engine.nodes(of)
         # A cluster is looked at every second or so, and this asks ten times as often.
         if not reports or reports is self._heard.get(name):
-            return []
+            return self._gainsaid(name)
         self._heard[name] = reports
         fleet = self.control.world.fleet
         short = {one.node: one.line() for one in mismatches(fleet, of, engine) if one.is_short}
@@ -132,7 +134,15 @@ class Reconciler:
         ]
         news = [one for one in reports if told.get(one.node) != one]
         told.update((one.node, one) for one in news)
-        return news
+        self._down[name] = [one for one in reports if not one.up]
+        new = {one.node for one in news}
+        return news + [one for one in self._gainsaid(name) if one.node not in new]
+
+    def _gainsaid(self, name: str) -> list[NodeReport]:
+        """What was said of nodes that are down, and that somebody has taken back since: it went down while it was drained."""
+        nodes, known = self.control.world.state.nodes, self.control.world.fleet.node_index
+        down = self._down.get(name, ())
+        return [one for one in down if one.node in known and nodes.get(one.node, ("ready", ""))[0] == "ready"]
 
     def _cordon(self, name: str, engine: Engine) -> None:
         """Tell an engine which of its nodes the operator drains."""
@@ -187,6 +197,7 @@ class Reconciler:
             self._seen.clear()
             self._told.clear()
             self._heard.clear()
+            self._down.clear()
             self._cordoned.clear()
             self._ended.clear()
             self.asked.clear()
@@ -397,6 +408,7 @@ class Reconciler:
             ports=dict(spec.ports),
             grace_ms=spec.grace_ms,
             max_duration_ms=spec.max_duration_ms,
+            lease=spec.lease,
         )
 
 

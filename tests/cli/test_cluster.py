@@ -75,7 +75,7 @@ def test_the_token_of_a_ray_is_on_no_record(headrace: Headrace, plane: Path) -> 
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
-        (("--engine", "rya"), "no engine 'rya'; known: none, ray. Did you mean ray?"),
+        (("--engine", "rya"), "no engine 'rya'; known: none, ray, slurm. Did you mean ray?"),
         (("--gpu", "lba"), "--gpu: no model 'lba'; known: "),
         (
             ("--gpu", "lab:x"),

@@ -1,5 +1,7 @@
 """What somebody runs behind the operator's back: counted at nameplate at once, nothing is placed beside it, alarmed."""
 
+from dataclasses import replace
+
 import pytest
 
 from headrace.core import commands as c
@@ -8,7 +10,7 @@ from headrace.core.errors import HeadraceError
 from headrace.core.ids import NodeId, WorkloadId
 from headrace.core.observation import Capabilities, NodeReport
 from headrace.core.scheduling.check import check
-from headrace.core.workload import Resources, State
+from headrace.core.workload import Flex, Resources, State, WorkloadType
 from tests.core.small import ALBION, FJORD, RUNNING, Core, core, derived, ended, estate, job, rebuilt, site
 
 NODE = NodeId("fjord/b/g-0-0")
@@ -68,6 +70,42 @@ def test_an_alarm_says_which_limit_an_intruder_may_pass() -> None:
         1, "fjord", f"1200 W could be drawn, 1100 W are allowed: job 7 of root runs on {NODE}"
     )
     assert [type(event).__name__ for event in intrude(one, "job 8 of root")] == ["NodeIntruded"]
+
+
+def test_who_runs_something_on_a_node_without_a_day_has_shown_that_it_is_there() -> None:
+    """Promise 1: before its day nothing of a block is counted, but for what draws all the same."""
+    coming = site(FJORD, "NO", limit_w=900)
+    coming = replace(coming, blocks=(replace(coming.blocks[0], commissioned=""),))
+    one = core(estate(coming, site(ALBION, "GB")))
+    assert drawn_w(one, "fjord") == 0
+    assert [type(event).__name__ for event in intrude(one, "job 7 of root")] == [
+        "NodeIntruded",
+        "AlarmRaised",
+    ]
+    assert drawn_w(one, "fjord") == 1_000
+    assert derived(one.world) == derived(rebuilt(one.world))
+    assert check(one.world.snapshot(one.now_ms), one.plan()) == []
+    intrude(one, "")
+    assert drawn_w(one, "fjord") == 0
+    assert derived(one.world) == derived(rebuilt(one.world))
+
+
+@pytest.mark.parametrize("ranks", [1, 30])
+def test_nobody_is_told_to_go_for_watts_that_strangers_draw(ranks: int) -> None:
+    """What ends beside them spares nothing, and its node is nobody's: that it goes would help no one."""
+    one = core(estate(site(FJORD, "NO", limit_w=1_900)))
+    filler = job(
+        type=WorkloadType.FILLER,
+        flex=Flex.PREEMPTIBLE,
+        resources=Resources("lab" if ranks == 1 else "", ranks == 1, 10, 16),
+    )
+    for ident in one.submit(*(filler,) * ranks):
+        placement = one.put(ident, NODE, mask=int(ranks == 1)).made[0]
+        one.report(placement, RUNNING)
+    one.submit(job(resources=Resources("lab", 4, 250, 16)))
+    assert one.plan().placements
+    intrude(one, "job 7 of root")
+    assert (one.plan().placements, one.plan().evictions) == ((), ())
 
 
 def test_the_planner_places_around_intruders() -> None:

@@ -387,6 +387,22 @@ def test_a_node_that_is_down_gets_no_work_until_it_is_up_again() -> None:
     assert one.put(WorkloadId("acme-1"), node).made == ("acme-1.1",)
 
 
+def test_what_had_not_begun_on_a_node_that_went_down_waits_for_another_and_what_runs_there_is_its_engines_to_end() -> (
+    None
+):
+    """A cluster keeps an order for a node that is down for ever; of what runs there it says itself what became of it."""
+    one, node = core(), NodeId("fjord/b/g-0-0")
+    runs, waits = one.submit(job(), job())
+    (begun,) = one.put(runs, node).made
+    one.report(begun, RUNNING)
+    (unbegun,) = one.put(waits, node, mask=2).made
+    down, evicted = one.node(node, up=False, reason="no heartbeat")
+    detail = "it had not begun, and fjord/b/g-0-0 went down: no heartbeat"
+    assert isinstance(down, ev.NodeStateChanged)
+    assert evicted == ev.EvictionRequested(unbegun, EndReason.NODE_LOST, detail)
+    assert one.node(node, up=False, reason="still none") == []
+
+
 def test_a_node_that_is_drained_is_not_made_ready_by_its_engine() -> None:
     """Being up is the engine's word; being in service is the operator's."""
     one = core()

@@ -119,6 +119,16 @@ class TestEstate:
         assert [type(event) for event in one.events[-1:]] == [ev.AlarmRaised]
         one.apply(estate(fjord(limit_w=90_000), site(ALBION, "GB")))
 
+    def test_another_node_is_reserved_for_one_that_goes_down(self) -> None:
+        """What was sold is there as long as there is anything else; when there is not, an alarm says so."""
+        for nodes, said in ((2, ev.NodesReserved), (4, ev.AlarmRaised)):
+            one = reserving(nodes)
+            lost = NodeId("fjord/b/g-0-0")
+            down, then = one.node(lost, up=False, reason="no heartbeat")
+            assert (type(down), type(then)) == (ev.NodeStateChanged, said)
+            assert (lost in one.state.reserved[R1]) == (said is ev.AlarmRaised)
+            assert len(one.state.reserved[R1]) == nodes
+
     def test_what_if_reports_it_and_goes_on(self) -> None:
         """The reservation's name is among the conflicts."""
         one = reserving()

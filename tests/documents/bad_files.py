@@ -170,6 +170,12 @@ BAD_FILES: dict[str, str | bytes] = {
     "too long a grace for preemptible work": work("flex: preemptible\ngrace: 16m"),
     "too long a grace for a filler": work("type: filler\ngrace: 61s", "type: job"),
     "counters without a port": work("counters: llamacpp"),
+    "a leased job": work("lease: slurm"),
+    "a lease with commands": work("type: cluster\nlease: slurm", "type: job"),
+    "a lease with ports that may be paused": work(
+        "type: cluster\nlease: slurm\nflex: pausable\nports: {http: auto}", "type: job"
+    ),
+    "an unknown lease": work("lease: slurn"),
     "priority out of bounds": work("priority: 100000"),
     "a reserved contract of nothing": CONTRACT + "type: reserved\n",
     "a contract that ends first": CONTRACT + "starts: 2026-01-01\nends: 2026-01-01\n",

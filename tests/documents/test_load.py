@@ -311,6 +311,7 @@ def test_every_field_of_a_document_survives_the_normalised_form() -> None:
         checkpoint_ms=1,
         restart_ms=1,
         reservation=WindowId("r"),
+        lease="slurm",
     )
     plain = to_plain(spec)
     assert set(plain) == {field.name for field in dataclasses.fields(WorkloadSpec)}

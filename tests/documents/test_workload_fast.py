@@ -100,6 +100,7 @@ _FIELDS: dict[str, st.SearchStrategy[Any]] = {
         ]
     ),
     "reservation": st.sampled_from(["window", "W", None, ""]),
+    "lease": st.sampled_from(["slurm", "ray", "", None]),
 }
 _WORKLOADS = st.tuples(
     st.fixed_dictionaries({}, optional=_FIELDS),

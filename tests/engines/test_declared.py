@@ -52,7 +52,7 @@ WRONG: dict[str, tuple[str, str]] = {
     "a relative path": (SLURM.format(name="a", spool="a"), "'a' is no absolute path. Begin it with a slash."),
     "a mistyped field": (
         "kind: engine\nname: a\nspool: /a\nslurm: {partitoin: gpu}\n",
-        "no field 'partitoin' here; known: accounts, conf, gres, partition, rest. Did you mean partition?",
+        "no field 'partitoin' here; known: accounts, conf, gres, leases, partition, rest. Did you mean partition?",
     ),
     "no address": (
         "kind: engine\nname: a\nspool: /a\nray: {url: 'head:8265', tenant: t}\n",

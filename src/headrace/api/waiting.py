@@ -61,4 +61,5 @@ def _ask(work: Workload, now_ms: int) -> object:
         spec.site,
         spec.contract,
         spec.reservation,
+        spec.lease,
     )

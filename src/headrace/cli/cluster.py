@@ -1,7 +1,8 @@
-"""``headrace cluster``: nodes leased whole, bare or with a Ray of the tenant's own."""
+"""``headrace cluster``: nodes leased whole: bare, with a Ray of the tenant's own, or as a reservation of Slurm."""
 
 import secrets
 import time
+from collections.abc import Mapping
 from typing import Any
 
 import typer
@@ -19,9 +20,11 @@ from headrace.engines.leases import RAY_IS_UP, RAY_PORTS, RAY_TOKEN, ray_command
 from headrace.sdk import Client
 
 app = typer.Typer(rich_markup_mode=None)
-cluster = typer.Typer(rich_markup_mode=None, help="Lease whole nodes, bare or with a Ray of your own.")
+cluster = typer.Typer(
+    rich_markup_mode=None, help="Lease whole nodes: bare, with a Ray of your own, or through Slurm."
+)
 app.add_typer(cluster, name="cluster")
-ENGINES = ("none", "ray")
+ENGINES = ("none", "ray", "slurm")
 POLL_S = 0.5
 TRIES = 3
 """A lease whose processes end is started again. On a busy machine a Ray may need it; after so many times somebody has to look."""
@@ -34,7 +37,7 @@ def group() -> None:
 
 @cluster.callback()
 def cluster_group() -> None:
-    """Lease whole nodes, bare or with a Ray of your own."""
+    """Lease whole nodes: bare, with a Ray of your own, or through Slurm."""
 
 
 @cluster.command()
@@ -42,7 +45,7 @@ def create(  # noqa: PLR0913, PLR0917 - one for each flag
     name: str = typer.Argument(help="The cluster's name."),
     gpus: int = typer.Option(min=1, help="How many accelerators; whole nodes are leased."),
     gpu: str = typer.Option("H100", help="Of which model; MODEL:COUNT says how many a node has."),
-    engine: str = typer.Option("none", help="What runs on the nodes: none, or ray."),
+    engine: str = typer.Option("none", help="How they are used: none (bare), ray, or slurm."),
     project: str = typer.Option(help="The project that pays."),
     for_: str = typer.Option("", "--for", help="How long, like 8h [default: until it is deleted]."),
     countries: str = typer.Option("", help="Where it may run, like NO,GB."),
@@ -75,6 +78,8 @@ def create(  # noqa: PLR0913, PLR0917 - one for each flag
     if engine == "ray":
         token = secrets.token_hex(24)
         wanted |= {"commands": list(ray_commands(ray)), "ports": RAY_PORTS, "secrets": {RAY_TOKEN: token}}
+    elif engine == "slurm":
+        wanted["lease"] = engine
     with client() as control:
         try:
             made = control.submit(wanted, tenant=tenant or owner_of(control, [wanted]))
@@ -83,8 +88,9 @@ def create(  # noqa: PLR0913, PLR0917 - one for each flag
         ident = made.workloads[0]
         if not as_json:
             say(f"cluster {name} is {ident}: {wanted['nodes']} nodes of {per_node} {model}")
-        found = _ready(control, ident, seconds(wait, "--wait"), ranks=wanted["nodes"] if token else 0)
-        _hand_out(control, found, token, as_json=as_json)
+        wait_s = seconds(wait, "--wait")
+        found = _ready(control, ident, wait_s, ranks=wanted["nodes"] if token else 0)
+        _hand_out(control, found, engine, token, as_json=as_json)
 
 
 def node_of(gpu: str) -> tuple[str, int]:
@@ -116,12 +122,14 @@ def _ready(control: Client, ident: str, wait_s: float, *, ranks: int) -> Workloa
 
     Raises HeadraceError when it ended.
     """
-    until = time.monotonic() + wait_s
+    until, why = time.monotonic() + wait_s, ""
     left = set(range(ranks))
     while True:
         found = control.workload(ident).workload
+        # Of what left no log: why it ended is told of the workload until it is tried again.
+        why = found.reason or why
         if found.state in TERMINAL or found.attempt > TRIES:
-            raise _ended(control, found)
+            raise _ended(control, found, why.rstrip("."))
         if found.state == State.RUNNING:
             left = {
                 rank for rank in left if RAY_IS_UP not in b"".join(control.logs(ident, rank, follow=False))
@@ -131,20 +139,20 @@ def _ready(control: Client, ident: str, wait_s: float, *, ranks: int) -> Workloa
         time.sleep(POLL_S)
 
 
-def _ended(control: Client, found: WorkloadView) -> HeadraceError:
+def _ended(control: Client, found: WorkloadView, why: str) -> HeadraceError:
     """Why a cluster ended before it was handed out, in its own words if it left any.
 
     The newest attempt may not have said any yet: then the words are those of the one before.
     """
     ident, is_over = found.id, found.state in TERMINAL
-    attempts = [one for one in (found.attempt, found.attempt - 1) if one]
+    attempts = [one for one in (found.attempt, found.attempt - 1) if one > 0]
     logs = [
         b"".join(control.logs(ident, 0, stream, follow=False, attempt=attempt))
         for attempt in attempts
         for stream in ("stderr", "stdout")
     ]
     lines = [line for log in logs for line in log.decode(errors="replace").splitlines()[-1:]]
-    said = lines[0] if lines else found.reason or "it said nothing"
+    said = lines[0] if lines else why or "it said nothing"
     what = found.state if is_over else "started again and again"
     step = (
         f"See 'headrace explain {ident}'." if is_over else f"End it with 'headrace cluster delete {ident}'."
@@ -152,26 +160,33 @@ def _ended(control: Client, found: WorkloadView) -> HeadraceError:
     return HeadraceError(Problem(ProblemCode.UNPLACEABLE, f"cluster {ident} is {what}: {said}.", step))
 
 
-def _hand_out(control: Client, found: WorkloadView, token: str, *, as_json: bool) -> None:
+def _hand_out(control: Client, found: WorkloadView, engine: str, token: str, *, as_json: bool) -> None:
     is_running = found.state == State.RUNNING
-    endpoints = control.endpoint(found.id).endpoints if is_running and token else {}
-    access = {
-        "workload": found.id,
-        "state": found.state,
-        "address": f"ray://{endpoints['client']}" if "client" in endpoints else "",
-        "dashboard": f"http://{endpoints['dashboard']}" if "dashboard" in endpoints else "",
-        "token": token,
-    }
+    endpoints = control.endpoint(found.id).endpoints if is_running and engine != "none" else {}
+    access = access_of(endpoints, engine)
     if as_json:
-        print_json(access)
+        print_json({"workload": found.id, "state": found.state, **access, "token": token})
         return
     if not is_running:
         say(f"it is {found.state}: {control.explain(found.id).line}")
-    for key in ("address", "dashboard"):
-        if access[key]:
-            say(f"{key:9} {access[key]}")
+    for key, value in access.items():
+        if value:
+            say(f"{key:11} {value}")
     if token:
-        say(f"token     {token}   shown this once; set RAY_AUTH_MODE=token and {RAY_TOKEN}")
+        say(f"token       {token}   shown this once; set RAY_AUTH_MODE=token and {RAY_TOKEN}")
+
+
+def access_of(endpoints: Mapping[str, str], engine: str) -> dict[str, str]:
+    """What a tenant's people need to use a cluster, by name; "" for what is not known yet."""
+    if engine == "slurm":
+        names = ("cluster", "partition", "reservation", "account")
+        access = {name: endpoints.get(name, "") for name in names}
+        asked = f"sbatch --reservation={access['reservation']} --account={access['account']}"
+        return access | {"use": asked if access["reservation"] else ""}
+    return {
+        "address": f"ray://{endpoints['client']}" if "client" in endpoints else "",
+        "dashboard": f"http://{endpoints['dashboard']}" if "dashboard" in endpoints else "",
+    }
 
 
 @cluster.command(name="ls")

@@ -6,10 +6,10 @@ does not change documents that were applied before it existed.
 """
 
 import types
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import MISSING, Field, fields, is_dataclass
 from enum import Enum
-from functools import lru_cache
+from functools import lru_cache, partial
 from typing import Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
 
 from headrace.core.contracts import Contract, Maintenance, PricePlan, Reservation, Tenant
@@ -77,7 +77,7 @@ def to_plain(value: Any) -> Any:
 
 def from_plain(wanted: type[T], data: Any) -> T:
     """A value of type ``wanted`` from its plain form; ValueError that names the type that did not fit."""
-    value: T = _build(wanted, data)
+    value: T = _builder(wanted)(data)
     return value
 
 
@@ -87,30 +87,45 @@ def _is_default(field: Field[Any], value: Any) -> bool:
     return field.default_factory is not MISSING and bool(value == field.default_factory())
 
 
+Builder = Callable[[Any], Any]
+"""Makes a value of one type from its plain form."""
+
+
 @lru_cache(maxsize=256)
-def _hints(wanted: type) -> dict[str, Any]:
-    return get_type_hints(wanted)
+def _parts(wanted: type) -> dict[str, Builder]:
+    """What makes each field of a dataclass."""
+    return {name: _builder(part) for name, part in get_type_hints(wanted).items()}
 
 
-def _build(wanted: Any, data: Any) -> Any:
+def _builder(wanted: Any) -> Builder:
+    """What makes values of a type."""
     wanted = getattr(wanted, "__supertype__", wanted)
     if is_dataclass(wanted) and isinstance(wanted, type):
-        return _build_dataclass(wanted, data)
+        # Its fields are looked at when it is first made: a type may hold others of itself.
+        return partial(_build_dataclass, wanted)
     if isinstance(wanted, type) and issubclass(wanted, Enum):
-        return wanted(data)
+        return wanted
     origin, parts = get_origin(wanted), get_args(wanted)
     if origin is Literal:
-        return _checked(data in parts, wanted, data)
+        return lambda data: _checked(data in parts, wanted, data)
     if origin in (Union, types.UnionType):
-        inner = [part for part in parts if part is not type(None)]
-        return None if data is None else _build(inner[0], data)
+        inner = _builder(next(part for part in parts if part is not type(None)))
+        return lambda data: None if data is None else inner(data)
     if origin is tuple:
-        _checked(isinstance(data, list | tuple), wanted, data)
-        return tuple(_build(parts[0], part) for part in data)
+        return partial(_build_tuple, wanted, _builder(parts[0]))
     if origin is dict:
-        _checked(isinstance(data, Mapping), wanted, data)
-        return {key: _build(parts[1], part) for key, part in data.items()}
-    return _scalar(wanted, data)
+        return partial(_build_dict, wanted, _builder(parts[1]))
+    return partial(_scalar, wanted)
+
+
+def _build_tuple(wanted: Any, build: Builder, data: Any) -> Any:
+    _checked(isinstance(data, list | tuple), wanted, data)
+    return tuple([build(part) for part in data])
+
+
+def _build_dict(wanted: Any, build: Builder, data: Any) -> Any:
+    _checked(isinstance(data, Mapping), wanted, data)
+    return {key: build(part) for key, part in data.items()}
 
 
 def _scalar(wanted: type, data: Any) -> Any:
@@ -121,12 +136,12 @@ def _scalar(wanted: type, data: Any) -> Any:
 
 def _build_dataclass(wanted: type, data: Any) -> Any:
     _checked(isinstance(data, Mapping), wanted, data)
-    hints = _hints(wanted)
-    strange = sorted(set(data) - set(hints))
+    parts = _parts(wanted)
+    strange = sorted(set(data) - set(parts))
     if strange:
         raise ValueError(f"{wanted.__name__} has no field {strange[0]!r}: was it written by a newer version?")
     try:
-        return wanted(**{key: _build(hints[key], part) for key, part in data.items()})
+        return wanted(**{key: parts[key](part) for key, part in data.items()})
     except TypeError as error:
         raise ValueError(f"{wanted.__name__}: {error}") from error
 

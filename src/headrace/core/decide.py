@@ -264,7 +264,7 @@ def _admission(world: World, tenant: TenantId, spec: WorkloadSpec, index: int, n
         _check_names(world, tenant, spec, index)
         remember(world.known_names, names, None)
     # Only what decides it: not its name, its commands or its priority.
-    key = (tenant, spec.policy, spec.site, spec.contract, ask_of(spec), spec.alternatives)
+    key = (tenant, spec.policy, spec.site, spec.contract, ask_of(spec), spec.alternatives, spec.lease)
     try:
         found = world.admissions[key]
     except KeyError:
@@ -339,6 +339,9 @@ def _pause(world: World, command: c.Pause, asked: Asked) -> Deciding:
     if work.state not in (State.RUNNING, State.PAUSED, State.PLACED):
         step = "Only what is placed can be paused or resumed."
         raise fail(Problem(ProblemCode.CONFLICT, f"workload {work.id} is {work.state}.", step))
+    if command.pause and work.spec.lease:
+        step = "Its tenant's own jobs are on its nodes: end it with 'headrace stop', or leave it."
+        raise fail(Problem(ProblemCode.CONFLICT, f"workload {work.id} is leased and can't be paused.", step))
     if work.pause_wanted == command.pause:
         return c.Named(work.id, changed=False)
     yield ev.PauseRequested(work.id, command.pause, asked.verdict)

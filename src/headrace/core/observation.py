@@ -48,7 +48,8 @@ class PlacementReport:
 class Capabilities:
     """What an engine can do; ``isolation`` is none, uid or container.
 
-    ``parts``: several ranks can share an accelerator. ``tenant``: the only one that it serves, "" for everybody.
+    ``parts``: several ranks can share an accelerator. ``tenant``: the only one that it serves, "" for everybody. ``lease``: how
+    it hands nodes over to a tenant beside bare ones, see :class:`~headrace.core.workload.WorkloadSpec`.
     """
 
     isolation: str
@@ -56,6 +57,7 @@ class Capabilities:
     ports: bool
     parts: bool = True
     tenant: str = ""
+    lease: str = ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,8 +5,9 @@ from collections.abc import Generator, Sequence
 from headrace.core import commands as c
 from headrace.core import events as ev
 from headrace.core.apply import backoff_ms
+from headrace.core.ids import NodeId
 from headrace.core.observation import NodeReport, PlacementReport, RankReport, RankState
-from headrace.core.placing import not_cleared
+from headrace.core.placing import not_cleared, on_nodes, replace_reserved
 from headrace.core.units import MS_PER_HOUR
 from headrace.core.workload import EndReason, Placement, State, Workload
 from headrace.core.world import World
@@ -22,9 +23,13 @@ FLAPPING_FALLS = 3
 
 def observe(world: World, command: c.Observe, now_ms: int) -> Generator[ev.Event, None, c.Reply]:
     """Events of everything that changed; reports of unknown placements are the loop's to deal with."""
+    fell: list[NodeId] = []
     for node in command.nodes:
-        yield from _node(world, node, now_ms)
+        if (yield from _node(world, node, now_ms)):
+            fell.append(node.node)
         yield from _intruder(world, node)
+    if fell:
+        yield from _fallen(world, fell, now_ms)
     for report in command.reports:
         placement = world.state.placements.get(report.placement)
         if placement is not None and len(report.ranks) == len(placement.ranks):
@@ -43,20 +48,33 @@ def observe(world: World, command: c.Observe, now_ms: int) -> Generator[ev.Event
     return None
 
 
-def _node(world: World, report: NodeReport, now_ms: int) -> Deciding:
+def _node(world: World, report: NodeReport, now_ms: int) -> Generator[ev.Event, None, bool]:
+    """What changed of a node's health; whether it went down."""
     known, reason = world.state.nodes.get(report.node, ("ready", ""))
     if report.node not in world.fleet.node_index:
-        return
+        return False
     # Of a drained node nothing changes: it gets no work either way, and coming up again is no leave to take any.
     if not report.up and known == "ready":
         yield ev.NodeStateChanged(report.node, "down", report.reason or "its engine reports it down")
-    elif report.up and known == "down":
+        return True
+    if report.up and known == "down":
         falls = [at_ms for at_ms in world.state.falls.get(report.node, ()) if now_ms - at_ms <= FLAPPING_MS]
         if len(falls) >= FLAPPING_FALLS:
             reason = f"flapping: it went down {len(falls)} times within an hour, last after: {reason}"
             yield ev.NodeStateChanged(report.node, "draining", reason)
-            return
-        yield ev.NodeStateChanged(report.node, "ready", f"back up after: {reason}")
+        else:
+            yield ev.NodeStateChanged(report.node, "ready", f"back up after: {reason}")
+    return False
+
+
+def _fallen(world: World, nodes: Sequence[NodeId], now_ms: int) -> Deciding:
+    """What never began on nodes that went down waits there for nothing; what was reserved there is to be had elsewhere."""
+    for placement in on_nodes(world, set(nodes)):
+        if not placement.started_ms and placement.stop_reason is None:
+            node = NodeId(next(rank.node for rank in placement.ranks if rank.node in nodes))
+            detail = f"it had not begun, and {node} went down: {world.state.nodes[node][1]}"
+            yield ev.EvictionRequested(placement.id, EndReason.NODE_LOST, detail)
+    yield from replace_reserved(world, nodes, now_ms)
 
 
 def _intruder(world: World, report: NodeReport) -> Deciding:
@@ -112,13 +130,17 @@ def _gang(placement: Placement, ranks: Sequence[RankReport]) -> Deciding:
     for rank in ranks:
         if rank.state is RankState.LOST:
             yield ev.EvictionRequested(
-                placement.id, EndReason.NODE_LOST, f"rank {rank.rank} was lost with its node"
+                placement.id, EndReason.NODE_LOST, f"rank {rank.rank} was lost with its node{_told(rank)}"
             )
             return
         if rank.state is RankState.EXITED and rank.exit_code != 0:
             detail = f"rank {rank.rank} ended with exit code {rank.exit_code}{_because(rank)}"
             yield ev.EvictionRequested(placement.id, EndReason.RANK_FAILED, detail)
             return
+
+
+def _told(rank: RankReport) -> str:
+    return f": {rank.detail}" if rank.detail else ""
 
 
 def _because(rank: RankReport) -> str:
@@ -151,9 +173,9 @@ def _reason(placement: Placement, ranks: Sequence[RankReport]) -> tuple[EndReaso
         return EndReason.EXITED, "ended by itself"
     if placement.stop_reason is not None:
         return placement.stop_reason, ""
-    lost = [rank.rank for rank in ranks if rank.state is RankState.LOST]
+    lost = [rank for rank in ranks if rank.state is RankState.LOST]
     if lost:
-        return EndReason.NODE_LOST, f"rank {lost[0]} was lost"
+        return EndReason.NODE_LOST, f"rank {lost[0].rank} was lost{_told(lost[0])}"
     bad = next(rank for rank in ranks if rank.exit_code != 0)
     return EndReason.EXITED, f"rank {bad.rank} ended with exit code {bad.exit_code}"
 

@@ -27,12 +27,12 @@ def set_nodes(world: World, command: c.SetNodes, asked: Asked) -> Deciding:
     for node in changed:
         yield ev.NodeStateChanged(node, command.state, command.reason, asked.verdict)
     is_cleared = command.evict and command.state == "draining"
-    there = _on(world, set(nodes)) if is_cleared else []
+    there = on_nodes(world, set(nodes)) if is_cleared else []
     evicted = [one.id for one in there if one.stop_reason is None]
     for placement in evicted:
         yield ev.EvictionRequested(placement, EndReason.DRAINED, command.reason or "its node is drained")
     if command.state != "ready":
-        yield from _replace_reserved(world, changed, asked.now_ms)
+        yield from replace_reserved(world, changed, asked.now_ms)
     names = tuple(changed)
     return c.Named(", ".join(names), changed=bool(changed or evicted), details=tuple(evicted))
 
@@ -50,7 +50,7 @@ def _nodes_of(world: World, name: str) -> Sequence[NodeId]:
     return [fleet.node_ids[node] for node in found]
 
 
-def _replace_reserved(world: World, lost: Sequence[NodeId], now_ms: int) -> Generator[ev.Event, None, None]:
+def replace_reserved(world: World, lost: Sequence[NodeId], now_ms: int) -> Generator[ev.Event, None, None]:
     """Other nodes for reservations that lost some; an alarm where there are none, since what was sold is not there."""
     index = world.fleet.node_index
     gone = {index[node] for node in lost}
@@ -75,7 +75,7 @@ def not_cleared(world: World, now_ms: int) -> Generator[ev.Event, None, None]:
             world.cleared[window.id] = None
             continue
         names = {world.fleet.node_ids[node] for node in window.nodes}
-        others = [one for one in _on(world, names) if not _is_of(world, one, window)]
+        others = [one for one in on_nodes(world, names) if not _is_of(world, one, window)]
         late = [one for one in others if _is_late(world, one, window, now_ms)]
         if late or not others:
             world.cleared[window.id] = None
@@ -105,7 +105,8 @@ def _is_known(world: World, window: Window) -> bool:
     )
 
 
-def _on(world: World, nodes: Collection[str]) -> list[Placement]:
+def on_nodes(world: World, nodes: Collection[str]) -> list[Placement]:
+    """All placements that have one of these nodes; it looks at all there are."""
     return [
         placement
         for placement in world.state.placements.values()

@@ -76,6 +76,9 @@ def most_grace_ms(kind: WorkloadType, flex: Flex) -> int:
 WHOLE_MILLI = 1_000
 """Thousandths of an accelerator that is not shared."""
 
+Lease = Literal["", "slurm"]
+"""How the nodes of a cluster are handed over: ``slurm`` is a reservation of Slurm, for the account of its tenant alone."""
+
 Level = Literal["domain", "rack", "rail", "pod", "site"]
 LEVELS: tuple[Level, ...] = ("domain", "rack", "rail", "pod", "site")
 """How close nodes are, closest first: one fast fabric, one rack, one group of racks on the same rails, one block, one site."""
@@ -135,7 +138,8 @@ class WorkloadSpec:
     ``max_duration_ms`` 0 means no limit; ``expected_ms`` is how long its owner thinks that it runs, which may be wrong (0: not
     known). It saves its state every ``checkpoint_ms`` (0: never) and needs ``restart_ms`` to come back from it.
     ``reservation`` names the one in whose nodes it runs. ``alternatives`` are tried after ``resources``, in order.
-    ``counters`` names how a replica's token counters are read ("" for none; "llamacpp" for its metrics page).
+    ``counters`` names how a replica's token counters are read ("" for none; "llamacpp" for its metrics page). ``lease``: how a
+    cluster's nodes are handed to its tenant ("": it has them bare, or runs its commands on them).
     """
 
     name: str
@@ -162,6 +166,7 @@ class WorkloadSpec:
     checkpoint_ms: int = 0
     restart_ms: int = 0
     reservation: WindowId | None = None
+    lease: Lease = ""
 
 
 class RankPlace(NamedTuple):

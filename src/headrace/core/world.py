@@ -236,8 +236,10 @@ class World:
         self.power_w[:] = 0
         if fleet.node_ids:
             # A block with a day has its idle draw reserved before that day: when it comes, nothing has to make room.
-            dated = fleet.node_from_day < NEVER_DAY
-            np.add.at(self.power_w, fleet.node_leaf[dated], self._nodes_w()[dated])
+            counted = fleet.node_from_day < NEVER_DAY
+            # Who runs something on a node without a day has shown that it is there.
+            counted[list(self._intruded)] = True
+            np.add.at(self.power_w, fleet.node_leaf[counted], self._nodes_w()[counted])
         # Children come after their parents in the columns, so that one pass from the end sums every subtree.
         parents = fleet.power_parent.tolist()
         sums = self.power_w.tolist()
@@ -338,14 +340,13 @@ class World:
         else:
             del self._intruded[index]
             self.memory.came_free(int(self.fleet.node_site[index]))
-        # Where nothing is dated yet, nothing is counted.
+        columns = self._fast
+        hardware = columns.hardware[index]
+        more_w = hardware.nameplate_w
         if self.fleet.node_from_day[index] < NEVER_DAY:
-            columns = self._fast
-            hardware = columns.hardware[index]
-            used_w = hardware.node_watts(columns.mask[index].bit_count(), columns.ranks[index] > 0)
-            more_w = hardware.nameplate_w - used_w
-            for element in self._path(columns.leaf[index]):
-                columns.power_w[element] += more_w if who else -more_w
+            more_w -= hardware.node_watts(columns.mask[index].bit_count(), columns.ranks[index] > 0)
+        for element in self._path(columns.leaf[index]):
+            columns.power_w[element] += more_w if who else -more_w
 
     def declare(self, engine: str, capabilities: Capabilities) -> None:
         """What an engine can do, from now on."""

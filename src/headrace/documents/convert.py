@@ -291,6 +291,7 @@ def problems_of(spec: WorkloadSpec) -> Iterator[tuple[Place, Bad]]:
     if spec.resources.share_milli != WHOLE_MILLI and kind is WorkloadType.CLUSTER:
         message = "a cluster has whole nodes, and no part of an accelerator."
         yield ("resources", "gpu"), Bad(message, "Write the model alone, like H100.")
+    yield from _problems_of_a_lease(spec)
     most_ms = most_grace_ms(kind, flex)
     if spec.grace_ms > most_ms:
         what = "a filler" if kind is WorkloadType.FILLER else f"what is {flex}"
@@ -303,6 +304,23 @@ def problems_of(spec: WorkloadSpec) -> Iterator[tuple[Place, Bad]]:
             f"it is expected to take {format_duration(spec.expected_ms)}, but is stopped after {longest}."
         )
         yield ("expected",), Bad(message, "Write a longer max_duration, or expect less.")
+
+
+def _problems_of_a_lease(spec: WorkloadSpec) -> Iterator[tuple[Place, Bad]]:
+    if not spec.lease:
+        return
+    if spec.type is not WorkloadType.CLUSTER:
+        message = f"a {spec.type} has no lease: only a cluster is handed over to its tenant."
+        yield ("lease",), Bad(message, "Write type: cluster, or leave lease out.")
+        return
+    if spec.commands:
+        message = f"nothing of ours runs on nodes leased through {spec.lease.capitalize()}."
+        yield ("commands",), Bad(message, "Leave commands out, or lease.")
+    if spec.ports:
+        yield ("ports",), Bad("a lease listens on no ports.", "Leave ports out, or lease.")
+    if spec.flex is Flex.PAUSABLE:
+        message = "a lease can't be pausable: its tenant's own jobs run on its nodes."
+        yield ("flex",), Bad(message, "Write firm, or preemptible.")
 
 
 def workload_spec(model: schema.WorkloadModel) -> WorkloadSpec:
@@ -337,6 +355,7 @@ def workload_spec(model: schema.WorkloadModel) -> WorkloadSpec:
         checkpoint_ms=model.checkpoint.every if model.checkpoint else 0,
         restart_ms=(model.checkpoint.restart or 0) if model.checkpoint else 0,
         reservation=WindowId(model.reservation) if model.reservation else None,
+        lease="slurm" if model.lease else "",
     )
 
 

@@ -532,6 +532,7 @@ class WorkloadModel(Model):
     site: Name | None = None
     contract: Name | None = None
     reservation: Name | None = None
+    lease: Annotated[str, *_word("lease", "slurm")] | None = None
     topology: Annotated[TopologyModel | None, BeforeValidator(_topology)] = None
     counters: Annotated[str, *_word("way to count tokens", "", "llamacpp")] = ""
 

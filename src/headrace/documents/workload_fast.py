@@ -5,7 +5,7 @@ body goes through the models of :mod:`headrace.documents.schema` again, which sa
 Both give the same spec for what both accept (a property test holds them together).
 """
 
-from typing import Any, NamedTuple, TypeVar
+from typing import Any, Literal, NamedTuple, TypeVar
 
 import msgspec
 
@@ -92,6 +92,7 @@ class _Workload(msgspec.Struct, forbid_unknown_fields=True):
     expected: str | None = None
     checkpoint: _Checkpoint | None = None
     reservation: str | None = None
+    lease: Literal["slurm"] | None = None
 
 
 class _Batch(msgspec.Struct, forbid_unknown_fields=True):
@@ -208,6 +209,7 @@ def _workload(w: _Workload) -> WorkloadIn:
         checkpoint_ms,
         restart_ms,
         WindowId(_name(w.reservation)) if w.reservation is not None else None,
+        w.lease or "",
     )
     for _, bad in problems_of(spec):
         raise bad

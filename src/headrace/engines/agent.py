@@ -50,6 +50,10 @@ class Refused(EngineError):
     """The cluster will never do it as it was asked."""
 
 
+class Postponed(EngineError):
+    """The cluster can't do this one yet, and others all the same."""
+
+
 @dataclass(frozen=True, slots=True)
 class Job:
     """A job of a Headrace as the cluster has it: whether it ``waits`` for its nodes, or ``is_alive`` at all; ``said``: its state.
@@ -151,8 +155,14 @@ class AgentEngine(SpoolEngine):
 
     @property
     def trouble(self) -> str:
-        """What keeps the cluster from being asked now; "" when nothing does."""
-        return self._trouble
+        """What keeps the cluster from being asked now, or an order from being submitted; "" when nothing does."""
+        with self._mutex:
+            waits = (
+                (one.order.placement, one.why)
+                for one in self._launches.values()
+                if one.stage is _Stage.QUEUED
+            )
+            return self._trouble or next((f"placement {name} waits: {why}" for name, why in waits if why), "")
 
     def host_of(self, node: NodeId) -> str:
         """What the cluster calls a node of the estate."""
@@ -208,7 +218,7 @@ class AgentEngine(SpoolEngine):
 
     @abstractmethod
     def _submit_job(self, held: Held, order: StartOrder) -> str:
-        """Submit the job that launches a placement's runners; its id. EngineError: not now, Refused: never."""
+        """Submit the job that launches a placement's runners; its id. EngineError: not now, Refused: never, Postponed."""
 
     @abstractmethod
     def _cancel_jobs(self, jobs: Sequence[str]) -> None:
@@ -229,6 +239,9 @@ class AgentEngine(SpoolEngine):
     @abstractmethod
     def _undrain(self, nodes: Sequence[str]) -> None:
         """Give these nodes of the cluster work again, which this engine drained."""
+
+    def _keep(self) -> None:
+        """Look after what has no runner to do so; after each look."""
 
     def _is_open(self, _order: StartOrder) -> bool:
         """Whether an order may be submitted now; else it waits here, and holds up no other."""
@@ -287,7 +300,7 @@ class AgentEngine(SpoolEngine):
         if order.placement in self._launches or all(rank.record_path.exists() for rank in held.ranks):
             return
         for rank in held.ranks:
-            if not rank.record_path.exists():
+            if not order.lease and not rank.record_path.exists():
                 runner.write_atomic(
                     str(rank.directory / runner.SPEC), self._spec(held, rank, order), durable=False
                 )
@@ -353,6 +366,7 @@ class AgentEngine(SpoolEngine):
             try:
                 if runner.boot_ms() >= self._next_look_ms:
                     self._list()
+                    self._keep()
                     self._tidy()
                     self._drain_as_wanted()
                     self._trouble = ""
@@ -416,6 +430,9 @@ class AgentEngine(SpoolEngine):
         except Refused as error:
             with self._mutex:
                 launch.stage, launch.why = _Stage.REFUSED, error.problem.line()
+        except Postponed as error:
+            with self._mutex:
+                launch.stage, launch.why, launch.after = _Stage.QUEUED, error.problem.line(), self._looks + 1
         except EngineError as error:
             failed.set()
             with self._mutex:
@@ -425,6 +442,7 @@ class AgentEngine(SpoolEngine):
         else:
             with self._mutex:
                 launch.stage, launch.job, launch.after = _Stage.SUBMITTED, job, self._looks
+                launch.why = ""
         return None
 
     def _claim(self, launch: _Launch) -> Held | None:

@@ -65,5 +65,6 @@ def _engine(one: EngineModel) -> Engine:
         partition="" if one.slurm is None else one.slurm.partition,
         accounts=one.tenant_accounts,
         gres="" if one.slurm is None else one.slurm.gres,
+        leases=one.slurm is not None and one.slurm.leases,
     )
     return SlurmEngine(one.spool, slurm_client(one), slurm)

@@ -47,12 +47,16 @@ class RestModel(Model):
 
 
 class SlurmModel(Model):
-    """A Slurm cluster, through its commands with the configuration at ``conf``, or through slurmrestd."""
+    """A Slurm cluster, through its commands with the configuration at ``conf``, or through slurmrestd.
+
+    ``leases``: whether clusters may be leased as reservations, for which this user must be an operator of Slurm.
+    """
 
     conf: AbsolutePath | None = None
     partition: Text = ""
     accounts: dict[Name, Text] = Field(default={})
     gres: Text = "gpu"
+    leases: bool = True
     rest: RestModel | None = None
 
 

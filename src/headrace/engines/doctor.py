@@ -13,6 +13,8 @@ from headrace.core.errors import HeadraceError
 from headrace.engines.connect import ray_client, slurm_client
 from headrace.engines.declared import EngineModel
 from headrace.engines.machine import first_closed, first_unreadable
+from headrace.engines.slurm.client import SlurmClient
+from headrace.engines.slurm.leases import are_accounts_checked
 
 _OLDEST_PYTHON = (3, 8)
 _SLURM = ("squeue", "sinfo", "sbatch", "scancel", "scontrol")
@@ -136,6 +138,20 @@ def _slurm(one: EngineModel) -> Iterator[Finding]:
         )
         counted = Finding(one.name, "nodes", False, counted.detail, step)
     yield counted
+    yield _leases(one, client)
+
+
+def _leases(one: EngineModel, client: SlurmClient) -> Finding:
+    """Whether clusters can be leased as reservations. That they can't be is no fault: bare ones can."""
+    if one.slurm is None or not one.slurm.leases:
+        return Finding(one.name, "leases", True, "bare nodes alone: leases: false")
+
+    def checked() -> str:
+        if are_accounts_checked(client):
+            return "bare nodes, and reservations of a tenant's account, if this user is an operator of Slurm"
+        return "bare nodes alone: Slurm does not check who uses an account; leases: false keeps the planner from trying"
+
+    return _asked(one, "leases", checked)
 
 
 def _ray(one: EngineModel) -> Iterator[Finding]:

@@ -148,6 +148,11 @@ class FakeEngine:
         self._counter = 0
         self._dead: dict[str, str] = {}
         self._foreign: dict[str, str] = {}
+        self._health: tuple[NodeReport, ...] | None = ()
+        self.lost: dict[PlacementId, None] = {}
+        """Placements of which a rank was lost."""
+        self.fell: dict[str, None] = {}
+        """Nodes that were ever killed."""
         self.cordoned: dict[NodeId, str] = {}
         self._slow: dict[str, int] = {}
         self._port = 20_000
@@ -228,18 +233,27 @@ class FakeEngine:
         self._seen_all = None
 
     def nodes(self, of: Sequence[NodeId]) -> Sequence[NodeReport]:
-        """The nodes that were killed, as down; those that were revived, as up; with who else was let onto them."""
-        told = dict.fromkeys([*self._dead, *self._foreign])
-        return tuple(
-            NodeReport(
-                NodeId(node), not self._dead.get(node), self._dead.get(node, ""), self._foreign.get(node, "")
+        """The nodes that were killed, as down; those that were revived, as up; with who else was let onto them.
+
+        The same tuple while nothing changed.
+        """
+        if self._health is None:
+            told = dict.fromkeys([*self._dead, *self._foreign])
+            self._health = tuple(
+                NodeReport(
+                    NodeId(node),
+                    not self._dead.get(node),
+                    self._dead.get(node, ""),
+                    self._foreign.get(node, ""),
+                )
+                for node in told
             )
-            for node in told
-        )
+        return self._health
 
     def intrude(self, node: str, who: str) -> None:
         """Somebody (``""``: nobody any more) runs something on a node that was not ordered here."""
         self._foreign[node] = who
+        self._health = None
 
     def host_of(self, node: NodeId) -> str:
         """The node itself."""
@@ -289,6 +303,8 @@ class FakeEngine:
         """The node is gone: its ranks are lost at their last heartbeat, and it is reported down."""
         self._advance()
         self._dead[node] = reason
+        self.fell[node] = None
+        self._health = None
         for placement, held in list(self._placements.items()):
             for rank in held.ranks:
                 if rank.node == node:
@@ -298,6 +314,7 @@ class FakeEngine:
         """The node is back, with nothing running on it."""
         if node in self._dead:
             self._dead[node] = ""
+            self._health = None
 
     def slow_node(self, node: str, delay_ms: int) -> None:
         """Ranks on the node start ``delay_ms`` late; 0: no longer."""
@@ -309,6 +326,7 @@ class FakeEngine:
         held = self._placements.get(placement)
         if held is None or held.ranks[number].state in _FINAL:
             return
+        self.lost[placement] = None
         rank = held.ranks[number]
         # What ran after the last heartbeat is nowhere on record.
         before = rank.report

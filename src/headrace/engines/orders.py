@@ -21,6 +21,8 @@ class Runtime:
 
 def why_never(order: StartOrder, uids: range | None) -> str:
     """Why ``order`` can never run on this machine, or "". ``uids``: the tenants' users, where they have any."""
+    if order.lease:
+        return f"this engine leases no nodes through {order.lease.capitalize()}"
     if not order.ranks or not len(order.ranks) == len(order.node_accelerators) == len(order.node_cpu_milli):
         return "the order does not give each rank its node; this is a defect, report it"
     for place, accelerators, cpu_milli in zip(

@@ -188,7 +188,7 @@ def report_of(held: Held, failed_code: int) -> PlacementReport:
         return before
     first = held.info["ports"][0] if held.info["ports"] else {}
     address = held.info.get("address", LOOPBACK)
-    endpoints = {name: f"{address}:{port}" for name, port in first.items()}
+    endpoints = {name: f"{address}:{port}" for name, port in first.items()} | held.info.get("access", {})
     return PlacementReport(PlacementId(held.info["placement"]), held.epoch, ranks, endpoints)
 
 

@@ -302,7 +302,7 @@ class SpoolEngine(ABC):
         self._held[order.placement] = held
         return held
 
-    def _save(self, held: Held, **changes: int) -> None:
+    def _save(self, held: Held, **changes: Any) -> None:
         runner.write_atomic(str(held.directory / "placement.json"), held.info | changes)
         runner.fsync_dir(str(held.directory.parent))
         held.info.update(changes)

@@ -67,6 +67,11 @@ class Draft(NamedTuple):
     actor: int = 0
 
 
+def signed_bytes(size: int, at_ms: int, root: bytes) -> bytes:
+    """What a head's signature is over."""
+    return _HEAD_CONTEXT + _HEAD.pack(size, at_ms, root)
+
+
 @dataclass(frozen=True, slots=True)
 class Head:
     """A signed Merkle head: the tree's size and root at a time. Whoever holds one can't be shown another past."""
@@ -78,7 +83,7 @@ class Head:
 
     def signed_bytes(self) -> bytes:
         """What the signature is over."""
-        return _HEAD_CONTEXT + _HEAD.pack(self.size, self.at_ms, self.root)
+        return signed_bytes(self.size, self.at_ms, self.root)
 
     def as_json(self) -> dict[str, str | int]:
         """The form that goes out with an acknowledgement (base64)."""

@@ -15,7 +15,15 @@ from headrace.journal.codec import Group
 from headrace.journal.projections import ProjectionRow
 from headrace.journal.sqlite import JournalUnavailable, SqliteStore
 from headrace.journal.vault import VaultEntry, VaultKey
-from headrace.ports import Capabilities, EngineError, LogChunk, NodeReport, PlacementReport, StartOrder
+from headrace.ports import (
+    Capabilities,
+    EngineError,
+    EngineNode,
+    LogChunk,
+    NodeReport,
+    PlacementReport,
+    StartOrder,
+)
 
 CRASHES = (
     "crash-executed",
@@ -168,9 +176,9 @@ class RemoteEngine:
         """What the engine calls a node."""
         return self.engine.host_of(node)
 
-    def inventory(self) -> None:
-        """Nothing, as the engine has it."""
-        return self.engine.inventory()
+    def inventory(self) -> Sequence[EngineNode] | None:
+        """Nothing: the engine has no view of its own."""
+        return None
 
     @property
     def trouble(self) -> str:

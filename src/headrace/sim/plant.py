@@ -7,7 +7,7 @@ one yet), what engines report, the planner's plans, the counters of replicas, an
 """
 
 from collections import Counter, deque
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from random import Random
@@ -158,6 +158,7 @@ class Plant:
         meter_every_ms: int,
     ) -> None:
         self.path, self.keys, self.clock, self.engine = path, keys, clock, engine
+        self.engines: Mapping[str, RemoteEngine] = {"fake": engine}
         self.switches: Switches = engine.switches
         self.chance, self.witness, self.meter_every_ms = chance, witness, meter_every_ms
         self.store: FaultyStore | None = None
@@ -169,6 +170,8 @@ class Plant:
         self.on_answer: Callable[[Request, Answer], None] = lambda _request, _answer: None
         self.on_denied: Callable[[Request], None] = lambda _request: None
         self.on_unavailable: Callable[[Request], None] = lambda _request: None
+        self.on_boot: Callable[[], None] = lambda: None
+        self.on_look: Callable[[], None] = lambda: None
         self.alter: Callable[[Snapshot, Plan], Plan | None] = lambda _snapshot, proposal: proposal
         self.ran = 0
         self.plans = self.rounds = 0
@@ -188,6 +191,7 @@ class Plant:
 
     def boot(self) -> None:
         """Start on the file as it is. Raises Crash, or HeadraceError when disk or engine forbid it."""
+        self.on_boot()
         self.store = FaultyStore(self.path, self.switches)
         control = Control(self.store, self.keys, self.clock, random=self.chance.randbytes)
         self.switches.crash_at("crash-recovering")
@@ -195,7 +199,7 @@ class Plant:
         control.execute(SYSTEM, c.StartControl("simulated", "sim"))
         self.control, self.service = control, SharedCommits(control)
         self.service.on_durable.append(self._durable)
-        reconciler = Reconciler(control, {"fake": self.engine}, self.meter_every_ms)
+        reconciler = Reconciler(control, self.engines, self.meter_every_ms)
         reconciler.declare()
         self.commit()
         self.switches.crash_at("crash-started")
@@ -423,6 +427,7 @@ class Plant:
         reconciler.act()
         self.rounds += 1
         self.witness.checkers.windows.round_over(control.now_ms())
+        self.on_look()
 
     def note_ran(self) -> None:
         """Tell the checkers of processes that really started since."""
@@ -453,6 +458,8 @@ class Plant:
         altered = self.alter(snapshot, proposal)
         self._changed = altered is not None and altered is not proposal
         if altered is not None and (altered.placements or altered.evictions):
+            if altered is not proposal:
+                self.witness.checkers.intruders.excuse(one.placement for one in altered.evictions)
             rejected = self.adopt(altered)
             if altered is proposal and rejected:
                 who, why = rejected[0]

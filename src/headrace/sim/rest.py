@@ -96,6 +96,7 @@ def _calm(sim: Simulation) -> None:
     sim.mischief.is_sly = False
     sim.plant.plan_anew()
     sim.wall.skew_ms = 0
+    sim.strangers.calm()
     faults = sim.engine.faults
     faults.refusing = False
     faults.observe_delay_ms = faults.lose_next_acks = faults.duplicate_next_starts = 0

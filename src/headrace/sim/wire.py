@@ -71,6 +71,7 @@ def workload(spec: WorkloadSpec, secrets: dict[str, str]) -> Document:
         contract=spec.contract,
         counters=spec.counters,
         reservation=spec.reservation,
+        lease=spec.lease,
         expected=_ms(spec.expected_ms),
         topology=_topology(spec.topology) if spec.topology else None,
     )

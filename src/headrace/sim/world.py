@@ -28,9 +28,11 @@ from headrace.sim.calendar import Calendar, calendar_steps
 from headrace.sim.checkers import Checkers
 from headrace.sim.clients import Answer, Request, submission
 from headrace.sim.clock import TrueClock, WallClock
+from headrace.sim.clusters import engines_of, some_capabilities, with_cluster
 from headrace.sim.estates import aside, make_ground
 from headrace.sim.faults import Crash, RemoteEngine, Switches
 from headrace.sim.heads import HeadKeeper
+from headrace.sim.intruders import Strangers, stranger_steps
 from headrace.sim.mischief import Mischief
 from headrace.sim.people import People
 from headrace.sim.plant import CREATES, JournalUnavailable, Plant, Unavailable, Witness, person_of
@@ -84,12 +86,23 @@ class Simulation:
         self.plant.on_denied = self._denied
         self.plant.on_unavailable = lambda request: self._again([request])
         ground = make_ground(ground_chance, self.start_ms, is_long=is_long)
+        strange = aside(ground_chance)
+        ground.estate = with_cluster(strange, ground.estate)
+        able = some_capabilities(strange, [one.id for one in ground.tenants])
+        self.plant.engines = engines_of(self.engine, self.switches, self._ordered, ground.estate, able)
+        self.strangers = Strangers(self, strange)
+        self.plant.on_boot = self.strangers.opened
+        self.plant.on_look = self._looked
+        self.checkers.intruders.was_lost = self.engine.lost.__contains__
+        self.checkers.intruders.has_fallen = self._has_fallen
         maker = SpecMaker(work_chance, ground, *(LONG_MS if is_long else SHORT_MS))
         self.mischief = Mischief(self, fault_chance)
         self.plant.alter = self.mischief.alter
         self.steps = write_script(script_chance, scale)
         if is_long:
             self.steps.extend(calendar_steps(aside(script_chance), scale))
+        has_cluster = self.strangers.cluster is not None
+        self.steps.extend(stranger_steps(aside(aside(script_chance)), scale, has_cluster=has_cluster))
         self.calendar = Calendar(self, aside(work_chance), LONG_MS)
         self.ask_again = 0
         self.is_resting = False
@@ -154,6 +167,8 @@ class Simulation:
     def _step(self, step: Step) -> Callable[[], None]:
         if step.kind == "fault":
             return lambda: self.mischief.happen(step.what)
+        if step.kind == "stranger":
+            return lambda: self.strangers.happen(step.what)
         if step.kind == "submit":
             return lambda: self._submit(step.size)
         if step.kind == "calendar":
@@ -315,7 +330,9 @@ class Simulation:
 
     def _died(self) -> None:
         self._again(self.plant.die())
-        self.later(self.chance.randint(*RESTART_MS), self.boot)
+        delay_ms = self.chance.randint(*RESTART_MS)
+        self.later(delay_ms, self.boot)
+        self.strangers.died(delay_ms)
 
     def _lost(self) -> None:
         """A commit failed: clients were told so, and nothing is decided until the store takes commits again."""
@@ -365,6 +382,10 @@ class Simulation:
             self._round_ms = at_ms
             self.later(delay_ms, lambda: self._round(at_ms))
 
+    def look_within(self, delay_ms: int) -> None:
+        """Have a round within so long."""
+        self._plan_round(delay_ms)
+
     def nudge(self) -> None:
         """Have two rounds soon, whatever else is due."""
         self._plan_round(0)
@@ -400,16 +421,28 @@ class Simulation:
         """A plan arrives late."""
         control = self.plant.control
         if control is not None and self.plant.is_up and control.broken is None:
+            self.checkers.intruders.excuse(one.placement for one in proposal.evictions)
             self.plant.adopt(proposal)
             self.plant.plan_anew()
             self.commit()
             self._plan_round(100)
+
+    # -- engines --------------------------------------------------------------------------------------------
+
+    def _looked(self) -> None:
+        """A control plane has looked at its engines: what they say must be on record before long."""
+        self.checkers.power.looked()
+        self.checkers.intruders.looked(self.strangers.look())
+
+    def _has_fallen(self, node: str) -> bool:
+        return node in self.strangers.fell or node in self.engine.fell
 
     # -- what others ask ------------------------------------------------------------------------------------
 
     def _ordered(self, order: StartOrder) -> None:
         """An order reaches an engine: the secrets must be its workload's, the user its tenant's."""
         self.checkers.isolation.uid_seen(order.tenant, order.tenant_uid)
+        self.strangers.ordered(order)
         secret = order.env.get("SECRET")
         if secret is not None and secret != f"secret of {order.env['WORK']}":
             self.witness.found(6, order.placement, f"{order.env['WORK']} was given {secret!r}", "secret")

@@ -165,6 +165,14 @@ BROKEN: dict[str, Case] = {
         replace(snapshot(queued()), engines={"local": Capabilities("none", True, True, tenant="beta")}),
         plan(rank()),
     ),
+    "where the engine can't hand nodes over as it wants": (
+        "engine",
+        replace(
+            snapshot(queued(of=replace(CLUSTER, lease="slurm"))),
+            engines={"local": Capabilities("none", True, True)},
+        ),
+        plan(rank(mask=0b1111)),
+    ),
     "beside somebody else's work that draws all it can": (
         "power",
         replace(

@@ -326,3 +326,11 @@ def test_the_foremost_are_enough(group: tuple[list[Contender], list[NodeRoom]]) 
     few = [*(one for one in contenders if one.on), *standing.foremost(capacity)]
     first, second = decide(contenders, rooms, 0), decide(few, rooms, 0)
     assert layout_of(first, contenders) == layout_of(second, few)
+
+
+def test_one_that_would_have_to_move_waits_behind_an_equal_that_came_before_it() -> None:
+    """It leaves first, and whoever leaves waits: no room is promised to it that the other is given a moment later."""
+    stays = [job(name, 2, 2_000, on=(0,)) for name in "abc"]
+    large, earlier, mover = job("d", 8, 8_000), job("e", 2, 128_000), job("f", 2, 128_000, on=(1,))
+    found = decide([*stays, large, earlier, mover], [NodeRoom(2), NodeRoom(6)], 0)
+    assert (found.start, found.later, found.evict) == ({"e": (0,)}, {"d": (1,)}, ("f",))

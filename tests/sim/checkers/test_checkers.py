@@ -23,6 +23,7 @@ PUBLIC = {
     "events",
     "hardware",
     "ids",
+    "observation",
     "scheduling.check",
     "scheduling.refuse",
     "sovereignty.plain",
@@ -32,6 +33,7 @@ PUBLIC = {
 """Modules of the core whose types (and, of two, whose tables) a checker may use."""
 NAMES = {
     "hardware": {"CATALOGUE", "HardwareType"},
+    "observation": {"Capabilities"},
     "scheduling.check": {"Violation"},
     "sovereignty.plain": {"PROFILES"},
     "units": {"MS_PER_DAY", "MS_PER_MINUTE", "PERMILLE"},

@@ -320,6 +320,9 @@ class _Check:
             self.add("engine", workload.id, f"{site.engine} of {site.id} gives whole accelerators alone")
         if said is not None and said.tenant and said.tenant != workload.tenant:
             self.add("engine", workload.id, f"{site.engine} of {site.id} serves {said.tenant} alone")
+        if said is not None and workload.spec.lease and workload.spec.lease != said.lease:
+            what = f"{site.engine} of {site.id} hands no nodes over by {workload.spec.lease}"
+            self.add("engine", workload.id, what)
 
     def gang(self, workload: Workload, proposed: ProposedPlacement) -> None:
         spec, count = workload.spec, len(proposed.ranks)
@@ -521,7 +524,7 @@ class _Check:
         intruders = self.snapshot.intruders
         for node in dict.fromkeys([*self.uses, *intruders]):
             spot = self.ground.find(node)
-            if spot is None or (node in intruders and not spot.group.commissioned):
+            if spot is None:
                 continue
             kind = spot.group.hardware
             most_w = kind.nameplate_w if node in intruders else _draw_w(kind, self.uses[node])

@@ -4,7 +4,7 @@ The nodes of one site stand next to each other in a fleet, so a site is a slice 
 """
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from itertools import pairwise
 from typing import NamedTuple
 
@@ -20,6 +20,7 @@ from headrace.core.workload import WHOLE_MILLI, RankPlace, Resources, Topology, 
 Mask = npt.NDArray[np.bool_]
 
 _NO_LIMIT_W = 1 << 60
+_LOWEST = np.uint64(1)
 _FEW = 24
 """Up to so many rows, cell by cell costs less than a dozen calls on arrays."""
 
@@ -92,7 +93,8 @@ class Columns:
     ``wake_w`` more once anything runs on it: :meth:`HardwareType.node_watts` as two columns. ``paths[d, i]``
     is the d-th power element from node ``i`` upwards; shorter paths end in the index past the last element,
     which carries anything. ``rows[i]`` is the same for a look at one node: ``step_w``, ``wake_w`` and the elements.
-    ``suiting`` remembers what :func:`suiting` found. ``capacity``: all that there is, at least 1 of each.
+    ``suiting`` remembers what :func:`suiting` found. ``capacity``: all that there is, at least 1 of each. ``places``: numbers of
+    accelerators, for the node that has the most.
     """
 
     fleet: Fleet
@@ -110,11 +112,12 @@ class Columns:
     rows: tuple[tuple[int, int, tuple[int, ...]], ...]
     suiting: "dict[Ask, dict[int, Mask]]"
     capacity: Taken
+    places: U64
 
     @property
     def width(self) -> int:
         """Accelerators of the node that has the most."""
-        return max((hardware.accelerators for hardware in self.fleet.hardware), default=0)
+        return len(self.places)
 
 
 def _compile(fleet: Fleet) -> Columns:
@@ -162,6 +165,7 @@ def _compile(fleet: Fleet) -> Columns:
         capacity=Taken(
             max(1, int(total.sum()) * WHOLE_MILLI), max(1, int(cpu_milli.sum())), max(1, int(memory_mb.sum()))
         ),
+        places=np.arange(max((one.accelerators for one in fleet.hardware), default=0), dtype=np.uint64),
     )
 
 
@@ -184,6 +188,7 @@ class Scratch:
 
     ``share_milli[i, a]`` is what fractions have of accelerator ``a`` of node ``i``, all of the tenant of number ``sharer[i, a]``;
     it is in use in ``bits`` and ``free``. Both are empty while nobody has a fraction. ``held_milli``: by contract.
+    ``intruded``: nodes that draw their nameplate for strangers, so that nothing is spared by what ends there.
     """
 
     open: Mask
@@ -196,6 +201,7 @@ class Scratch:
     held_milli: dict[ContractId, int]
     share_milli: I16
     sharer: I32
+    intruded: frozenset[int] = frozenset()
 
     def copy(self) -> "Scratch":
         """A state of its own."""
@@ -210,16 +216,34 @@ class Scratch:
             dict(self.held_milli),
             self.share_milli.copy(),
             self.sharer.copy(),
+            self.intruded,
         )
+
+    def moves(self, nodes: I64) -> I64:
+        """1 for each node whose draw follows what we run there, 0 where strangers are."""
+        if not self.intruded:
+            return np.ones(len(nodes), dtype=np.int64)
+        return (~np.isin(nodes, sorted(self.intruded))).astype(np.int64)
 
     def with_head(self, head_w: I64) -> "Scratch":
         """The same state with other power left; all else is shared."""
-        return replace(self, head_w=head_w)
+        return Scratch(
+            self.open,
+            self.bits,
+            self.free,
+            self.cpu_milli,
+            self.memory_mb,
+            self.ranks,
+            head_w,
+            self.held_milli,
+            self.share_milli,
+            self.sharer,
+            self.intruded,
+        )
 
     def left_milli(self, columns: Columns, ask: Ask, nodes: I64) -> I64:
         """What each accelerator of ``nodes`` has left, in thousandths, a row each; for a fraction, what it could have of it."""
-        width = columns.width
-        free = (self.bits[nodes, None] >> np.arange(width, dtype=np.uint64)) & np.uint64(1)
+        free = (self.bits[nodes, None] >> columns.places) & _LOWEST
         left = free.astype(np.int64) * WHOLE_MILLI
         if len(self.share_milli):
             mine = (self.share_milli[nodes] > 0) & (free == 0)
@@ -231,7 +255,7 @@ class Scratch:
 
 def scratch_of(snapshot: Snapshot, columns: Columns) -> Scratch:
     """The world of a snapshot, to change."""
-    bits = columns.full & ~snapshot.node_mask
+    bits, index = columns.full & ~snapshot.node_mask, snapshot.fleet.node_index
     return Scratch(
         open=snapshot.node_open.copy(),
         bits=bits,
@@ -243,6 +267,7 @@ def scratch_of(snapshot: Snapshot, columns: Columns) -> Scratch:
         held_milli=dict(snapshot.contract_held_milli),
         share_milli=snapshot.node_share_milli.copy(),
         sharer=snapshot.node_sharer.copy(),
+        intruded=frozenset(index[node] for node in snapshot.intruders if node in index),
     )
 
 
@@ -363,9 +388,12 @@ def _shift_many(
     np.add.at(state.memory_mb, nodes, sign * np.array(memory_mb, dtype=np.int64))
     np.subtract.at(state.ranks, nodes, sign)
     slept = (state.ranks[touched] == 0).astype(np.int64) - asleep
+    count_w, slept_w = count * columns.step_w[nodes], slept * columns.wake_w[touched]
+    if state.intruded:
+        count_w, slept_w = count_w * state.moves(nodes), slept_w * state.moves(touched)
     for row in columns.paths:
-        np.add.at(state.head_w, row[nodes], sign * count * columns.step_w[nodes])
-        np.add.at(state.head_w, row[touched], slept * columns.wake_w[touched])
+        np.add.at(state.head_w, row[nodes], sign * count_w)
+        np.add.at(state.head_w, row[touched], slept_w)
 
 
 def _shift_few(columns: Columns, state: Scratch, uses: Sequence[Use], sign: int) -> None:
@@ -383,6 +411,6 @@ def _shift_few(columns: Columns, state: Scratch, uses: Sequence[Use], sign: int)
         slept = (after == 0) - (before == 0)
         step_w, wake_w, path = columns.rows[node]
         delta_w = sign * count * step_w + slept * wake_w
-        if delta_w:
+        if delta_w and node not in state.intruded:
             for element in path:
                 head_w[element] += delta_w

@@ -18,7 +18,7 @@ from headrace.core.scheduling.rules import NodeRule, Rule, default_rule, everywh
 from headrace.core.scheduling.shapes import Demand
 from headrace.core.scheduling.snapshot import Snapshot, Taken
 from headrace.core.scheduling.standings import Standings
-from headrace.core.scheduling.windows import may_be_evicted
+from headrace.core.scheduling.windows import Window, may_be_evicted
 from headrace.core.workload import Placement, WorkloadSpec, WorkloadType
 
 _MOST_REMEMBERED = 20_000
@@ -51,11 +51,12 @@ class Known:
     """What is known of all that ask for the same; sites are numbers.
 
     ``suit``: nodes of a site with the hardware; a site with too few of them is not there. ``by_rule``: a rule of costs decides.
-    ``full`` and ``never``: how often something had come free at a site when it did not fit there, or would not have if all
-    left that may leave. Of one pass: ``sieves``, who failed at a site; ``out``, where it did not fit; ``ever``, reservations that
-    there were when it would still have fitted if all left (-1: it would not have); ``beside``, where it did not fit with which
-    of the holds there open to it (and whether it may be told to go); ``lanes``, by site and option. ``taken``: what so many
-    nodes are, and which part of the estate.
+    ``full``, ``never`` and ``vain``: how often something had come free at a site when it did not fit there, or would not have if
+    all left that may leave, or all that may be told to go. Of one pass: ``sieves``, who failed at a site; ``out``, where it did
+    not fit; ``ever``, reservations that there were when it would still have fitted if all left (-1: it would not have);
+    ``beside``, where it did not fit with which of the holds there open to it (and whether it may be told to go); ``lanes``, by
+    site and option. ``taken``: what so many nodes are, and which part of the estate. ``least``: by site, the least thousandths
+    of accelerators that it takes.
     """
 
     ask: Ask
@@ -63,6 +64,7 @@ class Known:
     by_rule: bool = False
     full: dict[int, int] = field(default_factory=dict)
     never: dict[int, int] = field(default_factory=dict)
+    vain: dict[int, int] = field(default_factory=dict)
     stamp: int = -1
     sieves: dict[int, list[Sieve]] = field(default_factory=dict)
     out: set[int] = field(default_factory=set)
@@ -70,6 +72,7 @@ class Known:
     beside: set[tuple[int, tuple[bool, ...]]] = field(default_factory=set)
     lanes: dict[tuple[int, int], Lane] = field(default_factory=dict)
     taken: dict[int, tuple[Taken, Taken]] = field(default_factory=dict)
+    least: dict[int, int] = field(default_factory=dict)
 
     def enter(self, stamp: int) -> None:
         """A pass begins: what was true of another one alone is gone."""
@@ -197,6 +200,8 @@ class Memory:
         self._demand: Demand | None = None
         self._given: NodeRule | None = None
         self._orders: dict[TenantId, list[int]] = {}
+        self._site_order: dict[TenantId, list[int]] = {}
+        self._windows: list[Window] = []
         self.rule: Rule | None = None
         """What decides between nodes where the fewest free accelerators do not; None: nowhere."""
 
@@ -232,6 +237,7 @@ class Memory:
         self.known.clear()
         self.shapes.clear()
         self.allowed.clear()
+        self._site_order.clear()
         self.pools.clear()
         self._held.clear()
         self._evictable.clear()
@@ -244,6 +250,7 @@ class Memory:
         if self._columns is not columns or len(self.shapes) > _MOST_REMEMBERED:
             self.clear()
         self._columns = columns
+        self._take_windows(snapshot)
         self._take_orders(snapshot)
         self._take_rule(snapshot, columns, given)
         if len(self.known) > _MOST_REMEMBERED:
@@ -251,6 +258,14 @@ class Memory:
             self.shapes.clear()
         self.stamp += 1
         return self.stamp
+
+    def _take_windows(self, snapshot: Snapshot) -> None:
+        """What was found where a window held nodes is asked again once it holds them no more."""
+        holding = [window for window in snapshot.windows if snapshot.now_ms < window.ends_ms]
+        for window in self._windows:
+            if window not in holding:
+                self.came_free(window.site)
+        self._windows = holding
 
     def _take_orders(self, snapshot: Snapshot) -> None:
         """Which sites are the best for those who care how much power is in use there: that changes by itself."""
@@ -260,6 +275,14 @@ class Memory:
             self._orders = orders
             self.shapes.clear()
             self.allowed.clear()
+            self._site_order.clear()
+
+    def order_of(self, snapshot: Snapshot, tenant: TenantId) -> list[int]:
+        """Sites, the best for a tenant first."""
+        found = self._site_order.get(tenant)
+        if found is None:
+            found = self._site_order[tenant] = site_order(snapshot, tenant)
+        return found
 
     def _take_rule(self, snapshot: Snapshot, columns: Columns, given: NodeRule | None) -> None:
         if self._demand is snapshot.demand and self._given is given:

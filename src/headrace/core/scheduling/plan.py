@@ -24,7 +24,7 @@ from headrace.core.scheduling.pool import packed
 from headrace.core.scheduling.present import Present
 from headrace.core.scheduling.proposal import Eviction, Plan, ProposedPlacement
 from headrace.core.scheduling.queue import Kind, Queue, line_of
-from headrace.core.scheduling.rank import site_order, site_refusal, suiting, suits
+from headrace.core.scheduling.rank import site_refusal, suiting, suits
 from headrace.core.scheduling.rules import NodeRule
 from headrace.core.scheduling.sharing import are_equals, shares_time
 from headrace.core.scheduling.singles import Singles
@@ -206,10 +206,12 @@ class _Pass:
 
     def least_milli(self, option: Option, site: int) -> int:
         """The least thousandths of accelerators that an option takes at a site."""
-        ask = option.ask
-        suit = np.flatnonzero(option.known.suit[site]) + self.columns.spans[site].start
-        nodes = suit[np.argsort(self.columns.total[suit], kind="stable")[: ask.nodes]] if ask.whole else suit
-        return accelerators_milli_of(self.columns, ask, nodes[: ask.nodes])
+        ask, least = option.ask, option.known.least
+        if site not in least:
+            suit = np.flatnonzero(option.known.suit[site]) + self.columns.spans[site].start
+            nodes = suit[np.argsort(self.columns.total[suit], kind="stable")] if ask.whole else suit
+            least[site] = accelerators_milli_of(self.columns, ask, nodes[: ask.nodes])
+        return least[site]
 
     # -- what there is for it -------------------------------------------------------------------------------------
 
@@ -275,11 +277,11 @@ class _Pass:
         """Sites where law and contract let a workload have ``model``, the best first, with what pays for it there."""
         spec, tenant = workload.spec, workload.tenant
         is_part = spec.resources.share_milli != WHOLE_MILLI
-        key = (tenant, spec.policy, spec.site, spec.contract, model, is_part)
+        key = (tenant, spec.policy, spec.site, spec.contract, model, is_part, spec.lease)
         allowed = self.memory.allowed.get(key)
         if allowed is None:
             allowed = self.memory.allowed[key] = {}
-            for site in site_order(self.snapshot, tenant):
+            for site in self.memory.order_of(self.snapshot, tenant):
                 if spec.site is None or self.snapshot.fleet.sites[site].id == spec.site:
                     _, contract = site_refusal(self.snapshot, tenant, spec, model, site)
                     if contract is not None:

@@ -22,6 +22,8 @@ FIELD: Final[int] = 1 << 30
 ROOM: Final[int] = FIELD << 31 | FIELD
 """What :func:`packed` has set where nothing is less than none."""
 
+_FEW: Final = 24
+"""Up to so many nodes, one by one costs less than two dozen calls on arrays."""
 _TABLED: Final = 256
 _LOWEST: Final = [
     [lowest_bits(bits, min(count, bits.bit_count())) for bits in range(_TABLED)] for count in range(9)
@@ -170,8 +172,11 @@ def pool_of(columns: Columns, snapshot: Snapshot, in_order: I64, hardware: Hardw
 
 
 def fill(pool: Pool, columns: Columns, snapshot: Snapshot) -> None:
-    """All nodes of a pool as a snapshot has them: from some hundreds on it costs less than :func:`_put` for each."""
+    """All nodes of a pool as a snapshot has them."""
     (nodes, racks), most = pool.columns, pool.most
+    if len(nodes) <= _FEW:
+        _fill_few(pool, columns, snapshot)
+        return
     opened, sleeps = snapshot.node_open[nodes], snapshot.node_ranks[nodes] == 0
     bits = columns.full[nodes] & ~snapshot.node_mask[nodes]
     free = np.bitwise_count(bits)
@@ -183,6 +188,21 @@ def fill(pool: Pool, columns: Columns, snapshot: Snapshot) -> None:
     pool.asleep, pool.mixed = bits_of(sleeps), bits_of(is_whole & ~sleeps)
     pool.whole = whole.tolist()
     pool.racks_with = [bits_of(whole == count) for count in range(largest + 1)]
+
+
+def _fill_few(pool: Pool, columns: Columns, snapshot: Snapshot) -> None:
+    """The same one by one, from a pool of which none is open."""
+    nodes, count = pool.columns[0], len(pool.rack_bits)
+    pool.level, pool.opened, pool.asleep, pool.mixed = [0] * (pool.most + 1), 0, 0, 0
+    pool.bits, pool.rest = [0] * len(nodes), rest_of(columns, snapshot, nodes).data
+    pool.whole = [0] * count
+    pool.racks_with = [0] * (1 + max(bits.bit_count() for bits in pool.rack_bits))
+    pool.racks_with[0] = (1 << count) - 1
+    bits = columns.full[nodes] & ~snapshot.node_mask[nodes]
+    opened, sleeps = snapshot.node_open[nodes], snapshot.node_ranks[nodes] == 0
+    rows = zip(opened.tolist(), bits.tolist(), sleeps.tolist(), strict=True)
+    for at, (is_open, free, asleep) in enumerate(rows):
+        put(pool, at, is_open, free, pool.rest[at], asleep)
 
 
 def rest_of(columns: Columns, snapshot: Snapshot, nodes: I64) -> I64:

@@ -44,6 +44,8 @@ class Undecided:
 
 
 UNDECIDED: Final = Undecided()
+_FEW = 8
+"""Up to so many nodes are looked at one by one, however few there are."""
 new: Final = tuple.__new__
 """Makes a named tuple without the detour over its own constructor: a hundred thousand are made in a plan."""
 
@@ -89,20 +91,24 @@ class _Seen:
 
     def __init__(self, snapshot: Snapshot, span: slice) -> None:
         self.span = span
-        self.before = [column[span].copy() for column in _columns_of(snapshot)]
+        self.before = [column[span].tobytes() for column in _columns_of(snapshot)]
 
     def changed(self, snapshot: Snapshot) -> list[int]:
         """The nodes that are otherwise than when this was last asked."""
-        span, now = self.span, [column[self.span] for column in _columns_of(snapshot)]
+        span = self.span
         nodes = np.zeros(span.stop - span.start, dtype=np.bool_)
-        for at, (before, column) in enumerate(zip(self.before, now, strict=True)):
-            if before.shape != column.shape:
+        for at, column in enumerate(_columns_of(snapshot)):
+            here, before = column[span], self.before[at]
+            now = here.tobytes()
+            if now == before:
+                continue
+            self.before[at] = now
+            if len(now) == len(before):
+                differs = np.frombuffer(before, here.dtype).reshape(here.shape) != here
+                nodes |= differs if differs.ndim == 1 else differs.any(axis=1)
+            else:
                 # The first fraction has come, or the last has gone.
                 nodes[:] = True
-            elif len(column):
-                differs = before != column
-                nodes |= differs if differs.ndim == 1 else differs.any(axis=1)
-            self.before[at] = column.copy()
         found: list[int] = (np.flatnonzero(nodes) + span.start).tolist()
         return found
 
@@ -122,15 +128,16 @@ def _columns_of(snapshot: Snapshot) -> tuple[npt.NDArray[np.generic], ...]:
 class SitePools:
     """The pools of a site: as a snapshot has them when a pass enters, then kept in step by :meth:`take` and :meth:`close`.
 
-    ``history``: the nodes that were touched, in order, from ``entered`` on by this pass; ``turned``: those whose holders are
-    others, or will leave at other times. ``costs``: what a rule found before some of it; ``ready``: when there would be room.
+    ``history``: the nodes that were touched, in order, from ``entered`` on by this pass (windows first); ``turned``: those whose
+    holders are others, or will leave at other times. ``costs``: what a rule found before some of it; ``ready``: when there would
+    be room.
     """
 
     def __init__(self, columns: Columns, snapshot: Snapshot, site: int) -> None:
         self.columns = columns
         self.stamp = -1
         self._history: list[int] = []
-        self.entered = 0
+        self.entered = self._begun = 0
         self.turned: list[int] = []
         self.costs: dict[Ask, Costs] = {}
         self.ready: dict[Ask, Ready] = {}
@@ -163,8 +170,8 @@ class SitePools:
             self.costs.clear()
             self.ready.clear()
         history.extend(changed)
-        self.entered = len(history)
-        if len(changed) > len(self.where) // 16:
+        self.entered = self._begun = len(history)
+        if len(changed) > max(_FEW, len(self.where) // 16):
             for pool in self.pools:
                 fill(pool, self.columns, snapshot)
         else:
@@ -205,8 +212,12 @@ class SitePools:
 
     @property
     def has_changed(self) -> bool:
-        """Whether something was taken or closed in this pass."""
-        return len(self._history) > self.entered or any(pool.touched for pool in self.pools)
+        """Whether something was taken or closed in this pass, but for what windows hold."""
+        return len(self._history) > self._begun or any(pool.touched for pool in self.pools)
+
+    def begin(self) -> None:
+        """What windows hold is closed."""
+        self._begun = len(self._history)
 
     def _watch(self, elements: Iterable[int]) -> None:
         """From now on these may become too little."""

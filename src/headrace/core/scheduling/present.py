@@ -63,6 +63,10 @@ class Present:
         self._caught_up = 0
         if snapshot.windows:
             self._hold_windows()
+            # What a window holds it holds until something comes free: the site is no other for that.
+            self._shut_at.clear()
+            for pools in self._pools.values():
+                pools.begin()
 
     def _hold_windows(self) -> None:
         snapshot, columns, now_ms = self.snapshot, self.columns, self.snapshot.now_ms
@@ -84,7 +88,7 @@ class Present:
             self._shut(site, hold.nodes, here)
 
     def has_changed(self, site: int) -> bool:
-        """Whether a site is no longer as the snapshot shows it."""
+        """Whether a site is no longer as the snapshot and its windows show it."""
         pools = self._pools.get(site)
         return site in self._shut_at or (pools is not None and pools.has_changed)
 

@@ -31,6 +31,7 @@ class Line(NamedTuple):
     contract: ContractId | None
     reservation: WindowId | None
     shares_time: bool
+    lease: str
 
     @property
     def is_filler(self) -> bool:
@@ -97,6 +98,7 @@ def line_of(workload: Workload) -> Line:
         spec.contract,
         spec.reservation,
         shares_time(spec),
+        spec.lease,
     )
     return tuple.__new__(Line, fields)
 

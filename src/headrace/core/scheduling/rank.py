@@ -18,6 +18,8 @@ from headrace.core.workload import WHOLE_MILLI, Topology, WorkloadSpec
 _NO_LIMIT_W = 1 << 60
 _FEW = 24
 """Up to so many rows, cell by cell costs less than a dozen calls on arrays."""
+_SMALL_SITE = 64
+"""The same for the nodes of a site, most of which are ruled out by the first look."""
 _MOST_REMEMBERED = 300
 
 
@@ -46,6 +48,8 @@ def lacks(snapshot: Snapshot, tenant: TenantId, spec: WorkloadSpec, site: int) -
         return f"its engine {engine} gives whole accelerators alone: ask for gpu: MODEL:1"
     if can.tenant not in ("", tenant):
         return f"its engine {engine} serves another tenant alone"
+    if spec.lease not in ("", can.lease):
+        return f"its engine {engine} leases no nodes through {spec.lease.capitalize()}"
     return ""
 
 
@@ -184,9 +188,12 @@ def choose(columns: Columns, state: Scratch, ask: Ask, site: int, suit: Mask | N
     asking :func:`suits` again.
     """
     span = columns.spans[site]
+    suit = suits(columns, ask, site) if suit is None else suit
+    if span.stop - span.start <= _SMALL_SITE and not ask.is_fraction:
+        return _choose_of_few(columns, state, ask, span, suit)
     mask = has_room(columns, state, ask, site)
     mask &= state.open[span]
-    mask &= suits(columns, ask, site) if suit is None else suit
+    mask &= suit
     if ask.nodes == 1:
         return _choose_one(columns, state, ask, span, mask)
     nodes = np.flatnonzero(mask) + span.start
@@ -194,7 +201,56 @@ def choose(columns: Columns, state: Scratch, ask: Ask, site: int, suit: Mask | N
         return None
     added = increments_w(columns, state, ask, nodes)
     alone = added <= path_head_w(columns, state, nodes)
-    nodes, added = nodes[alone], added[alone]
+    return _choose_several(columns, state, ask, nodes[alone], added[alone])
+
+
+def _choose_of_few(columns: Columns, state: Scratch, ask: Ask, span: slice, suit: Mask) -> I64 | None:
+    """The same, node by node, for a small site and whole accelerators."""
+    nodes = _roomy_of_few(state, ask, span, suit)
+    if ask.whole:
+        nodes = [node for node in nodes if _is_untouched(columns, state, node)]
+    if len(nodes) < ask.nodes:
+        return None
+    if ask.nodes == 1:
+        free = state.free.data
+        nodes.sort(key=free.__getitem__)
+        one = next((node for node in nodes if _one_carries(columns, state, ask, node)), None)
+        return None if one is None else np.array([one])
+    nodes = [node for node in nodes if _one_carries(columns, state, ask, node)]
+    if len(nodes) < ask.nodes:
+        return None
+    added = [_added_w(columns, state, ask, node) for node in nodes]
+    return _choose_several(columns, state, ask, np.array(nodes), np.array(added))
+
+
+def _roomy_of_few(state: Scratch, ask: Ask, span: slice, suit: Mask) -> list[int]:
+    """Nodes that suit, are open and have enough left, whatever their power."""
+    start, count, cpu_milli, memory_mb = span.start, ask.accelerators, ask.cpu_milli, ask.memory_mb
+    opened, suiting, free = state.open.data, suit.data, state.free.data
+    cpu, memory = state.cpu_milli.data, state.memory_mb.data
+    return [
+        node
+        for node in range(start, span.stop)
+        if free[node] >= count
+        and opened[node]
+        and suiting[node - start]
+        and cpu[node] >= cpu_milli
+        and memory[node] >= memory_mb
+    ]
+
+
+def _is_untouched(columns: Columns, state: Scratch, node: int) -> bool:
+    """Whether a node has all that it ever has."""
+    return bool(
+        not state.ranks[node]
+        and state.free[node] == columns.total[node]
+        and state.cpu_milli[node] == columns.cpu_milli[node]
+        and state.memory_mb[node] == columns.memory_mb[node]
+    )
+
+
+def _choose_several(columns: Columns, state: Scratch, ask: Ask, nodes: I64, added: I64) -> I64 | None:
+    """Of nodes whose power carries a rank alone, those that a gang gets; ``added``: what a rank draws on each."""
     if len(nodes) < ask.nodes:
         return None
     if ask.topology is not None:
@@ -257,12 +313,15 @@ def _choose_part(columns: Columns, state: Scratch, ask: Ask, nodes: I64) -> I64 
 
 def _one_carries(columns: Columns, state: Scratch, ask: Ask, node: int) -> bool:
     """Whether the elements over a node carry a rank on it."""
-    step_w, wake_w, path = columns.rows[node]
+    added, head_w = _added_w(columns, state, ask, node), state.head_w.data
+    return all(head_w[element] >= added for element in columns.rows[node][2])
+
+
+def _added_w(columns: Columns, state: Scratch, ask: Ask, node: int) -> int:
+    """What :func:`increments_w` says of one node, for whole accelerators."""
+    step_w, wake_w, _ = columns.rows[node]
     added = (int(columns.total[node]) if ask.whole else ask.accelerators) * step_w
-    if state.ranks[node] == 0:
-        added += wake_w
-    head_w = state.head_w.data
-    return all(head_w[element] >= added for element in path)
+    return added if state.ranks[node] else added + wake_w
 
 
 def _choose_gang(columns: Columns, state: Scratch, wanted: int, nodes: I64, added: I64) -> I64 | None:
@@ -280,6 +339,9 @@ def _choose_gang(columns: Columns, state: Scratch, wanted: int, nodes: I64, adde
 
 
 def _carries(columns: Columns, state: Scratch, nodes: I64, added: I64) -> bool:
+    if len(nodes) <= _FEW:
+        head_w = state.head_w.data
+        return all(head_w[element] >= need for element, need in _needs(columns, nodes, added).items())
     need = path_need_w(columns, nodes, added)
     return bool((need[1] <= state.head_w[need[0]]).all())
 
@@ -289,11 +351,16 @@ def path_need_w(columns: Columns, nodes: I64, added: I64) -> tuple[I64, I64]:
     return (_need_of_few if len(nodes) <= _FEW else _need_of_many)(columns, nodes, added)
 
 
-def _need_of_few(columns: Columns, nodes: I64, added: I64) -> tuple[I64, I64]:
+def _needs(columns: Columns, nodes: I64, added: I64) -> dict[int, int]:
     needs: dict[int, int] = {}
     for node, watts in zip(nodes.tolist(), added.tolist(), strict=True):
         for element in columns.rows[node][2]:
             needs[element] = needs.get(element, 0) + watts
+    return needs
+
+
+def _need_of_few(columns: Columns, nodes: I64, added: I64) -> tuple[I64, I64]:
+    needs = _needs(columns, nodes, added)
     return np.array(list(needs), dtype=np.int64), np.array(list(needs.values()), dtype=np.int64)
 
 

@@ -264,6 +264,7 @@ class Remedies:
         columns, state = self.columns, self.state.copy()
         used = columns.total[nodes] - state.free[nodes]
         spared = used * columns.step_w[nodes] + np.where(state.ranks[nodes] > 0, columns.wake_w[nodes], 0)
+        spared *= state.moves(nodes)
         for row in columns.paths:
             np.add.at(state.head_w, row[nodes], spared)
         state.bits[nodes], state.free[nodes] = columns.full[nodes], columns.total[nodes]

@@ -6,6 +6,7 @@ asked for again.
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Protocol
 
 import numpy as np
@@ -16,6 +17,7 @@ from headrace.core.scheduling.columns import Ask, Columns, Mask, Scratch
 from headrace.core.scheduling.shapes import Demand, NodeView, Shape
 from headrace.core.scheduling.waste import Waste
 
+_MOST_RULES = 4
 NEVER = np.iinfo(np.int64).max
 """The cost of a node that can't take a rank."""
 
@@ -55,7 +57,13 @@ def default_rule(columns: Columns, demand: Demand) -> Rule | None:
     if not any(decides):
         return None
     counts = np.bincount(columns.fleet.node_hardware, minlength=len(hardware)).tolist()
-    return Rule(Waste(hardware, counts, demand), decides)
+    return Rule(_waste(hardware, tuple(counts), demand), decides)
+
+
+@lru_cache(maxsize=_MOST_RULES)
+def _waste(hardware: tuple[HardwareType, ...], counts: tuple[int, ...], demand: Demand) -> Waste:
+    """A restart, and a second planner beside the first, ask for the same one."""
+    return Waste(hardware, counts, demand)
 
 
 def everywhere(columns: Columns, of: NodeRule) -> Rule:
@@ -129,18 +137,20 @@ def _refresh(
     columns: Columns, state: Scratch, ask: Ask, span: slice, rule: Rule, known: Costs, nodes: I64
 ) -> None:
     known.cost[nodes - span.start] = NEVER
-    fits = (
-        state.open[nodes]
-        & (state.cpu_milli[nodes] >= ask.cpu_milli)
-        & (state.memory_mb[nodes] >= ask.memory_mb)
-    )
+    fits = state.open[nodes]
+    fits &= state.cpu_milli[nodes] >= ask.cpu_milli
+    fits &= state.memory_mb[nodes] >= ask.memory_mb
+    if not ask.is_fraction:
+        fits &= state.free[nodes] >= ask.accelerators
     nodes = nodes[fits]
-    left = state.left_milli(columns, ask, nodes)
-    if ask.accelerators:
-        enough = (left >= ask.share_milli).sum(axis=1) >= ask.accelerators
-        nodes, left = nodes[enough], left[enough]
     if not len(nodes):
         return
+    left = state.left_milli(columns, ask, nodes)
+    if ask.is_fraction:
+        enough = (left >= ask.share_milli).sum(axis=1) >= ask.accelerators
+        nodes, left = nodes[enough], left[enough]
+        if not len(nodes):
+            return
     kind = columns.fleet.node_hardware[nodes].astype(np.int64)
     view = NodeView(kind, left, state.cpu_milli[nodes], state.memory_mb[nodes])
     at = nodes - span.start

@@ -90,9 +90,12 @@ class _Leaving:
         np.add.at(state.memory_mb, nodes, self.memory_mb[:last])
         np.subtract.at(state.ranks, nodes, 1)
         slept = touched[state.ranks[touched] == 0]
+        used_w, slept_w = used * columns.step_w[nodes], columns.wake_w[slept]
+        if state.intruded:
+            used_w, slept_w = used_w * state.moves(nodes), slept_w * state.moves(slept)
         for row in columns.paths:
-            np.add.at(state.head_w, row[nodes], used * columns.step_w[nodes])
-            np.add.at(state.head_w, row[slept], columns.wake_w[slept])
+            np.add.at(state.head_w, row[nodes], used_w)
+            np.add.at(state.head_w, row[slept], slept_w)
         parts = [use for row, use in self.ends.parts if 0 <= self.row_ends_ms[row] <= by_ms]
         if parts:
             shift(columns, state, parts, 1)

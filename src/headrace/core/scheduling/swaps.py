@@ -96,7 +96,10 @@ class Sharing:
         self.placer, self.queue = placer, queue
         snapshot, memory = placer.snapshot, placer.memory
         self.history: History = history_of(snapshot)
-        self.sites = range(len(placer.columns.spans))
+        spans, total = placer.columns.spans, placer.columns.total
+        self.sites = range(len(spans))
+        self.most = len(spans) * max((int(total[span].sum()) for span in spans), default=0)
+        """No fewer accelerators than all that any of them could have at once."""
         holders = [memory.evictable(snapshot, site) for site in self.sites]
         self.standings = memory.standings
         self.standings.catch_up(snapshot, queue, self.history, holders)
@@ -153,12 +156,8 @@ class Turns:
     def _foremost(self) -> list[tuple[Contender, Workload, Shape]]:
         """Those that wait and are due, least left to do first; of each shape as many as could run at once."""
         queue, now_ms = self.sharing.queue, self.placer.snapshot.now_ms
-        known = self.placer.columns
-        most = max((int(known.total[span].sum()) for span in known.spans), default=0)
         found = [
-            one
-            for one in self.standing.foremost(most * len(known.spans))
-            if queue[one.id].not_before_ms <= now_ms
+            one for one in self.standing.foremost(self.sharing.most) if queue[one.id].not_before_ms <= now_ms
         ]
         found.sort(key=lambda one: order_of(one, runs=False))
         works = [queue[one.id] for one in found]

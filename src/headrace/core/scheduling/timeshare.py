@@ -151,15 +151,20 @@ def _settle(able: list[Contender], room: Sequence[int], held: Layout, exchanges:
     """The layout that deciding again would not change.
 
     If the chosen can't be packed, they are placed one by one by rank, and that is taken if it gives the better classes more than
-    leaving all where they are. Each turn of the loop gives better classes more, so it ends.
+    leaving all where they are. Each turn of the loop gives better classes more, or finds somebody else who moves, so it ends.
     """
-    capacity = sum(room)
+    capacity, now, moving = sum(room), held, set[WorkloadId]()
     while True:
-        ordered = sorted(able, key=lambda one: order_of(one, one.id in held))
+        ordered = sorted(able, key=lambda one: order_of(one, one.id in held and one.id not in moving))
         chosen = _choose(ordered, capacity, exchanges)
         layout = _packed(chosen, room, held)
         if layout is not None:
-            return layout
+            away = {ident for ident, on in now.items() if layout.get(ident, on) != on}
+            if away <= moving:
+                return layout
+            # Who moves leaves first, and waits like others until it is back.
+            moving |= away
+            continue
         same = _one_by_one([*(one for one in ordered if one.id in held), *ordered], room, held)
         other = _one_by_one(ordered, room, held)
         better = other if _worth(ordered, other) > _worth(ordered, same) else same

@@ -8,6 +8,9 @@ from headrace.core.fleet import I16, I32, I64
 from headrace.core.scheduling.columns import Columns
 from headrace.core.workload import Level, Topology
 
+_FEW = 64
+"""Up to so many nodes, one by one costs less than a dozen calls on arrays."""
+
 
 def groups_of(columns: Columns, level: Level, nodes: I64) -> I64:
     """The group of each node at a level: nodes of one group have one number."""
@@ -37,12 +40,26 @@ def packs(columns: Columns, topology: Topology, nodes: I64, free: I64, wanted: i
     if not topology.pack:
         return
     groups = groups_of(columns, topology.pack, nodes)
+    if len(nodes) <= _FEW:
+        yield from _packs_of_few(groups.tolist(), free.tolist(), wanted)
+        return
     found, where, counts = np.unique(groups, return_inverse=True, return_counts=True)
     sums = np.zeros(len(found), dtype=np.int64)
     np.add.at(sums, where, free)
     for group in np.lexsort((found, sums, counts)).tolist():
         if counts[group] >= wanted:
             yield np.flatnonzero(where == group)
+
+
+def _packs_of_few(groups: Sequence[int], free: Sequence[int], wanted: int) -> Iterator[I64]:
+    members: dict[int, list[int]] = {}
+    sums: dict[int, int] = {}
+    for position, group in enumerate(groups):
+        members.setdefault(group, []).append(position)
+        sums[group] = sums.get(group, 0) + free[position]
+    for count, _, group in sorted((len(some), sums[group], group) for group, some in members.items()):
+        if count >= wanted:
+            yield np.array(members[group])
 
 
 def spread_order(columns: Columns, topology: Topology, nodes: I64, added: I64, free: I64) -> I64:
@@ -53,6 +70,9 @@ def spread_order(columns: Columns, topology: Topology, nodes: I64, added: I64, f
     if not topology.spread:
         return np.lexsort((nodes, free))
     groups = groups_of(columns, topology.spread, nodes)
+    if len(nodes) <= _FEW:
+        rows = zip(groups.tolist(), added.tolist(), free.tolist(), nodes.tolist(), strict=True)
+        return np.array(_spread_of_few(list(rows), required=topology.required), dtype=np.int64)
     order = np.lexsort((nodes, free, added, groups))
     sorted_groups = groups[order]
     first = np.flatnonzero(np.append(True, sorted_groups[1:] != sorted_groups[:-1]))
@@ -61,3 +81,15 @@ def spread_order(columns: Columns, topology: Topology, nodes: I64, added: I64, f
     if topology.required:
         order, turn = order[turn == 0], turn[turn == 0]
     return order[np.lexsort((nodes[order], free[order], turn))]
+
+
+def _spread_of_few(rows: Sequence[tuple[int, int, int, int]], *, required: bool) -> list[int]:
+    """``rows``: the group, the power, what is free and the node at each position."""
+    turns: dict[int, int] = {}
+    order = []
+    for position in sorted(range(len(rows)), key=rows.__getitem__):
+        group, _, free, node = rows[position]
+        turn = turns[group] = turns.get(group, -1) + 1
+        if not turn or not required:
+            order.append((turn, free, node, position))
+    return [position for _, _, _, position in sorted(order)]

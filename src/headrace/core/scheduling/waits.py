@@ -349,10 +349,14 @@ class Waits:
             waiting, option, site
         ):
             return False
-        if not self._may_ever(option, site):
+        known, changes = option.known, self.present.memory.changes.get(site, 0)
+        if known.vain.get(site) == changes or not self._may_ever(option, site):
             return False
         state = self._open_to(option, self._best_case(site, by_eviction=True))
-        return self.present.choose_in(option.known, site, state) is not None
+        fits = self.present.choose_in(known, site, state) is not None
+        if not fits and not self.present.has_changed(site):
+            known.vain[site] = changes
+        return fits
 
     def _open_to(self, option: Option, state: Scratch) -> Scratch:
         return self.present.open_to(option.ask, state)

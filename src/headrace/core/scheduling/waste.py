@@ -77,6 +77,7 @@ class Waste:
         self._milli = np.array([max(1, each.accelerators) * WHOLE_MILLI for each in hardware], np.int64)
         self._host = np.array([host.capacity for host in self._hosts], np.int64)
         self._by_memory = np.array([host.is_memory for host in self._hosts], bool)
+        self._some_by_memory = bool(self._by_memory.any())
         self._price = _prices(hardware, nodes, popular)
 
     def costs(self, view: NodeView, shape: Shape) -> tuple[I64, I64]:
@@ -87,9 +88,11 @@ class Waste:
         kind, left_milli = view.kind, view.left_milli
         for each in _missing(self._is_made, kind):
             self._make(each)
-        by_memory = self._by_memory[kind]
-        host = np.where(by_memory, view.memory_mb, view.cpu_milli)
-        need = np.where(by_memory, shape.memory_mb, shape.cpu_milli)
+        host, need = view.cpu_milli, np.array(shape.cpu_milli)
+        if self._some_by_memory:
+            by_memory = self._by_memory[kind]
+            host = np.where(by_memory, view.memory_mb, host)
+            need = np.where(by_memory, shape.memory_mb, need)
         total = left_milli.sum(axis=1)
         cost = self._loss(kind, total - shape.milli, host - need) - self._loss(kind, total, host)
         cost += self._price[kind] * shape.milli

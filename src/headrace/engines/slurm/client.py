@@ -25,7 +25,7 @@ MOST_HOSTS = 100_000
 _ALIVE = frozenset(
     {"PENDING", "CONFIGURING", "RUNNING", "SUSPENDED", "COMPLETING", "STAGE_OUT", "SIGNALING", "STOPPED", "RESIZING"}
 )  # fmt: skip
-_COLUMNS = "%i|%T|%r|%N|%u|%a|%P|%j|%k"
+_COLUMNS = "%i|%T|%r|%N|%u|%a|%P|%v|%j|%k"
 _NODE_COLUMNS = "%N|%T|%G|%c|%m|%v|%P|%a|%E"
 _DRAINED = frozenset({"drain", "drained", "draining", "drng", "maint"})
 _GPUS = re.compile(r"gpu:(?:[^:,()]+:)?([0-9]+)")
@@ -86,6 +86,7 @@ class Job:
     user: str
     account: str
     partition: str
+    reservation: str
     name: str
     comment: str
 
@@ -152,6 +153,10 @@ class SlurmClient(Protocol):
         """The controller's release, like 22.05.8."""
         ...
 
+    def run(self, command: str, *arguments: str) -> str:
+        """What one of Slurm's own commands prints, for what there is no other way to ask."""
+        ...
+
 
 class Commands:
     """Slurm through ``sbatch``, ``squeue``, ``sinfo``, ``scancel`` and ``scontrol`` with the configuration at ``conf``."""
@@ -213,10 +218,11 @@ class Commands:
         for line in self._run(
             "squeue", "--noheader", "--states=all", "--all", f"--format={_COLUMNS}"
         ).splitlines():
-            parts = line.split("|", 8)
+            parts = line.split("|", _COLUMNS.count("|"))
             if len(parts) != _COLUMNS.count("|") + 1 or not parts[0].partition("_")[0].isdecimal():
                 raise unexpected("squeue", line)
             number = int(parts[0].partition("_")[0])
+            parts[7] = "" if parts[7] == "(null)" else parts[7]
             found.append(Job(number, *parts[1:]))
         return found
 
@@ -238,6 +244,10 @@ class Commands:
         if found is None:
             raise unexpected("scontrol", answer)
         return found[1]
+
+    def run(self, command: str, *arguments: str) -> str:
+        """Run it."""
+        return self._run(command, *arguments)
 
     def _run(self, command: str, *arguments: str, script: str = "") -> str:
         env = {"PATH": os.environ.get("PATH", os.defpath), "LANG": "C.UTF-8", "SLURM_TIME_FORMAT": "standard"}

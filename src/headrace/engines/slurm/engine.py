@@ -2,21 +2,25 @@
 
 Jobs are those of the user who runs the control plane (root, so that the runner can give a rank to its tenant's Unix user), and
 are charged to the tenant's account. A job's comment names its placement, epoch and mark; one that another user submitted is
-foreign, whatever its comment says.
+foreign, whatever its comment says, but for those in the reservation of a leased cluster, which are its tenant's.
 """
 
+import contextlib
 import re
 import shlex
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Any
 
 from headrace.core.errors import unknown
-from headrace.core.ids import Epoch, NodeId, TenantId
+from headrace.core.ids import Epoch, NodeId, PlacementId, TenantId
 from headrace.core.workload import WHOLE_MILLI
 from headrace.engines import runner
 from headrace.engines.agent import AgentEngine, AgentSettings, Job
-from headrace.engines.ranks import Held
+from headrace.engines.ranks import Held, Rank
+from headrace.engines.slurm import client as slurm
 from headrace.engines.slurm.client import (
     SlurmClient,
     SlurmNode,
@@ -25,9 +29,12 @@ from headrace.engines.slurm.client import (
     named,
     require_known,
 )
-from headrace.ports import EngineNode, StartOrder
+from headrace.engines.slurm.leases import INFO, LEASE, Leases, lease_of, mark_of, shared_account, unstarted
+from headrace.ports import Capabilities, EngineNode, RankState, StartOrder
 
 _COMMENT = re.compile(r"headrace placement=(\S+) epoch=([0-9]+) mark=([0-9a-f]+)")
+REMEMBERED_S = 600
+"""How long it is known of a lease that is over: Slurm writes its state every few seconds."""
 _UNUSABLE = frozenset(
     {"down", "fail", "failing", "error", "unknown", "powered_down", "power_down", "powering_down"}
 )
@@ -37,12 +44,14 @@ _UNUSABLE = frozenset(
 class SlurmSettings(AgentSettings):
     """As whom jobs run. ``accounts`` maps tenants to accounts (else a tenant's account has its name).
 
-    ``gres`` is what accelerators are called, like ``gpu`` ("": none are asked for).
+    ``gres`` is what accelerators are called, like ``gpu`` ("": none are asked for). ``leases``: whether clusters may be leased as
+    reservations, which the user must be allowed to make.
     """
 
     partition: str = ""
     accounts: Mapping[TenantId, str] = field(default_factory=dict)
     gres: str = "gpu"
+    leases: bool = True
 
 
 class SlurmEngine(AgentEngine):
@@ -53,23 +62,65 @@ class SlurmEngine(AgentEngine):
         self._is_known = False
         self._foreign: dict[str, list[str]] = {}
         self._closed = ""
+        self._once_leased: dict[str, None] = {}
+        self._leases = Leases(
+            client, self._current_epoch, self._recording, self._give_access, settings.heartbeat_ms
+        )
         super().__init__(root, settings)
 
     @property
     def trouble(self) -> str:
         """What keeps the cluster from being asked, or its partition from starting anything; "" when nothing does."""
-        return super().trouble or self._closed
+        return super().trouble or self._closed or self._leases.trouble
+
+    @property
+    def capabilities(self) -> Capabilities:
+        """As of any cluster; and it leases nodes."""
+        return replace(super().capabilities, lease=LEASE if self._slurm.leases else "")
 
     def _why_never(self, order: StartOrder) -> str:
+        if order.lease == LEASE and self._slurm.leases:
+            account = self._account(order.tenant)
+            why = shared_account(account, order.tenant, self._slurm.accounts)
+            return why or super()._why_never(replace(order, lease=""))
         if any(place.share_milli < WHOLE_MILLI for place in order.ranks):
             return "Slurm gives whole accelerators alone; ask for gpu: MODEL:1"
         return super()._why_never(order)
 
+    def _account(self, tenant: TenantId) -> str:
+        return self._slurm.accounts.get(tenant, tenant)
+
+    def _allot(self, order: StartOrder, info: dict[str, Any]) -> None:
+        super()._allot(order, info)
+        if order.lease:
+            hosts = [self.host_of(NodeId(place.node)) for place in order.ranks]
+            account, partition = self._account(order.tenant), self._slurm.partition
+            info[INFO] = lease_of(order, info["mark"], hosts, account, partition)
+
+    @contextlib.contextmanager
+    def _recording(self) -> Iterator[None]:
+        with self._mutex, self._current_epoch():
+            yield
+
+    def forget(self, placement: PlacementId) -> None:
+        """Drop a placement, but not that it was a lease."""
+        with self._mutex:
+            held = self._held.get(placement)
+            if held is not None and INFO in held.info:
+                self._once_leased[held.info["mark"]] = None
+            super().forget(placement)
+
+    def _give_access(self, held: Held, access: Mapping[str, str]) -> None:
+        self._save(held, access=dict(access))
+
     def _submit_job(self, held: Held, order: StartOrder) -> str:
+        if INFO in held.info:
+            return self._leases.make(held.info[INFO])
         return str(self._client.submit(self._submission(held, order)))
 
     def _cancel_jobs(self, jobs: Sequence[str]) -> None:
-        self._client.cancel([int(job) for job in jobs])
+        self._client.cancel([int(job) for job in jobs if job.isdecimal()])
+        self._leases.drop(job for job in jobs if not job.isdecimal())
 
     def _drain(self, nodes: Mapping[str, str]) -> None:
         self._client.drain(nodes)
@@ -81,25 +132,74 @@ class SlurmEngine(AgentEngine):
         if not self._is_known:
             require_known(self._client.version())
             self._is_known = True
-        found: list[Job] = []
-        foreign: dict[str, list[str]] = {}
-        for job in self._client.jobs():
+        jobs = self._client.jobs()
+        found, foreign = self._reserved(jobs), dict[str, list[str]]()
+        leased = frozenset(one.id for one in found if one.is_alive)
+        for job in jobs:
             # Anybody may write such a comment: who submitted the job is Slurm's own word.
             ours = _COMMENT.search(job.comment) if job.user == self._client.user else None
             if ours is not None:
                 waits = job.state in ("PENDING", "CONFIGURING")
                 epoch, said = Epoch(int(ours[2])), f"{job.state} ({job.reason})"
                 found.append(Job(str(job.id), ours[3], epoch, job.is_alive, waits, said))
-            elif job.is_alive and job.nodes:
+            elif job.is_alive and job.nodes and job.reservation not in leased:
                 for host in hosts_of(job.nodes):
                     foreign.setdefault(host, []).append(f"{job.user} (job {job.id})")
         self._foreign = foreign
         return found
 
+    def _reserved(self, jobs: Sequence[slurm.Job]) -> list[Job]:
+        """The reservations of leases, as what a placement has on the cluster."""
+        with self._mutex:
+            held = [one.info["mark"] for one in self._held.values() if INFO in one.info]
+            # Of those forgotten before this start it is not known what they were.
+            before = self._marks if not self._looks else self._once_leased
+            self._once_leased = {mark: None for mark in before if mark in self._marks}
+            marks = dict.fromkeys([*held, *self._once_leased])
+        if not marks or not (held or self._slurm.leases):
+            return []
+        # A controller that was killed may have one again that it had deleted: so long nobody forgets whose it was.
+        found = [
+            Job("", mark, Epoch(0), is_alive=False, waits=False, said="deleted")
+            for mark in self._once_leased
+            if self._is_young(mark)
+        ]
+        for one in self._leases.look(jobs).values():
+            epoch, begin = mark_of(one.name) or (0, "")
+            mark = next((mark for mark in marks if begin and mark.startswith(begin)), None)
+            if mark is not None:
+                said = "active" if one.is_active else "not active"
+                found.append(Job(one.name, mark, Epoch(epoch), is_alive=True, waits=True, said=said))
+        return found
+
+    def _is_young(self, mark: str) -> bool:
+        try:
+            forgotten_s = (self._root / "marks" / mark).stat().st_mtime
+        except OSError:
+            return False
+        return time.time() - forgotten_s < REMEMBERED_S
+
+    def _keep(self) -> None:
+        with self._mutex:
+            leases = [held for held in self._held.values() if INFO in held.info and not held.info["failed"]]
+        self._leases.keep(leases)
+
+    def _lives(self, rank: Rank) -> bool:
+        # Of a lease the agent records the end itself.
+        return INFO in rank.info or super()._lives(rank)
+
+    def _close_unstarted(self, rank: Rank) -> bool:
+        launch = self._launches.get(rank.info["placement"])
+        if INFO in rank.info and launch is not None and not launch.why:
+            rank.close(RankState.LOST, None, detail=unstarted(launch.job))
+            return True
+        return super()._close_unstarted(rank)
+
     def _inventory_now(self) -> Sequence[EngineNode]:
         partition, all_nodes = self._slurm.partition, self._client.nodes()
         seen = {one.name: one for one in all_nodes if partition in ("", one.partition)}
         self._closed = self._why_closed(all_nodes, seen)
+        self._leases.look_at_nodes(seen)
         return [self._node(one) for one in seen.values()]
 
     def _why_closed(self, all_nodes: Sequence[SlurmNode], seen: Mapping[str, SlurmNode]) -> str:
@@ -161,7 +261,7 @@ class SlurmEngine(AgentEngine):
             # What the launch itself says, when no runner begins.
             output=str(held.directory / "job.log"),
             partition=settings.partition,
-            account=settings.accounts.get(order.tenant, order.tenant),
+            account=self._account(order.tenant),
             gres=f"{settings.gres}:{first.accelerators}" if settings.gres and first.accelerators else "",
             cpus=max(1, -(-first.cpu_milli // 1_000)),
             memory_mb=first.memory_mb,

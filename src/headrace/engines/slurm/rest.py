@@ -82,6 +82,7 @@ class _Job(msgspec.Struct):
     partition: str | None = None
     name: str | None = None
     comment: str | None = None
+    resv_name: str | None = None
 
 
 class _Jobs(_Answer, kw_only=True):
@@ -256,12 +257,16 @@ class RestClient:
         if nodes:
             self._scontrol().undrain(nodes)
 
-    def _scontrol(self) -> Commands:
+    def run(self, command: str, *arguments: str) -> str:
+        """Through the commands: this API lists reservations and makes none."""
+        return self._scontrol("lease nodes").run(command, *arguments)
+
+    def _scontrol(self, what: str = "drain nodes") -> Commands:
         if self._commands is None:
             raise engine_error(
                 ProblemCode.ENGINE_UNAVAILABLE,
-                f"slurmrestd's {API} can't drain nodes;",
-                "install Debian's slurm-client here, or drain them with scontrol by hand.",
+                f"slurmrestd's {API} can't {what};",
+                "install Debian's slurm-client here, or do it with scontrol by hand.",
             )
         return self._commands
 
@@ -394,6 +399,7 @@ def _known(job: _Job) -> Job:
         user=job.user_name or "",
         account=job.account or "",
         partition=job.partition or "",
+        reservation=job.resv_name or "",
         name=job.name or "",
         comment=job.comment or "",
     )

@@ -15,6 +15,7 @@ from headrace.sim.checkers.durability import DurabilityChecker
 from headrace.sim.checkers.equals import EqualsChecker
 from headrace.sim.checkers.exactness import Entry, ExactnessChecker
 from headrace.sim.checkers.explanation import ExplanationChecker
+from headrace.sim.checkers.intruders import IntruderChecker
 from headrace.sim.checkers.isolation import IsolationChecker
 from headrace.sim.checkers.law import LawChecker
 from headrace.sim.checkers.liveness import LivenessChecker
@@ -69,6 +70,7 @@ class Checkers:
         self.liveness = LivenessChecker(self.papers, self.occupancy)
         self.states = StateChecker(self.papers)
         self.windows = WindowChecker(self.papers, self.occupancy)
+        self.intruders = IntruderChecker(self.papers, self.occupancy)
         self.all: tuple[Checker, ...] = (
             self.occupancy,
             self.power,
@@ -83,6 +85,7 @@ class Checkers:
             self.liveness,
             self.states,
             self.windows,
+            self.intruders,
         )
         self._table = self._handlers()
 

@@ -42,20 +42,28 @@ class ExplanationChecker(Checker):
             yield from self.occupancy.handlers()
         yield WorkloadRefused, self._refused
 
-    def _refused(self, _committed: Committed, event: WorkloadRefused) -> None:
+    def _refused(self, committed: Committed, event: WorkloadRefused) -> None:
         reason = Refusal.__members__.get(event.refusal.upper())
         if reason is None:
             self.found("no-reason", event.workload, f"refused for {event.refusal!r}, which is no reason")
         if not event.detail.strip() or "\n" in event.detail:
             self.found("not-a-line", event.workload, f"refused with {event.detail!r}: one line is promised")
         waiting = self.occupancy.known.get(event.workload)
-        if waiting is None or reason in (Refusal.CONTRACT, Refusal.QUOTA, Refusal.ENGINE, None):
+        if waiting is None or reason in (Refusal.CONTRACT, Refusal.QUOTA, None):
             return
         for site in self.occupancy.permitted(waiting):
-            if self._ever(waiting, site):
+            if self._could_do(waiting, site, reason, committed.at_ms) and self._ever(waiting, site):
                 what = f"refused for good as {event.refusal}; {site.id} could carry it when empty"
                 self.found("refused-wrongly", event.workload, what)
                 return
+
+    def _could_do(self, waiting: Waiting, site: Site, reason: Refusal, now_ms: int) -> bool:
+        """Whether the site's engine can do it; one that no contract pays for may be left out of what is said of engines."""
+        model = self.occupancy
+        if not model.able(waiting, site):
+            return False
+        within = any(model.is_within_quotas(waiting, option, site) for option in would_do(waiting.spec))
+        return reason is not Refusal.ENGINE or (within and model.covered(waiting, site, now_ms))
 
     def _ever(self, waiting: Waiting, site: Site) -> bool:
         """Whether an estate with nothing on it, all of it commissioned, has the power."""
@@ -110,7 +118,7 @@ class ExplanationChecker(Checker):
             case Refusal.WINDOW:
                 return self._is_kept_out(waiting, now_ms)
             case Refusal.ENGINE:
-                return True
+                return any(not model.able(waiting, site) for site in model.permitted(waiting))
             case Refusal.RANK:
                 return any(
                     other is not waiting and other.spec.priority >= waiting.spec.priority
@@ -128,6 +136,7 @@ class ExplanationChecker(Checker):
                 return any(
                     self._at(reason, replace(waiting, spec=spec), site, now_ms)
                     for site in model.permitted(waiting)
+                    if model.able(waiting, site)
                     for spec in each_option(waiting.spec)
                 )
 

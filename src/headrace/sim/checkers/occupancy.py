@@ -11,7 +11,9 @@ from headrace.core.estate import Site
 from headrace.core.events import (
     Committed,
     DocumentRemoved,
+    EngineDeclared,
     EvictionRequested,
+    NodeIntruded,
     NodesReserved,
     NodeStateChanged,
     PlacementEnded,
@@ -23,12 +25,21 @@ from headrace.core.events import (
     WorkloadSubmitted,
 )
 from headrace.core.hardware import HardwareType
+from headrace.core.observation import Capabilities
 from headrace.core.workload import RankPlace, WorkloadSpec, WorkloadType
 from headrace.sim.checkers.base import Checker, Handler
 from headrace.sim.checkers.contract import in_force
 from headrace.sim.checkers.law import allowed_countries
 from headrace.sim.checkers.papers import Papers, Spot, draw_w, iso_day
-from headrace.sim.checkers.wishes import WHOLE, due_milli, each_bit, held_milli, limits_milli, would_do
+from headrace.sim.checkers.wishes import (
+    WHOLE,
+    due_milli,
+    each_bit,
+    held_milli,
+    limits_milli,
+    what_lacks,
+    would_do,
+)
 
 
 @dataclass(slots=True)
@@ -99,6 +110,8 @@ class Occupancy(Checker):
         self.refused: dict[str, str] = {}
         self.live: dict[str, Live] = {}
         self.node_state: dict[str, str] = {}
+        self.intruders: dict[str, None] = {}
+        self.engines: dict[str, Capabilities] = {}
         self.reserved: dict[str, tuple[str, ...]] = {}
         self.now_ms = 0
         super().__init__(papers)
@@ -115,6 +128,8 @@ class Occupancy(Checker):
             (EvictionRequested, self._evict),
             (WorkloadRequeued, self._requeued),
             (NodeStateChanged, self._node),
+            (NodeIntruded, self._intruded),
+            (EngineDeclared, self._declared),
             (NodesReserved, self._reserve),
             (DocumentRemoved, self._removed),
         )
@@ -160,6 +175,15 @@ class Occupancy(Checker):
 
     def _node(self, _committed: Committed, event: NodeStateChanged) -> None:
         self.node_state[event.node] = event.state
+
+    def _intruded(self, _committed: Committed, event: NodeIntruded) -> None:
+        if event.who:
+            self.intruders[event.node] = None
+        else:
+            self.intruders.pop(event.node, None)
+
+    def _declared(self, _committed: Committed, event: EngineDeclared) -> None:
+        self.engines[event.engine] = event.capabilities
 
     def _reserve(self, _committed: Committed, event: NodesReserved) -> None:
         self.reserved[event.reservation] = event.nodes
@@ -216,6 +240,10 @@ class Occupancy(Checker):
         """The sites that law and dedication leave it."""
         sites = self.papers.candidates(waiting.spec.site)
         return [site for site in sites if self.lawful(waiting, site) and self.welcome(waiting, site)]
+
+    def able(self, waiting: Waiting, site: Site) -> bool:
+        """Whether the site's engine can do what it asks for."""
+        return not what_lacks(self.engines.get(site.engine), waiting.tenant, waiting.spec)
 
     def covered(self, waiting: Waiting, site: Site, now_ms: int) -> bool:
         """Whether a contract surely pays there now for something that would do."""
@@ -283,14 +311,20 @@ class Occupancy(Checker):
         if waiting is None or waiting.not_before_ms > now_ms:
             return None
         for site in self.permitted(waiting):
+            if not self.able(waiting, site):
+                continue
             for option in would_do(waiting.spec):
                 if (
                     self._paid(waiting, option, site, now_ms)
                     and self.is_within_quotas(waiting, option, site)
                     and not (waiting.spec.reservation is None and self.is_near_window(waiting, site, now_ms))
-                    # What is reserved has its power: that others draw it is no excuse.
+                    # What is reserved has its power: that others draw it is no excuse, unless strangers do.
                     and self._fits(
-                        waiting, option, site, now_ms, Regard(power=waiting.spec.reservation is None)
+                        waiting,
+                        option,
+                        site,
+                        now_ms,
+                        Regard(power=waiting.spec.reservation is None or bool(self.intruders)),
                     )
                 ):
                     return site
@@ -335,7 +369,8 @@ class Occupancy(Checker):
     ) -> bool:
         hardware, spec, (model, count) = spot.hardware, waiting.spec, option
         asked = spec.resources
-        is_open = self.node_state.get(spot.node, "ready") == "ready" and spot.is_commissioned(today)
+        is_ready = self.node_state.get(spot.node, "ready") == "ready" and spot.node not in self.intruders
+        is_open = is_ready and spot.is_commissioned(today)
         if not (spot.from_day or regard.plans) or (regard.state and not is_open):
             return False
         if model not in ("", hardware.accelerator):
@@ -385,11 +420,14 @@ class Occupancy(Checker):
         """What can be drawn below each element now."""
         ground = self.papers.ground
         load_w = dict(ground.idle_w(today))
-        for node, use in uses.items():
-            spot = ground.spots.get(node)
+        for node in dict.fromkeys([*uses, *self.intruders]):
+            spot, use = ground.spots.get(node), uses.get(node, FREE)
             for element in () if spot is None else spot.path:
-                more_w = draw_w(ground.spots[node].hardware, use.mask.bit_count(), use.ranks)
-                load_w[element] = load_w.get(element, 0) + more_w - ground.spots[node].hardware.idle_w
+                drawn_w = draw_w(ground.spots[node].hardware, use.mask.bit_count(), use.ranks)
+                if node in self.intruders:
+                    drawn_w = ground.spots[node].hardware.nameplate_w
+                idle_w = ground.spots[node].hardware.idle_w if ground.spots[node].from_day else 0
+                load_w[element] = load_w.get(element, 0) + drawn_w - idle_w
         return load_w
 
     def _uses(self) -> dict[str, Use]:

@@ -2,17 +2,26 @@
 
 from collections.abc import Iterable
 
-from headrace.core.events import Committed, DocumentApplied, PlacementEnded, PlacementMade
+from headrace.core.events import (
+    AlarmRaised,
+    Committed,
+    DocumentApplied,
+    NodeIntruded,
+    PlacementEnded,
+    PlacementMade,
+)
 from headrace.core.workload import RankPlace
 from headrace.sim.checkers.base import Checker, Handler
-from headrace.sim.checkers.papers import Ground, Papers, draw_w, iso_day
+from headrace.sim.checkers.papers import Ground, Papers, Spot, draw_w, iso_day
 
 
 class PowerChecker(Checker):
     """Counts a placement at nameplate from ``PlacementMade`` to ``PlacementEnded``; an idle node draws its idle watts.
 
     Only the paths that an event touches are looked at. Applying an estate with lower limits is no violation by
-    itself: the next placement below an element over its limit is, and so is standing over it at rest.
+    itself: the next placement below an element over its limit is, and so is standing over it at rest. Where strangers
+    run, a node counts at nameplate until they are gone: what was there before may stand over a limit with them, and then there
+    is an alarm for that element.
     """
 
     promise = 1
@@ -21,13 +30,22 @@ class PowerChecker(Checker):
         self.placements: dict[str, tuple[RankPlace, ...]] = {}
         self.on_node: dict[str, list[RankPlace]] = {}
         self.above_idle_w: dict[str, int] = {}
+        self.intruders: dict[str, None] = {}
+        self.due_alarms: dict[str, str] = {}
+        self.alarmed: set[str] = set()
         self.day = -1
         self.today = ""
         super().__init__(papers)
 
     def handlers(self) -> Iterable[tuple[type, Handler]]:
         """Placements, and the estate."""
-        return ((PlacementMade, self._made), (PlacementEnded, self._ended), (DocumentApplied, self._applied))
+        return (
+            (PlacementMade, self._made),
+            (PlacementEnded, self._ended),
+            (DocumentApplied, self._applied),
+            (NodeIntruded, self._intruded),
+            (AlarmRaised, self._alarm),
+        )
 
     def _made(self, committed: Committed, event: PlacementMade) -> None:
         self._at(committed.at_ms)
@@ -51,14 +69,69 @@ class PowerChecker(Checker):
             return
         self.on_node.clear()
         self.above_idle_w.clear()
+        for node in self.intruders:
+            self._stand(node, 1)
         for ranks in self.placements.values():
             for rank in ranks:
                 self._add(self.papers.ground, rank, 1)
 
     def at_rest(self, now_ms: int) -> None:
-        """Look at every element below which anything runs."""
+        """Look at every element below which anything runs; those with strangers below them may stand over."""
         self._at(now_ms)
-        self._compare(self.above_idle_w)
+        self.looked()
+        spots = self.papers.ground.spots
+        excused = {element for node in self.intruders if node in spots for element in spots[node].path}
+        self._compare(element for element in self.above_idle_w if element not in excused)
+
+    def _intruded(self, committed: Committed, event: NodeIntruded) -> None:
+        """Somebody came (or left): the node draws its nameplate, whatever is on it."""
+        self._at(committed.at_ms)
+        was_there, spot = event.node in self.intruders, self.papers.ground.spots.get(event.node)
+        if bool(event.who) == was_there:
+            return
+        path = () if spot is None else spot.path
+        before = {element for element in path if self._over_w(element) > 0}
+        if event.who:
+            self._stand(event.node, 1)
+            self.intruders[event.node] = None
+        else:
+            del self.intruders[event.node]
+            self._stand(event.node, -1)
+        for element in path:
+            # Whoever was told of it while it lasts need not be told again.
+            if self._over_w(element) <= 0:
+                self.alarmed.discard(element)
+            elif event.who and not (element in before and element in self.alarmed):
+                self.due_alarms[element] = event.who
+
+    def _stand(self, node: str, sign: int) -> None:
+        """Count (or, with ``sign`` -1, no more) what a node may draw beyond what is known of; ``intruders`` as without it."""
+        spot = self.papers.ground.spots.get(node)
+        if spot is None:
+            return
+        ranks = self.on_node.get(node, [])
+        more_w = spot.hardware.nameplate_w - _known_w(spot, ranks)
+        for element in spot.path:
+            self.above_idle_w[element] = self.above_idle_w.get(element, 0) + sign * more_w
+
+    def _alarm(self, _committed: Committed, event: AlarmRaised) -> None:
+        if event.promise == self.promise:
+            self.due_alarms.pop(event.subject, None)
+            self.alarmed.add(event.subject)
+
+    def looked(self) -> None:
+        """A control plane has looked and committed: what was due by then is there."""
+        for element, who in self.due_alarms.items():
+            self.found("no-alarm", element, f"{who} may draw more than it carries, and nobody was told")
+        self.due_alarms.clear()
+
+    def _over_w(self, element: str) -> int:
+        """By how much it stands over its limit."""
+        ground = self.papers.ground
+        limit_w = ground.limit_w.get(element)
+        if limit_w is None:
+            return 0
+        return ground.idle_w(self.today).get(element, 0) + self.above_idle_w.get(element, 0) - limit_w
 
     def _at(self, at_ms: int) -> None:
         day = at_ms // 86_400_000
@@ -77,6 +150,8 @@ class PowerChecker(Checker):
         elif rank in ranks:
             ranks.remove(rank)
         more_w = draw_w(spot.hardware, _taken(ranks), len(ranks)) - before_w
+        if rank.node in self.intruders:
+            more_w = 0
         above = self.above_idle_w
         for element in spot.path:
             above[element] = above.get(element, 0) + more_w
@@ -92,6 +167,11 @@ class PowerChecker(Checker):
             load_w = idle_w.get(element, 0) + self.above_idle_w.get(element, 0)
             if load_w > limit_w:
                 self.found("power", element, f"{load_w} W of IT load could be drawn, {limit_w} W are allowed")
+
+
+def _known_w(spot: Spot, ranks: list[RankPlace]) -> int:
+    """What stands in the sum for a node without strangers: one without a day is not in it at all."""
+    return draw_w(spot.hardware, _taken(ranks), len(ranks)) if spot.from_day else 0
 
 
 def _taken(ranks: Iterable[RankPlace]) -> int:

@@ -3,6 +3,7 @@
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 
+from headrace.core.observation import Capabilities
 from headrace.core.workload import RankPlace, WorkloadSpec, WorkloadType
 from headrace.sim.checkers.papers import Papers, Spot
 
@@ -66,3 +67,18 @@ def limits_milli(papers: Papers, tenant: str, project: str) -> tuple[int | None,
     limits = (declared.quota.limit, 0 if own is None else own.limit)
     whole, part = (limit * WHOLE if limit else None for limit in limits)
     return whole, part
+
+
+def what_lacks(can: Capabilities | None, tenant: str, spec: WorkloadSpec) -> str:
+    """What an engine can't do of what a workload of a tenant asks for; "" when nothing, or nothing is known of it."""
+    if can is None:
+        return ""
+    if can.tenant and can.tenant != tenant:
+        return f"it is {can.tenant}'s alone"
+    if spec.resources.share_milli != WHOLE and not can.parts:
+        return "it can't give parts of accelerators"
+    if spec.ports and not can.ports:
+        return "it has no ports"
+    if spec.lease and spec.lease != can.lease:
+        return f"it hands no nodes over by {spec.lease}"
+    return ""
