@@ -23,6 +23,8 @@ from headrace.core.scheduling.columns import (
 )
 from headrace.core.scheduling.leaving import Departures, Victims, holder_of, least_damage
 from headrace.core.scheduling.rank import (
+    _choose_of_few,
+    _choose_of_many,
     _need_of_few,
     _need_of_many,
     _order_of_few,
@@ -30,8 +32,16 @@ from headrace.core.scheduling.rank import (
     candidates,
     choose,
     increments_w,
+    suits,
 )
 from headrace.core.scheduling.refuse import Refusal
+from headrace.core.scheduling.topology import (
+    _packs_of_few,
+    _packs_of_many,
+    _spread_of_few,
+    _spread_of_many,
+)
+from tests.core.scheduling import rich
 from tests.core.scheduling.small import World, fleet_of, group, site, take
 
 
@@ -175,3 +185,42 @@ def test_few_and_many_nodes_are_treated_alike(seed: int) -> None:
     for name in ("bits", "free", "cpu_milli", "memory_mb", "ranks"):
         assert (getattr(one, name) == getattr(other, name)).all()
     assert (one.head_w[:-1] == other.head_w[:-1]).all()
+
+
+@pytest.mark.parametrize("first", range(0, 400, 50))
+def test_a_small_site_is_searched_node_by_node_as_a_large_one_is_by_arrays(first: int) -> None:
+    """The same nodes for everything that waits in worlds of all shapes, at each of their sites."""
+    asked = found = 0
+    for seed in range(first, first + 50):
+        world = rich.make(seed).world
+        snapshot, columns = world.snapshot(), columns_of(world.fleet)
+        state = scratch_of(snapshot, columns)
+        for work in world.queue():
+            ask = ask_of(work.spec)
+            if ask.is_fraction:
+                continue
+            for number, span in enumerate(columns.spans):
+                suit = suits(columns, ask, number)
+                few = _choose_of_few(columns, state, ask, span, suit)
+                many = _choose_of_many(columns, state, ask, number, suit)
+                assert (few is None) == (many is None)
+                if few is not None and many is not None:
+                    assert few.tolist() == many.tolist()
+                    found += 1
+                asked += 1
+    assert 0 < found < asked
+
+
+@pytest.mark.parametrize("seed", range(40))
+def test_few_and_many_nodes_are_packed_and_spread_alike(seed: int) -> None:
+    """The same groups in the same order, and the same turns."""
+    chance = np.random.default_rng(seed)
+    count = int(chance.integers(1, 40))
+    groups, added, free = (chance.integers(0, most, count) for most in (6, 3, 4))
+    nodes, wanted = np.sort(chance.permutation(100)[:count]), int(chance.integers(1, 5))
+    few = [each.tolist() for each in _packs_of_few(groups.tolist(), free.tolist(), wanted)]
+    assert few == [each.tolist() for each in _packs_of_many(groups, free, wanted)]
+    rows = list(zip(groups.tolist(), added.tolist(), free.tolist(), nodes.tolist(), strict=True))
+    for required in (False, True):
+        one_by_one = _spread_of_few(rows, required=required)
+        assert one_by_one == _spread_of_many(groups, added, free, nodes, required=required).tolist()

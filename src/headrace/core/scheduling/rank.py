@@ -191,7 +191,11 @@ def choose(columns: Columns, state: Scratch, ask: Ask, site: int, suit: Mask | N
     suit = suits(columns, ask, site) if suit is None else suit
     if span.stop - span.start <= _SMALL_SITE and not ask.is_fraction:
         return _choose_of_few(columns, state, ask, span, suit)
-    mask = has_room(columns, state, ask, site)
+    return _choose_of_many(columns, state, ask, site, suit)
+
+
+def _choose_of_many(columns: Columns, state: Scratch, ask: Ask, site: int, suit: Mask) -> I64 | None:
+    span, mask = columns.spans[site], has_room(columns, state, ask, site)
     mask &= state.open[span]
     mask &= suit
     if ask.nodes == 1:

@@ -42,7 +42,11 @@ def packs(columns: Columns, topology: Topology, nodes: I64, free: I64, wanted: i
     groups = groups_of(columns, topology.pack, nodes)
     if len(nodes) <= _FEW:
         yield from _packs_of_few(groups.tolist(), free.tolist(), wanted)
-        return
+    else:
+        yield from _packs_of_many(groups, free, wanted)
+
+
+def _packs_of_many(groups: I64, free: I64, wanted: int) -> Iterator[I64]:
     found, where, counts = np.unique(groups, return_inverse=True, return_counts=True)
     sums = np.zeros(len(found), dtype=np.int64)
     np.add.at(sums, where, free)
@@ -73,12 +77,16 @@ def spread_order(columns: Columns, topology: Topology, nodes: I64, added: I64, f
     if len(nodes) <= _FEW:
         rows = zip(groups.tolist(), added.tolist(), free.tolist(), nodes.tolist(), strict=True)
         return np.array(_spread_of_few(list(rows), required=topology.required), dtype=np.int64)
+    return _spread_of_many(groups, added, free, nodes, required=topology.required)
+
+
+def _spread_of_many(groups: I64, added: I64, free: I64, nodes: I64, *, required: bool) -> I64:
     order = np.lexsort((nodes, free, added, groups))
     sorted_groups = groups[order]
     first = np.flatnonzero(np.append(True, sorted_groups[1:] != sorted_groups[:-1]))
     lengths = np.diff(np.append(first, len(order)))
     turn = np.arange(len(order)) - np.repeat(first, lengths)
-    if topology.required:
+    if required:
         order, turn = order[turn == 0], turn[turn == 0]
     return order[np.lexsort((nodes[order], free[order], turn))]
 
