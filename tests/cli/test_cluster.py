@@ -102,3 +102,4 @@ def test_only_a_cluster_is_deleted(headrace: Headrace) -> None:
     assert said.code == 2
     assert "is no cluster. Use 'headrace stop " in said.err
     headrace("stop", "nap")
+    assert headrace("wait", "nap", "--for", "stopped", "--timeout", "60s").code == 0
