@@ -318,7 +318,11 @@ def _choose_part(columns: Columns, state: Scratch, ask: Ask, nodes: I64) -> I64 
 def _one_carries(columns: Columns, state: Scratch, ask: Ask, node: int) -> bool:
     """Whether the elements over a node carry a rank on it."""
     added, head_w = _added_w(columns, state, ask, node), state.head_w.data
-    return all(head_w[element] >= added for element in columns.rows[node][2])
+    # Asked hundreds of thousands of times: all() over a generator costs twice as much.
+    for element in columns.rows[node][2]:  # noqa: SIM110
+        if head_w[element] < added:
+            return False
+    return True
 
 
 def _added_w(columns: Columns, state: Scratch, ask: Ask, node: int) -> int:
