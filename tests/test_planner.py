@@ -160,6 +160,17 @@ def test_the_planner_proposes_nothing_while_a_plan_is_being_adopted(
     assert [part.workload for part in proposal.placements] == ["acme-1", "acme-2"]
 
 
+def test_the_planner_leaves_ctrl_c_to_its_control_plane(planner: PlannerProcess, control: Control) -> None:
+    """A terminal sends it to both: nothing of the planner's is printed, and it plans until the control plane is gone."""
+    submit(control, "a", job("a"))
+    planned(planner, control)
+    os.kill(planner.process.pid, signal.SIGINT)
+    submit(control, "b", job("b"))
+    assert len(planned(planner, control).placements) == 2
+    planner.link.close()
+    assert planner.process.wait(PATIENCE_S) == 0
+
+
 def test_the_planner_ends_with_its_control_plane(planner: PlannerProcess) -> None:
     """However that ended: the link is closed, and nobody is left behind."""
     planner.link.close()

@@ -8,6 +8,7 @@ Beside the hot path it runs the independent ``check`` on what it proposes and re
 import contextlib
 import os
 import select
+import signal
 import socket
 import struct
 import subprocess
@@ -258,6 +259,8 @@ class PlannerProcess:
 
 def main() -> None:
     """Entry of the process: the store's path and the link's descriptor."""
+    # Ctrl-C goes to all processes of the terminal; the control plane closes the link, and that is the end.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
     path, descriptor = Path(sys.argv[1]), int(sys.argv[2])
     # The control plane keeps the other processor: planning is the work that can wait.
     os.nice(5)

@@ -106,8 +106,11 @@ class Engine(Protocol):
         """What it can do."""
         ...
 
-    def fence(self, epoch: Epoch) -> None:
-        """From now on refuse orders of any epoch below ``epoch``, for good; before any other call of a control plane."""
+    def fence(self, epoch: Epoch, owner: str = "") -> None:
+        """From now on refuse orders of any epoch below ``epoch``, for good; before any other call of a control plane.
+
+        ``owner``: the control plane's journal. EngineError when what the engine keeps on disk is another journal's.
+        """
         ...
 
     def start(self, order: StartOrder) -> None:

@@ -96,7 +96,7 @@ class Reconciler:
     def fence(self) -> None:
         """Tell every engine this control plane's epoch; the first thing after its start is durable."""
         for engine in self.engines.values():
-            engine.fence(self.control.world.state.epoch)
+            engine.fence(self.control.world.state.epoch, self.control.world.state.journal)
 
     def declare(self) -> None:
         """Put on record what the engines can do, where that is not known."""
@@ -150,7 +150,8 @@ class Reconciler:
         drained = {node: reason for node, (state, reason) in nodes.items() if state == "draining"}
         if drained:
             drained = {node: drained[node] for node in self.nodes_of(name) if node in drained}
-        if drained != self._cordoned.get(name, {}):
+        # Once in any case: before it is told, an engine takes no drain back.
+        if drained != self._cordoned.get(name):
             engine.cordon(drained)
             self._cordoned[name] = drained
 

@@ -210,3 +210,11 @@ def test_nodes_that_somebody_else_reserved_are_told_with_the_next_step(
     # While it waits for its next try.
     site.until(lambda: reason in headrace("explain", "mine").out)
     headrace("cluster", "delete", "mine")
+
+
+def test_a_lease_whose_time_is_over_is_told_as_that(site: Site, headrace: Headrace) -> None:
+    """It did what was asked, and failed in nothing."""
+    ident = json.loads(headrace(*SLURM, "--for", "3s", "--json").out)["workload"]
+    site.until(lambda: site.reservations() == {})
+    site.until(lambda: "stopping" not in headrace("explain", ident).out)
+    assert "ended after its time of 3.0s; create it again" in " ".join(headrace("explain", ident).out.split())

@@ -93,13 +93,14 @@ def test_a_node_that_is_less_than_the_estate_says_gets_no_work_until_it_is_right
 
 
 def test_an_engine_is_told_which_of_its_nodes_the_operator_drains(tmp_path: Path) -> None:
-    """Each time that changes, with the reasons; nothing while nothing is drained."""
+    """Once in any case, for it waits for that; then each time that changes, with the reasons."""
     made = small(tmp_path)
     engine = Cluster(made.clock, heartbeat_ms=1_000)
     reconciler = Reconciler(made.control, {"local": engine})
+    node = reconciler.nodes_of("local")[0]
+    engine.cordoned = {node: "of an earlier start"}
     reconciler.observe()
     assert engine.cordoned == {}
-    node = reconciler.nodes_of("local")[0]
     made.control.execute(OPERATOR, c.SetNodes((node,), "draining", "a fan"))
     reconciler.observe()
     assert engine.cordoned == {node: "a fan"}

@@ -510,6 +510,47 @@ def test_a_superseded_control_plane_can_neither_stop_nor_forget(harness: LocalHa
     assert states(later) == [RankState.RUNNING]
 
 
+def test_a_superseded_control_plane_says_so(harness: LocalHarness) -> None:
+    """Whoever asks it is not told that all is well."""
+    harness.engine.fence(Epoch(1), "journal-a")
+    assert harness.engine.trouble == ""
+    later = harness.reopened()
+    later.fence(Epoch(2), "journal-a")
+    with pytest.raises(EngineError, match="superseded"):
+        harness.engine.observe()
+    assert harness.engine.trouble.startswith(
+        "epoch 1 is superseded by 2; another control plane has taken over"
+    )
+    assert later.trouble == ""
+
+
+@pytest.mark.parametrize("epoch", [1, 2, 3, 100])
+@pytest.mark.parametrize("owner", ["journal-b", ""])
+def test_another_journals_control_plane_is_refused_whatever_its_epoch(
+    harness: LocalHarness, epoch: int, owner: str
+) -> None:
+    """It is told whose the spool is and what to do; what runs goes on, and the owner's next start finds it."""
+    harness.engine.fence(Epoch(2), "journal-a")
+    harness.engine.start(order_of("sleep 30", epoch=2))
+    become(harness, RankState.RUNNING)
+    stray = harness.reopened()
+    told = f"the spool {harness.root} belongs to the control plane of journal journal-a.*--state, or give this engine a spool"
+    with pytest.raises(EngineError, match=told):
+        stray.fence(Epoch(epoch), owner)
+    assert states(harness.engine) == [RankState.RUNNING]
+    harness.engine = harness.reopened()
+    harness.engine.fence(Epoch(3), "journal-a")
+    assert states(harness.engine) == [RankState.RUNNING]
+
+
+def test_a_spool_without_an_owner_belongs_to_the_first_who_comes(harness: LocalHarness) -> None:
+    """One from before owners were kept, whatever its epoch is, as long as nobody later has fenced."""
+    harness.engine.fence(Epoch(4))
+    harness.reopened().fence(Epoch(5), "journal-a")
+    with pytest.raises(EngineError, match="belongs to the control plane of journal journal-a"):
+        harness.reopened().fence(Epoch(6), "journal-b")
+
+
 def test_ranks_whose_directory_was_deleted_end(harness: LocalHarness) -> None:
     """Nobody could ever stop or bill them."""
     harness.engine.start(order_of("sleep 30"))
@@ -585,7 +626,7 @@ def test_what_tenants_could_not_read_is_named_with_the_next_step(
     closed.chmod(0o700)
     root = harness.root.parent / "other"
     with pytest.raises(
-        EngineError, match=r"because .* is closed to others; move it to a place that all may read, or"
+        EngineError, match=r"because .* is closed to others; move it to a place that all may read, like"
     ):
         LocalEngine(root, "/bin/sh", [closed / "src"], settings=LocalSettings(privileged=True))
 

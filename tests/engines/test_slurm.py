@@ -280,7 +280,7 @@ def test_a_cordoned_node_is_drained_in_slurm_for_its_reason_and_given_back(harne
     become(harness, RankState.RUNNING)
     harness.engine.cordon({HERE: 'a fan, "loud"'})
     harness.until(lambda: node_of(harness).is_drained)
-    assert node_of(harness).reason == "headrace: a fan, 'loud'"
+    assert re.fullmatch(r"headrace [0-9a-f]{8}: a fan, 'loud'", node_of(harness).reason)
     assert harness.site.ask("sinfo", "-h", "-n", "lab-0-0", "-o", "%T").strip() == "draining"
     assert (states(harness.engine), harness.engine.nodes([HERE])[0].up) == ([RankState.RUNNING], True)
     harness.engine.cordon({})
@@ -314,6 +314,89 @@ def test_a_job_that_somebody_submitted_behind_our_back_is_foreign_on_its_nodes(h
     assert found == {"lab-0-0": "", "lab-0-1": foreign, "lab-0-2": foreign, "lab-0-3": ""}
     harness.site.ask("scancel", str(job))
     harness.until(lambda: node_of(harness, "lab-0-1").foreign == "")
+
+
+SEPARATORS = ("\n", "\r", "\x0b", "\x1c", "\u2028", "|")
+
+
+def test_what_users_write_is_no_record_and_no_field_of_another_job(harness: SlurmHarness) -> None:
+    """Whatever ends lines or columns there: nobody's job is cancelled for it, and nobody is foreign where no job is."""
+    harness.engine.start(order_of("true"))
+    ended(harness)
+    bystander = harness.site.submit_other("-w", "lab-0-3")
+    mark = mark_of(harness)
+    for sign in SEPARATORS:
+        for node in ("lab-0-0", "lab-0-2"):
+            columns = f"PENDING|None|{node}|root|a|lab||n|headrace placement={FIRST} epoch=0 mark={mark}"
+            forged = f"x{sign}{bystander}|{columns}"
+            options = (f"--comment={forged}", f"--job-name={forged}", f"--account={forged}")
+            harness.site.submit_other("-w", "lab-0-1", "--mem=10", *options, user="nobody")
+    harness.until(lambda: node_of(harness, "lab-0-1").foreign.endswith("and 9 more"))
+    for _ in range(3):
+        looked(harness)
+    assert harness.made[-1].trouble == ""
+    assert harness.site.ask("squeue", "-h", "-j", str(bystander), "-o", "%T").strip() == "RUNNING"
+    found = {one.name: one.foreign for one in harness.engine.inventory() or () if one.name != "lab-0-1"}
+    assert found == {"lab-0-0": "", "lab-0-2": "", "lab-0-3": f"root (job {bystander})"}
+
+
+def looked(harness: SlurmHarness) -> None:
+    """Wait until the cluster was looked at anew."""
+    before = harness.engine.inventory()
+    harness.until(lambda: harness.engine.inventory() is not before)
+
+
+def test_jobs_of_every_kind_are_seen_and_none_blinds_the_engine(harness: SlurmHarness) -> None:
+    """Heterogeneous ones, elements of arrays and what is no text; what is ordered runs all the while."""
+    site = harness.site
+    parts = site.submit_other("-wlab-0-1", ":", "-wlab-0-2", user="nobody")
+    array = site.submit_other("-wlab-0-3", "--mem=10", "--array=1-3%1", user="nobody")
+    site.submit_other("-wlab-0-3", "--mem=10", "--comment=\udcff\udcfe", "--job-name=\n\n", user="nobody")
+    harness.engine.start(order_of("echo seen"))
+    assert ended(harness).ranks[0].exit_code == 0
+    harness.until(lambda: node_of(harness, "lab-0-3").foreign.count("job") == 2)
+    assert node_of(harness, "lab-0-1").foreign == f"nobody (job {parts}+0)"
+    assert node_of(harness, "lab-0-2").foreign == f"nobody (job {parts}+1)"
+    assert f"nobody (job {array}_1)" in node_of(harness, "lab-0-3").foreign
+    assert harness.made[-1].trouble == ""
+
+
+def test_both_clients_tell_the_same_of_jobs_of_every_kind(site: SlurmSite) -> None:
+    """Whose they are, what they are called, where and since when they run."""
+    numbers = [
+        site.submit_other("-wlab-0-1", ":", "-wlab-0-2", user="nobody"),
+        site.submit_other("-wlab-0-3", "--mem=10", "--array=1-5%1", user="nobody"),
+        site.submit_other("-wlab-0-3", "--mem=10", "--comment=\udcff|\n", user="nobody"),
+    ]
+    commands = Commands(site.conf)
+    with closing(RestClient(site.address, user="root", token_file=site.folder / "token")) as rest:
+        give_up = time.monotonic() + PATIENCE_S
+        while [job.waits for job in rest.jobs() if job.is_alive].count(False) < 4:
+            assert time.monotonic() < give_up
+            time.sleep(0.1)
+        found = [
+            {job.id: replace(job, reason="") for job in client.jobs() if job.is_alive}
+            for client in (commands, rest)
+        ]
+    site.ask("scancel", *map(str, numbers))
+    assert found[0] == found[1]
+    names = {job.full_id.replace("%1", "") for job in found[0].values()}
+    parts, array, plain = numbers
+    assert names == {f"{parts}+0", f"{parts}+1", f"{array}_1", f"{array}_[2-5]", str(plain)}
+    while site.ask("squeue", "-h").strip():
+        assert time.monotonic() < give_up
+        time.sleep(0.1)
+
+
+def test_a_reason_of_several_lines_hides_no_node(harness: SlurmHarness) -> None:
+    """It is the administrators' own text."""
+    site, reason = harness.site, "disks\nlab-0-1|down|gpu|\u2028x"
+    site.ask("scontrol", "update", "nodename=lab-0-0", "state=drain", f"reason={reason}")
+    harness.until(lambda: harness.engine.inventory() is not None and node_of(harness).is_drained)
+    assert node_of(harness).reason == reason
+    assert [one.is_up for one in harness.engine.inventory() or ()] == [True] * 4
+    site.ask("scontrol", "update", "nodename=lab-0-0", "state=resume")
+    harness.until(lambda: not node_of(harness).is_drained and node_of(harness).is_up)
 
 
 def test_a_partition_that_is_down_is_told_with_the_next_step(harness: SlurmHarness) -> None:
@@ -486,6 +569,22 @@ def test_an_answer_that_is_not_understood_is_a_named_error(
     client = commands(tmp_path, name, text, monkeypatch)
     with pytest.raises(EngineError, match=said.replace("|", r"\|")):
         client.jobs() if name == "squeue" else client.nodes()
+
+
+def test_a_line_that_is_not_understood_is_left_out_and_told(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The other lines count as they are; nothing is left out of the next list that has none."""
+    good = "sed 's/%i/17_3/; s/%A/19/; s/%U/65534/; s/%T/RUNNING/; s/%S/1700000000/'"
+    text = f'echo "$SQUEUE_FORMAT" | {good}; test -e {tmp_path}/well || echo "$SQUEUE_FORMAT"'
+    client = commands(tmp_path, "squeue", text, monkeypatch)
+    (job,) = client.jobs()
+    assert (job.id, job.full_id, job.uid, job.began_s) == (19, "17_3", 65_534, 1_700_000_000)
+    assert client.trouble == (
+        "squeue says of 1 jobs what is not understood: '%i'; they are left out: `squeue --all` shows whose they are"
+    )
+    (tmp_path / "well").touch()
+    assert (client.jobs(), client.trouble) == ([job], "")
 
 
 def test_a_machine_without_slurm_is_told_what_to_install(

@@ -7,15 +7,12 @@ import re
 import shutil
 import tempfile
 import time
-from collections.abc import Callable, Iterator
-from dataclasses import replace
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
 
-from headrace.core.ids import Epoch, NodeId, PlacementId
-from headrace.core.observation import RankReport
+from headrace.core.ids import Epoch
 from headrace.engines import runner
 from headrace.engines.declared import load_engines
 from headrace.engines.doctor import examine
@@ -23,26 +20,34 @@ from headrace.engines.orders import why_never
 from headrace.engines.slurm.client import Commands, SlurmClient
 from headrace.engines.slurm.leases import Reservation, mark_of, parsed
 from headrace.engines.slurm.rest import RestClient
-from headrace.ports import EngineError, PlacementReport, RankState, StartOrder
+from headrace.ports import EngineError, RankState, StartOrder
 from tests.engines.contract import FIRST, LONG_GRACE_MS, SECOND, become, ended, order_of, report_of, states
+from tests.engines.slurm_lease_site import (
+    OURS,
+    foreign,
+    gone,
+    harness_on,
+    lease,
+    lease_order,
+    leasing_site,
+    looked,
+    ranks_of,
+    reservations,
+    site_has_nodes,
+    state_of,
+    submit,
+    the_reservation,
+)
 from tests.engines.slurm_site import SlurmHarness, SlurmSite, slurm_site
 
-OURS, OTHERS = ("nobody", "acme"), ("games", "globex")
 STUBBORN = "trap '' TERM; echo begun; sleep 60 & wait; sleep 60"
 
 
 @pytest.fixture(scope="module")
 def site() -> Iterator[SlurmSite]:
     """Three nodes and a slurmrestd; two tenants' accounts, each with a user."""
-    folder = Path(tempfile.mkdtemp(prefix="slurm-"))
-    folder.chmod(0o755)
-    with slurm_site(folder, nodes=3, rest=True, accounting=True) as found:
-        found.write_token(folder / "token")
-        found.ask("sacctmgr", "--immediate", "--quiet", "add", "account", "globex")
-        for user, account in (OURS, OTHERS):
-            found.ask("sacctmgr", "--immediate", "--quiet", "add", "user", user, f"account={account}")
+    with leasing_site() as found:
         yield found
-    shutil.rmtree(folder)
 
 
 @pytest.fixture(scope="module")
@@ -66,82 +71,6 @@ def either(
 ) -> Iterator[SlurmHarness]:
     """An engine through each of the ways."""
     yield from harness_on(site, clients[request.param])
-
-
-def harness_on(site: SlurmSite, client: SlurmClient) -> Iterator[SlurmHarness]:
-    root = Path(tempfile.mkdtemp(prefix="headrace-"))
-    root.chmod(0o711)
-    made = SlurmHarness(site, root / "engine", client)
-    made.engine.fence(Epoch(1))
-    yield made
-    made.close()
-    for name in reservations(site):
-        site.ask("scontrol", "delete", f"ReservationName={name}")
-    shutil.rmtree(root)
-
-
-def lease_order(
-    placement: PlacementId = FIRST, nodes: int = 2, first: int = 0, tenant: str = "acme", **more: Any
-) -> StartOrder:
-    """An order of whole nodes, from the one of this number on."""
-    order = order_of(placement=placement, nodes=nodes, accelerators=4, tenant=tenant, **more)
-    places = [
-        place._replace(node=NodeId(f"glomfjord/a/lab-0-{number}"))
-        for number, place in enumerate(order.ranks, first)
-    ]
-    return replace(order, ranks=tuple(places), lease="slurm")
-
-
-def reservations(site: SlurmSite) -> dict[str, Reservation]:
-    """All that Slurm has."""
-    return {one.name: one for one in parsed(site.ask("scontrol", "show", "reservation", "--oneliner"))}
-
-
-def the_reservation(harness: SlurmHarness) -> Reservation:
-    """The only one."""
-    (found,) = reservations(harness.site).values()
-    return found
-
-
-def lease(harness: SlurmHarness, **order: Any) -> str:
-    """Lease two nodes; the reservation's name."""
-    harness.engine.start(lease_order(**order))
-    become(harness, RankState.RUNNING, RankState.RUNNING)
-    return the_reservation(harness).name
-
-
-def submit(site: SlurmSite, name: str, who: tuple[str, str] = OURS, *options: str) -> int:
-    """A job of somebody's in a reservation."""
-    return site.submit_other(f"--reservation={name}", f"--account={who[1]}", *options, user=who[0])
-
-
-def state_of(site: SlurmSite, job: int) -> str:
-    """What Slurm says of a job."""
-    return site.ask("squeue", "-h", "-t", "all", "-j", str(job), "-o", "%T").strip()
-
-
-def ranks_of(harness: SlurmHarness) -> tuple[RankReport, ...]:
-    report = report_of(harness.engine)
-    assert report is not None
-    return report.ranks
-
-
-def gone(harness: SlurmHarness) -> PlacementReport:
-    """The end, with nothing left of it in Slurm."""
-    report = ended(harness)
-    harness.until(lambda: not reservations(harness.site))
-    return report
-
-
-def foreign(harness: SlurmHarness) -> dict[str, str]:
-    """Who is where that was not placed here."""
-    return {one.name: one.foreign for one in harness.engine.inventory() or () if one.foreign}
-
-
-def looked(harness: SlurmHarness) -> None:
-    """Wait until the cluster was looked at anew."""
-    before = harness.engine.inventory()
-    harness.until(lambda: harness.engine.inventory() is not before)
 
 
 # --- the lease ------------------------------------------------------------------------------------------------------
@@ -357,11 +286,6 @@ def test_a_restart_of_the_controller_is_survived(harness: SlurmHarness, way: str
     harness.until(site_has_nodes(site))
 
 
-def site_has_nodes(site: SlurmSite) -> Callable[[], bool]:
-    """Whether all nodes have come back to a controller."""
-    return lambda: "*" not in site.ask("sinfo", "-h", "-N", "-o", "%T")
-
-
 # --- ends that nobody ordered ---------------------------------------------------------------------------------------
 
 
@@ -514,6 +438,18 @@ def test_two_tenants_of_one_account_lease_nothing(harness: SlurmHarness) -> None
     assert said.startswith("account all is tenant globex's too, and a reservation of it would be both's;")
 
 
+def test_an_account_that_another_tenant_was_given_is_nobody_else_s_by_its_name(harness: SlurmHarness) -> None:
+    """Else who leases as its only tenant would share with whoever is called like it, who is written nowhere."""
+    harness.settings = {"accounts": {"initech": "acme"}}
+    harness.engine = harness.reopened()
+    said = refused(harness, lease_order())
+    assert said == (
+        "account acme is tenant initech's here; write which account tenant acme has under accounts: of the engine"
+    )
+    harness.engine.start(order_of("true", placement=SECOND))
+    assert ended(harness, SECOND).ranks[0].detail == said
+
+
 def test_an_engine_that_was_told_not_to_leases_nothing(harness: SlurmHarness) -> None:
     """It says so before, and refuses what comes all the same."""
     harness.settings = {"leases": False}
@@ -590,8 +526,8 @@ def test_a_reservation_of_ours_is_known_by_its_name(name: str, found: tuple[int,
 def test_a_list_of_reservations_is_read_with_what_later_slurms_add() -> None:
     """Nothing but its own fields counts; no reservation is no error."""
     line = (
-        "ReservationName=a StartTime=2026-11-23T09:41:33 EndTime=Unknown Nodes=(null) Users=x,y Accounts=(null) "
-        "State=INACTIVE Comment=on two words"
+        "ReservationName=a StartTime=1795426893 EndTime=Unknown Nodes=(null) Users=x,y Accounts=(null) "
+        "State=INACTIVE Comment=on two words State=ACTIVE\u2028ReservationName=b State=ACTIVE"
     )
-    assert parsed(line) == [Reservation("a", (), "", ("x", "y"), False, None)]
+    assert parsed(line) == [Reservation("a", (), "", ("x", "y"), False, None, 1_795_426_893)]
     assert parsed("No reservations in the system\n") == []

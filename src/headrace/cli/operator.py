@@ -1,14 +1,17 @@
 """For the operator: status, nodes, sites, power, drain."""
 
-from collections.abc import Callable
+import time
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import typer
 
-from headrace.api.views import Drained
+from headrace.api.views import Drained, EngineView
 from headrace.cli.common import client, print_json, print_table, say
 from headrace.core.errors import HeadraceError, Problem, ProblemCode
 from headrace.core.units import PERMILLE, format_money, format_watts
+from headrace.engines.problems import IN_CLUSTER
+from headrace.sdk import Client
 
 app = typer.Typer(rich_markup_mode=None)
 AS_JSON = typer.Option(False, "--json", help="Print JSON.")
@@ -17,6 +20,8 @@ NODES = typer.Argument(None, help="Nodes by name.")
 WHOLE_SITE = typer.Option(None, "--site", help="All nodes of this site.")
 NO_LIMIT_W = 1 << 50
 """What an element without a rating has for a limit."""
+SETTLE_S = 0.5
+"""So long after a node is taken back its engine has said what its cluster thinks of it."""
 REASON = typer.Option("", help="Why; it is kept with the event.")
 
 
@@ -25,6 +30,7 @@ def status(as_json: bool = AS_JSON) -> None:
     """Say how the control plane stands."""
     with client() as control:
         now = control.status()
+        engines = () if as_json else _engines(control)
     if as_json:
         print_json(now)
         return
@@ -35,10 +41,23 @@ def status(as_json: bool = AS_JSON) -> None:
     say(f"billing period {now.period}")
     if now.alarms:
         say(f"ALARMS: {now.alarms}; see 'headrace journal events --kind AlarmRaised'")
+    for one in engines:
+        if one.trouble:
+            say(f"engine {one.name}: {one.trouble}")
     if now.problem is not None:
         raise HeadraceError(
             Problem(ProblemCode(now.problem.code), now.problem.message, now.problem.next_step)
         )
+
+
+def _engines(control: Client) -> tuple[EngineView, ...]:
+    """The engines, for whoever may see them."""
+    try:
+        return control.engines()
+    except HeadraceError as error:
+        if error.problem.code is not ProblemCode.FORBIDDEN:
+            raise
+        return ()
 
 
 @app.command()
@@ -139,9 +158,26 @@ def undrain(node: list[str] | None = NODES, site: str | None = WHOLE_SITE, reaso
 def _drained(ask: Callable[[Any], Drained], now: str) -> None:
     with client() as control:
         done = ask(control)
+        closed = _still_closed(control, done.nodes) if now == "ready" and done.nodes else {}
     for name in done.nodes:
-        say(f"{name} {now}")
+        say(f"{name} {closed.get(name, now)}")
     for name in done.evicted:
         say(f"placement {name} is told to leave")
     if not done.nodes:
         say("nothing changed: it was so already.")
+
+
+def _still_closed(control: Client, taken_back: Sequence[str]) -> dict[str, str]:
+    """What keeps nodes closed that were taken back, with the next step, by name."""
+    time.sleep(SETTLE_S)
+    found = {}
+    for one in control.nodes(""):
+        if one.id in taken_back and one.state != "ready":
+            step = ""
+            if one.reason.startswith(IN_CLUSTER):
+                step = (
+                    "; take it back there: in Slurm `sinfo -R` says who drained it, "
+                    "`scontrol update nodename=... state=resume` ends it"
+                )
+            found[one.id] = f"{one.state}: {one.reason}{step}"
+    return found

@@ -10,6 +10,7 @@ import uvloop
 
 import headrace
 from headrace.cli.common import say
+from headrace.engines.declared import load_engines
 from headrace.server import Server, Settings
 from headrace.state import default_state, engines_file
 
@@ -35,7 +36,8 @@ def up(
     no_isolation: bool = typer.Option(
         False,
         "--no-isolation",
-        help="Let the workloads of all tenants run as one Unix user; nodes and invoices say so.",
+        help="Let the workloads of all tenants run as the one Unix user who starts this; nodes and invoices say so. As root "
+        "they are root, and read everything.",
     ),
 ) -> None:
     """Run the control plane until Ctrl-C. What it runs goes on, and is found again by the next start."""
@@ -50,6 +52,8 @@ def up(
     if server.admin_token is not None:
         say(f"token  {server.admin_token}   the operator's; shown this once")
 
+    for line in _given_away(no_isolation, declared):
+        say(line)
     if not no_isolation and os.geteuid() != 0:
         say("only root can give each tenant a Unix user: one tenant is served here. For more: --no-isolation")
     # Another terminal need not have this one's HEADRACE_STATE.
@@ -65,3 +69,18 @@ def up(
             runner.run(server.serve(ready))
     finally:
         server.close()
+
+
+def _given_away(no_isolation: bool, declared: Path | None) -> list[str]:
+    """What is said when tenants would be root."""
+    if os.geteuid() != 0:
+        return []
+    rooted = [] if declared is None else [one.name for one in load_engines(declared) if one.gives_away_root]
+    why = [*(["--no-isolation"] if no_isolation else []), *(f"isolate: false of {name}" for name in rooted)]
+    if not why:
+        return []
+    return [
+        f"WARNING: {' and '.join(why)}, as root: what tenants run is root too. It can read and change everything on the machine,",
+        "         other tenants' work, the operator's token and keys among it. Only where every tenant may do that; else",
+        "         leave it out, or run Headrace as another user.",
+    ]

@@ -9,7 +9,7 @@ from headrace.core.ids import NodeId
 from headrace.core.observation import NodeReport, PlacementReport, RankReport, RankState
 from headrace.core.placing import not_cleared, on_nodes, replace_reserved
 from headrace.core.units import MS_PER_HOUR
-from headrace.core.workload import EndReason, Placement, State, Workload
+from headrace.core.workload import OUTLIVED, EndReason, Placement, State, Workload
 from headrace.core.world import World
 
 Deciding = Generator[ev.Event, None, None]
@@ -165,7 +165,7 @@ def _reason(placement: Placement, ranks: Sequence[RankReport]) -> tuple[EndReaso
             detail = f"rank {rank.rank} did not start: {rank.detail}"
             return placement.stop_reason or EndReason.START_FAILED, detail
         if rank.reason == EndReason.MAX_DURATION and placement.stop_reason is None:
-            return EndReason.MAX_DURATION, "reached its max_duration"
+            return EndReason.MAX_DURATION, OUTLIVED
     if placement.stop_reason in _ASKED_TO_GO:
         # Also with exit code 0: ending well on SIGTERM is not having done the work.
         return placement.stop_reason, ""

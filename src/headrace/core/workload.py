@@ -40,6 +40,8 @@ class State(StrEnum):
     REFUSED = "refused"
 
 
+OUTLIVED = "reached its max_duration"
+"""The reason of what was ended after its time."""
 TERMINAL = frozenset({State.SUCCEEDED, State.FAILED, State.STOPPED, State.REFUSED})
 HOLDING = frozenset({State.PLACED, State.RUNNING, State.PAUSED, State.STOPPING})
 

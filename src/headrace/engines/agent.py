@@ -9,8 +9,9 @@ The spool (see :mod:`headrace.engines.spool`) lies where all nodes of the cluste
 
 import contextlib
 import fcntl
-import shutil
+import os
 import threading
+import uuid
 from abc import abstractmethod
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -24,7 +25,7 @@ from headrace.core.ids import Epoch, NodeId, PlacementId
 from headrace.engines import runner
 from headrace.engines.machine import PortPool
 from headrace.engines.orders import Runtime, environment, why_never
-from headrace.engines.problems import as_engine_error, engine_error
+from headrace.engines.problems import IN_CLUSTER, as_engine_error, engine_error
 from headrace.engines.ranks import Held, Rank, end_leftovers
 from headrace.engines.spool import CANNOT_RUN, SpoolEngine, SpoolSettings
 from headrace.ports import (
@@ -42,8 +43,8 @@ _AT_ONCE = 200
 _BATCH = 4
 _PACE = 4
 _DOUBTFUL_LOOKS = 2
-_OURS = "headrace: "
-"""How the reason of a drain begins that was asked for here."""
+_NAME = "name"
+"""The file of a spool that holds what its drains are known by: others drain nodes of the same cluster, some with Headrace."""
 
 
 class Refused(EngineError):
@@ -125,12 +126,13 @@ class AgentEngine(SpoolEngine):
         self._jobs: dict[str, list[Job]] = {}
         self._looks = 0
         self._inventory: tuple[EngineNode, ...] = ()
-        self._cordoned: dict[str, str] = {}
+        self._cordoned: dict[str, str] | None = None
         self._reported: tuple[int, Sequence[NodeId], list[NodeReport]] | None = None
         self._told_ms: dict[str, int] = {}
         self._defect: Exception | None = None
         self._trouble = "it has not been asked yet"
         self._prepare()
+        self._ours = f"headrace {self._name()}: "
         (self._root / "marks").mkdir(mode=0o700, exist_ok=True)
         self._marks: dict[str, None] = {path.name: None for path in sorted((self._root / "marks").iterdir())}
         self._runner = self._ship_runner()
@@ -162,7 +164,11 @@ class AgentEngine(SpoolEngine):
                 for one in self._launches.values()
                 if one.stage is _Stage.QUEUED
             )
-            return self._trouble or next((f"placement {name} waits: {why}" for name, why in waits if why), "")
+            return (
+                super().trouble
+                or self._trouble
+                or next((f"placement {name} waits: {why}" for name, why in waits if why), "")
+            )
 
     def host_of(self, node: NodeId) -> str:
         """What the cluster calls a node of the estate."""
@@ -192,8 +198,8 @@ class AgentEngine(SpoolEngine):
         if not seen.is_up:
             return NodeReport(node, False, seen.reason, seen.foreign)
         # What was drained from here is known here as what it is.
-        if seen.is_drained and not seen.reason.startswith(_OURS):
-            return NodeReport(node, False, f"drained in its cluster: {seen.reason}", seen.foreign)
+        if seen.is_drained and not seen.reason.startswith(self._ours):
+            return NodeReport(node, False, f"{IN_CLUSTER}{seen.reason}", seen.foreign)
         return NodeReport(node, True, "", seen.foreign)
 
     def forget(self, placement: PlacementId) -> None:
@@ -208,7 +214,7 @@ class AgentEngine(SpoolEngine):
 
     def cordon(self, nodes: Mapping[NodeId, str]) -> None:
         """Let the cluster give no new work to these nodes; what others drained there stays as it is."""
-        wanted = {self.host_of(node): f"{_OURS}{reason or 'drained'}" for node, reason in nodes.items()}
+        wanted = {self.host_of(node): f"{self._ours}{reason or 'drained'}" for node, reason in nodes.items()}
         with self._mutex:
             if wanted != self._cordoned:
                 self._cordoned = wanted
@@ -251,13 +257,29 @@ class AgentEngine(SpoolEngine):
 
     def _ship_runner(self) -> Path:
         """The runner where every node finds it."""
-        source = Path(runner.__file__)
-        target = self._root / "runner.py"
-        temporary = self._root / "runner.py.new"
-        shutil.copyfile(source, temporary)
-        temporary.chmod(0o644)
-        temporary.replace(target)
+        return self._ship(Path(runner.__file__), "runner.py")
+
+    def _ship(self, source: Path, name: str) -> Path:
+        """Copy a program into the spool, for all to read, into a file that nobody else has made or has open."""
+        target, temporary = self._root / name, self._root / f"{name}.new"
+        with as_engine_error(f"{name} can't be written into the spool"):
+            temporary.unlink(missing_ok=True)
+            flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
+            with os.fdopen(os.open(temporary, flags, 0o600), "wb") as file:
+                file.write(source.read_bytes())
+                os.fchmod(file.fileno(), 0o644)
+            temporary.replace(target)
         return target
+
+    def _name(self) -> str:
+        """What the drains of this spool's engine are known by in the cluster, for as long as the spool is there."""
+        path = str(self._root / _NAME)
+        found = runner.read_json(path)
+        if not isinstance(found, str):
+            found = uuid.uuid4().hex[:8]
+            with as_engine_error("the spool can't be named"):
+                runner.write_atomic(path, found)
+        return found
 
     def _why_never(self, order: StartOrder) -> str:
         return why_never(order, self._settings.uids)
@@ -366,9 +388,7 @@ class AgentEngine(SpoolEngine):
             try:
                 if runner.boot_ms() >= self._next_look_ms:
                     self._list()
-                    self._keep()
-                    self._tidy()
-                    self._drain_as_wanted()
+                    self._look_after()
                     self._trouble = ""
                 # What comes between two looks goes at once, but not to a cluster that just failed.
                 if not self._trouble:
@@ -380,6 +400,16 @@ class AgentEngine(SpoolEngine):
                 return
             self._due.wait(max(0, self._next_look_ms - runner.boot_ms()) / 1000)
             self._due.clear()
+
+    def _look_after(self) -> None:
+        """Do what nobody has to order, as long as the spool is this control plane's."""
+        with as_engine_error("the epoch can't be read now"), self._current_epoch():
+            is_fenced = self._epoch is not None
+        # Another's is refused at the fence: until then it is looked at and nothing else.
+        if is_fenced or self._owner() is None:
+            self._keep()
+            self._tidy()
+            self._drain_as_wanted()
 
     def _list(self) -> None:
         """Look at all jobs and nodes."""
@@ -500,11 +530,19 @@ class AgentEngine(SpoolEngine):
         if cancel:
             self._cancel_jobs(cancel)
 
+    def _own_marks(self) -> frozenset[str]:
+        """Marks of the placements that this spool made, as long as jobs of them may be left: no other's jobs are ours."""
+        with self._mutex:
+            return frozenset(self._marks).union(held.info["mark"] for held in self._held.values())
+
     def _drain_as_wanted(self) -> None:
         with self._mutex:
+            if self._cordoned is None:
+                # Not told yet: what an earlier control plane drained stays so, or work of others would begin there.
+                return
             wanted, seen = dict(self._cordoned), {one.name: one for one in self._inventory}
         drain = {name: why for name, why in wanted.items() if name in seen and not seen[name].is_drained}
-        ours = [one.name for one in seen.values() if one.is_drained and one.reason.startswith(_OURS)]
+        ours = [one.name for one in seen.values() if one.is_drained and one.reason.startswith(self._ours)]
         undrain = [name for name in ours if name not in wanted]
         if drain:
             self._drain(drain)

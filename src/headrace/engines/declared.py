@@ -4,7 +4,8 @@ It stands on the control plane's own host and is no document of the API: it name
 uses with its own rights, and whoever may apply an estate need not have those.
 """
 
-from collections.abc import Sequence
+import os
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -17,6 +18,7 @@ from headrace.documents.report import bad_input
 from headrace.documents.schema import Model, Name, Text
 from headrace.documents.source import Raw, parse, read_bytes, show
 from headrace.documents.values import Bad
+from headrace.engines.problems import others_may_write
 
 BUILT_IN = ("local",)
 """Engines that every control plane has, by name."""
@@ -101,6 +103,11 @@ class EngineModel(Model):
         return "slurm" if self.slurm is not None else "ray"
 
     @property
+    def gives_away_root(self) -> bool:
+        """Whether what tenants run there would be root's, for this process is root and their jobs are its own."""
+        return self.slurm is not None and not self.isolate and os.geteuid() == 0
+
+    @property
     def node_names(self) -> dict[NodeId, str]:
         """``nodes``, typed."""
         return {NodeId(node): name for node, name in self.nodes.items()}
@@ -114,7 +121,8 @@ class EngineModel(Model):
 
 
 def load_engines(path: Path) -> list[EngineModel]:
-    """The engines that a file declares; raises HeadraceError with every problem found."""
+    """The engines that a file declares; raises HeadraceError with every problem found, or when others may write the file."""
+    _refuse_writable(path)
     found: dict[str, EngineModel] = {}
     problems: list[Problem] = []
     for raw in parse(read_bytes(path), str(path)):
@@ -131,9 +139,19 @@ def load_engines(path: Path) -> list[EngineModel]:
             )
         found[one.name] = one
     problems.extend(_shared(list(found.values()), str(path)))
+    problems.extend(_doubled(list(found.values()), str(path)))
     if problems:
         raise HeadraceError(*problems)
     return list(found.values())
+
+
+def _refuse_writable(path: Path) -> None:
+    """HeadraceError when others may write the file: it names programs that run with this user's rights."""
+    open_to = others_may_write(path) if path.is_file() else None
+    if open_to is not None:
+        why, step = open_to
+        message = f"what it names runs as the user of the control plane, and {why};"
+        raise HeadraceError(Problem(ProblemCode.BAD_INPUT, message, step, str(path)))
 
 
 def _engine(raw: Raw) -> EngineModel:
@@ -161,3 +179,30 @@ def _shared(engines: Sequence[EngineModel], path: str) -> list[Problem]:
             text = f"engines {other} and {one.name} have one spool, {one.spool}."
             problems.append(Problem(ProblemCode.BAD_INPUT, text, "Give each a directory of its own.", path))
     return problems
+
+
+def _doubled(engines: Sequence[EngineModel], path: str) -> Iterator[Problem]:
+    """Engines that have nodes in common: each would take the other's jobs for somebody else's."""
+    for number, one in enumerate(engines):
+        for other in engines[:number]:
+            if one.name != other.name and _have_nodes_in_common(one, other):
+                text = f"engines {other.name} and {one.name} drive the same nodes of one cluster."
+                step = (
+                    "Declare it once, or give each a partition of its own; several sites may name one engine."
+                )
+                yield Problem(ProblemCode.BAD_INPUT, text, step, path)
+
+
+def _have_nodes_in_common(one: EngineModel, other: EngineModel) -> bool:
+    if one.ray is not None or other.ray is not None:
+        return one.ray is not None and other.ray is not None and one.ray.url == other.ray.url
+    if one.slurm is None or other.slurm is None or _cluster_of(one.slurm) != _cluster_of(other.slurm):
+        return False
+    # Without a partition an engine has all of them.
+    return "" in (one.slurm.partition, other.slurm.partition) or one.slurm.partition == other.slurm.partition
+
+
+def _cluster_of(slurm: SlurmModel) -> str:
+    if slurm.conf is not None:
+        return str(slurm.conf.resolve())
+    return "" if slurm.rest is None else slurm.rest.url

@@ -13,6 +13,7 @@ from headrace.core.errors import HeadraceError
 from headrace.engines.connect import ray_client, slurm_client
 from headrace.engines.declared import EngineModel
 from headrace.engines.machine import first_closed, first_unreadable
+from headrace.engines.problems import others_may_write
 from headrace.engines.slurm.client import SlurmClient
 from headrace.engines.slurm.leases import are_accounts_checked
 
@@ -38,9 +39,13 @@ def examine_here(state: Path) -> Iterator[Finding]:
             Path(sys.executable)
         )
         if closed is None:
-            yield Finding("local", "tenants", True, "each has a Unix user of its own")
+            text = "each has a Unix user of its own; with --no-isolation all of them would run as root"
+            yield Finding("local", "tenants", True, text)
         else:
-            step = f"chmod o+rx {closed}, move to a place that all may read, or run with --no-isolation."
+            step = (
+                f"Move to a place that all may read, like /opt or /var/lib, or chmod o+rx {closed}, or run as another user than "
+                "root (with --no-isolation its tenants run as root too, and read everything)."
+            )
             yield Finding("local", "tenants", False, f"{closed} is closed to their users", step)
     else:
         yield Finding(
@@ -52,7 +57,19 @@ def examine_here(state: Path) -> Iterator[Finding]:
 
 def examine(one: EngineModel) -> list[Finding]:
     """What an engine's cluster needs, in the order in which one thing rests on another."""
-    return [*_spool(one), *_python(one), *(_ray(one) if one.ray is not None else _slurm(one))]
+    return [
+        *_spool(one),
+        *_tenants(one),
+        *_python(one),
+        *(_ray(one) if one.ray is not None else _slurm(one)),
+    ]
+
+
+def _tenants(one: EngineModel) -> Iterator[Finding]:
+    if one.gives_away_root:
+        text = "isolate: false, and this is root: tenants run as root, here and on the nodes, and can read everything"
+        step = "Take isolate: false out, or run Headrace as another user than root."
+        yield Finding(one.name, "tenants", False, text, step)
 
 
 def _spool(one: EngineModel) -> Iterator[Finding]:
@@ -62,6 +79,11 @@ def _spool(one: EngineModel) -> Iterator[Finding]:
     except OSError as error:
         step = "Make it, where all nodes of the cluster see it under this path, for this user to write."
         yield Finding(one.name, "spool", False, f"{one.spool}: {error.strerror or error}", step)
+        return
+    open_to = others_may_write(one.spool)
+    if open_to is not None:
+        why, step = open_to
+        yield Finding(one.name, "spool", False, f"what lies in {one.spool} is run, and {why}", step)
         return
     closed = first_closed(one.spool) if one.isolate else None
     if closed is not None:
@@ -122,23 +144,35 @@ def _slurm(one: EngineModel) -> Iterator[Finding]:
     if not version.is_well:
         return
 
-    def nodes() -> str:
-        found = client.nodes()
-        here = [node for node in found if not declared.partition or node.partition == declared.partition]
-        if not here:
-            known = ", ".join(sorted({node.partition for node in found})) or "none"
-            return f"no node in partition {declared.partition!r}; partitions: {known}"
-        up = sum(not node.is_silent and not node.is_drained for node in here)
-        return f"{up} of {len(here)} nodes answer and take work"
-
-    counted = _asked(one, "nodes", nodes)
-    if counted.is_well and counted.detail.startswith(("no node", "0 of")):
-        step = (
-            "Compare partition: with `sinfo`; `scontrol update nodename=... state=resume` takes a node back."
-        )
-        counted = Finding(one.name, "nodes", False, counted.detail, step)
-    yield counted
+    yield _slurm_nodes(one, client, declared.partition)
     yield _leases(one, client)
+
+
+def _slurm_nodes(one: EngineModel, client: SlurmClient, partition: str) -> Finding:
+    try:
+        found = client.nodes()
+    except HeadraceError as error:
+        return Finding(one.name, "nodes", False, error.problem.message, error.problem.next_step)
+    here = [node for node in found if not partition or node.partition == partition]
+    if not here:
+        known = ", ".join(sorted({node.partition for node in found})) or "none"
+        step = "Write one of them as partition:, or give this one nodes in slurm.conf."
+        return Finding(
+            one.name, "nodes", False, f"no node in partition {partition!r}; partitions: {known}", step
+        )
+    shut = next((node for node in here if node.partition_state != "up"), None) if partition else None
+    if shut is not None:
+        step = f"`scontrol update partitionname={shut.partition} state=up` opens it."
+        return Finding(
+            one.name, "nodes", False, f"partition {shut.partition} is {shut.partition_state}", step
+        )
+    up = sum(not node.is_silent and not node.is_drained for node in here)
+    step = (
+        "`sinfo -R` says why; `scontrol update nodename=... state=resume` takes a node back."
+        if not up
+        else ""
+    )
+    return Finding(one.name, "nodes", up > 0, f"{up} of {len(here)} nodes answer and take work", step)
 
 
 def _leases(one: EngineModel, client: SlurmClient) -> Finding:
@@ -146,12 +180,21 @@ def _leases(one: EngineModel, client: SlurmClient) -> Finding:
     if one.slurm is None or not one.slurm.leases:
         return Finding(one.name, "leases", True, "bare nodes alone: leases: false")
 
+    if one.slurm.rest is not None and one.slurm.conf is None and not _has_default_conf():
+        step = "Write its path as conf: beside rest:; without leases, leases: false (drains need it all the same)."
+        text = "leases and drains go through scontrol, which finds no slurm.conf"
+        return Finding(one.name, "leases", False, text, step)
+
     def checked() -> str:
         if are_accounts_checked(client):
             return "bare nodes, and reservations of a tenant's account, if this user is an operator of Slurm"
         return "bare nodes alone: Slurm does not check who uses an account; leases: false keeps the planner from trying"
 
     return _asked(one, "leases", checked)
+
+
+def _has_default_conf() -> bool:
+    return "SLURM_CONF" in os.environ or Path("/etc/slurm/slurm.conf").exists()
 
 
 def _ray(one: EngineModel) -> Iterator[Finding]:

@@ -164,8 +164,8 @@ class FakeEngine:
 
     # --- the port -------------------------------------------------------------------------------------------------
 
-    def fence(self, epoch: Epoch) -> None:
-        """Refuse orders below ``epoch``."""
+    def fence(self, epoch: Epoch, owner: str = "") -> None:
+        """Refuse orders below ``epoch``; whose, does not matter: nothing is kept."""
         self._refuse_superseded(epoch)
         self._epoch = epoch
 

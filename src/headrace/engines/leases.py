@@ -18,7 +18,7 @@ def ray_commands(ray: str) -> Sequence[str]:
     """
     program = shlex.quote(ray)
     return (
-        f'command -v {program} >/dev/null || {{ echo "there is no {ray} on $HEADRACE_NODE:" '
+        f'command -v {program} >/dev/null || {{ echo "there is no "{program}" on $HEADRACE_NODE:" '
         '"install Ray there, or name the program with --ray" >&2; exit 127; }',
         # The path of a socket must be short, and a tenant's own directory need not be.
         "dir=$(mktemp -d /tmp/headrace-ray-XXXXXX)",

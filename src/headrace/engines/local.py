@@ -104,11 +104,6 @@ class LocalEngine(SpoolEngine):
         """Nothing: this machine plays whatever nodes the estate has."""
         return
 
-    @property
-    def trouble(self) -> str:
-        """Nothing: there is no cluster to reach."""
-        return ""
-
     def cordon(self, nodes: Mapping[NodeId, str]) -> None:
         """Nothing: nobody else gives work to this machine's nodes."""
 

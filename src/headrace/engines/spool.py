@@ -1,9 +1,10 @@
 """What every engine with runners has in common: orders, records, controls and logs in one directory, its spool.
 
-Below the spool's root: ``epoch``, the lowest epoch whose orders count; ``placements/ID/placement.json``, which makes an
-accepted order durable, with a directory for each rank (see :mod:`headrace.engines.runner`); ``work/``, the ranks'
-working directories; ``logs/``, which outlive the placement's record; ``records/``, if those are kept. Whatever a crash
-cuts short is completed when the order is repeated, or undone by the next :meth:`SpoolEngine.fence`.
+Below the spool's root: ``owner``, the journal whose control plane may use it; ``epoch``, the lowest epoch whose orders
+count; ``placements/ID/placement.json``, which makes an accepted order durable, with a directory for each rank (see
+:mod:`headrace.engines.runner`); ``work/``, the ranks' working directories; ``logs/``, which outlive the placement's record;
+``records/``, if those are kept. Whatever a crash cuts short is completed when the order is repeated, or undone by the next
+:meth:`SpoolEngine.fence`.
 
 An engine says how a runner is launched, whether one still runs, and what the machines are like.
 """
@@ -26,9 +27,16 @@ from headrace.core.errors import ProblemCode
 from headrace.core.ids import Epoch, PlacementId
 from headrace.engines import runner
 from headrace.engines.logs import read_log
-from headrace.engines.problems import as_engine_error, engine_error, refuse_superseded
+from headrace.engines.problems import (
+    OWNER,
+    as_engine_error,
+    engine_error,
+    refuse_other_journal,
+    refuse_superseded,
+    refuse_writable,
+)
 from headrace.engines.ranks import Held, Rank, report_of
-from headrace.ports import LogChunk, PlacementReport, RankState, StartOrder
+from headrace.ports import EngineError, LogChunk, PlacementReport, RankState, StartOrder
 
 MOST_LOG_BYTES = 4 << 20
 """A single read of a log never returns more."""
@@ -59,6 +67,7 @@ class SpoolEngine(ABC):
         self._spool_settings = settings
         self._with_users = with_users
         self._epoch: Epoch | None = None
+        self._superseded = ""
         self._held: dict[str, Held] = {}
         self._mutex = threading.RLock()
 
@@ -110,15 +119,25 @@ class SpoolEngine(ABC):
 
     # --- what a control plane asks ----------------------------------------------------------------------------------
 
-    def fence(self, epoch: Epoch) -> None:
+    @property
+    def trouble(self) -> str:
+        """That another control plane has taken over, once that is seen; "" before."""
+        return self._superseded
+
+    def fence(self, epoch: Epoch, owner: str = "") -> None:
         """Refuse orders below ``epoch`` from now on, then find what earlier control planes left and undo half an order.
 
-        Raises EngineError when a later control plane has fenced already.
+        A spool is the journal's whose control plane first fences it: an epoch counts one journal's starts and says nothing
+        of another's. Raises EngineError when it is another journal's, or when a later control plane has fenced already.
         """
         with self._mutex, runner.epoch_lock(str(self._root), fcntl.LOCK_EX) as fenced:
+            known = self._owner()
+            refuse_other_journal(self._root, known, owner)
             refuse_superseded(epoch, fenced)
-            if epoch > fenced:
-                with as_engine_error("can't write the epoch"):
+            with as_engine_error("can't write the epoch"):
+                if owner and known is None:
+                    runner.write_atomic(str(self._root / OWNER), owner)
+                if epoch > fenced:
                     runner.write_atomic(str(self._root / "epoch"), int(epoch))
             self._epoch = epoch
             # Nobody else starts anything while the lock is held: what is half made now stays half made.
@@ -239,14 +258,23 @@ class SpoolEngine(ABC):
 
     # --- preparing and loading ------------------------------------------------------------------------------------
 
+    def _owner(self) -> Any:
+        """The journal whose the spool is; None as long as it is nobody's."""
+        return runner.read_json(str(self._root / OWNER))
+
     def _prepare(self) -> None:
-        """Make the spool, and take up what is in it."""
-        self._root.mkdir(parents=True, exist_ok=True)
-        # Tenants' users pass through to their own directories and can list nothing.
-        self._root.chmod(0o711 if self._with_users else 0o700)
-        for name, mode in (("placements", 0o700), ("logs", 0o700), ("trash", 0o700), ("work", 0o711)):
-            (self._root / name).mkdir(mode=mode, exist_ok=True)
-        (self._root / "work").chmod(0o711)
+        """Make the spool, and take up what is in it; EngineError when others may write it."""
+        with as_engine_error(f"the spool {self._root} can't be used"):
+            for place in (*reversed(self._root.parents), self._root):
+                # Whatever the umask: what is made here, nobody else writes.
+                if not place.exists():
+                    place.mkdir(mode=0o755, exist_ok=True)
+            refuse_writable(self._root)
+            # Tenants' users pass through to their own directories and can list nothing.
+            self._root.chmod(0o711 if self._with_users else 0o700)
+            for name, mode in (("placements", 0o700), ("logs", 0o700), ("trash", 0o700), ("work", 0o711)):
+                _make_dir(self._root / name, mode, None)
+                refuse_writable(self._root / name)
         for left in (self._root / "trash").iterdir():
             shutil.rmtree(left, ignore_errors=True)
         with self._mutex:
@@ -351,8 +379,12 @@ class SpoolEngine(ABC):
     def _current_epoch(self) -> Iterator[None]:
         """Nobody fences inside; EngineError when somebody has: a superseded control plane must not touch records."""
         with runner.epoch_lock(str(self._root), fcntl.LOCK_SH) as fenced:
-            if self._epoch is not None:
-                refuse_superseded(self._epoch, fenced)
+            try:
+                if self._epoch is not None:
+                    refuse_superseded(self._epoch, fenced)
+            except EngineError as error:
+                self._superseded = error.problem.line()
+                raise
             yield
 
     def _control(

@@ -94,7 +94,9 @@ class SlurmLab:
     def ask(self, *command: str) -> str:
         """Run one of Slurm's commands as the operator; what it prints."""
         env = os.environ | {"SLURM_CONF": str(self.conf)}
-        return subprocess.run(command, env=env, stdout=subprocess.PIPE, text=True, check=True).stdout
+        said = subprocess.run(command, env=env, stdout=subprocess.PIPE, check=True).stdout
+        # Users write what they like into names and comments of jobs.
+        return said.decode(errors="replace")
 
     def jobs_of_ours(self) -> int:
         """How many jobs of Headrace it has or had lately."""

@@ -127,10 +127,10 @@ class RemoteEngine:
             step = "Wait."
             raise EngineError(Problem(ProblemCode.ENGINE_UNAVAILABLE, "the engine can't be reached.", step))
 
-    def fence(self, epoch: Epoch) -> None:
+    def fence(self, epoch: Epoch, owner: str = "") -> None:
         """See :class:`headrace.ports.Engine`, as all below."""
         self._reach()
-        self.engine.fence(epoch)
+        self.engine.fence(epoch, owner)
 
     def start(self, order: StartOrder) -> None:
         """Start, unless it can't be reached; a control plane may die before or after."""

@@ -12,7 +12,7 @@ from headrace.core.scheduling.explain import Explanation, explain
 from headrace.core.scheduling.plan import plan
 from headrace.core.scheduling.refuse import Refusal
 from headrace.core.scheduling.windows import Window
-from headrace.core.workload import EndReason, State, Topology, Workload
+from headrace.core.workload import OUTLIVED, EndReason, State, Topology, Workload, WorkloadType
 from tests.core.scheduling.small import ACME, START_MS, World, contract, fleet_of, group, placed, site
 
 
@@ -345,6 +345,17 @@ def test_says_how_it_ended(state: State, reason: str, refusal: Refusal | None, l
     workload.exit_codes = (0, 3) if state is State.FAILED else ()
     got = told(world, workload)
     assert (got.refusal, got.line) == (refusal, line)
+
+
+def test_says_of_a_lease_whose_time_is_over_nothing_but_that() -> None:
+    """It failed in nothing; one that went before its time is told as what it is."""
+    world = World(fleet_of(site("glom", group())))
+    workload = world.submit()
+    workload.spec = replace(workload.spec, type=WorkloadType.CLUSTER, max_duration_ms=3_600_000)
+    workload.state, workload.reason, workload.exit_codes = State.FAILED, OUTLIVED, (143,)
+    assert told(world, workload).line == "ended after its time of 1h; create it again"
+    workload.reason = "rank 0 was lost"
+    assert told(world, workload).line.startswith("failed: rank 0 was lost, exit codes 143; ")
 
 
 def test_names_a_workload_that_there_is_not() -> None:

@@ -21,7 +21,16 @@ from headrace.core.scheduling.sooner import sooner
 from headrace.core.scheduling.soonest import NOTHING, Earliest, earliest, moment
 from headrace.core.sovereignty.plain import PROFILES
 from headrace.core.units import ceil_div, format_duration
-from headrace.core.workload import TERMINAL, WHOLE_MILLI, Placement, PolicyRef, State, Workload
+from headrace.core.workload import (
+    OUTLIVED,
+    TERMINAL,
+    WHOLE_MILLI,
+    Placement,
+    PolicyRef,
+    State,
+    Workload,
+    WorkloadType,
+)
 
 _MOST_NAMED = 4
 """Countries that a line names."""
@@ -67,6 +76,10 @@ def explain(snapshot: Snapshot, workload_id: WorkloadId, *, in_full: bool = True
 
 
 def _ended(snapshot: Snapshot, workload: Workload) -> Explanation:
+    if workload.spec.type is WorkloadType.CLUSTER and workload.reason == OUTLIVED:
+        # A lease that lasts for its time has failed in nothing.
+        lasted = format_duration(workload.spec.max_duration_ms)
+        return _explanation(workload, None, f"ended after its time of {lasted}", {}, "create it again")
     told = len(workload.exit_codes) == 1 and "exit code" in workload.reason
     codes = f", exit codes {', '.join(map(str, workload.exit_codes))}" if any(workload.exit_codes) else ""
     codes = "" if told else codes

@@ -9,7 +9,6 @@ grace of its order. So a rank on another host lives as long as its job, and then
 
 import contextlib
 import shlex
-import shutil
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -77,10 +76,7 @@ class RayEngine(AgentEngine):
     # --- starting -------------------------------------------------------------------------------------------------
 
     def _ship_runner(self) -> Path:
-        target, temporary = self._root / "gang.py", self._root / "gang.py.new"
-        shutil.copyfile(Path(gang.__file__), temporary)
-        temporary.chmod(0o644)
-        temporary.replace(target)
+        self._ship(Path(gang.__file__), "gang.py")
         return super()._ship_runner()
 
     def _why_never(self, order: StartOrder) -> str:
@@ -224,21 +220,26 @@ class RayEngine(AgentEngine):
         )
 
     def _foreign(self, nodes: Sequence[str]) -> dict[str, str]:
-        """Who has something on which of the nodes that no Headrace ordered, by the nodes' ids.
+        """Who has something on which of the nodes that was not ordered from here, by the nodes' ids; another Headrace too.
 
         Of a job that runs and has nothing that Ray tells of, all nodes are taken to be its. Whose a thing is, its name and its
         job's metadata say, and who can reach the cluster can write anything there: it shows what is honest, and keeps nobody out.
         """
-        ours = {job.number for job in self._seen if _is_ours(job)}
+        marks = self._own_marks()
+        ours = {job.number for job in self._seen if _mark_of(job) in marks}
         others = {
             job.number: job.id or f"driver {job.number}"
             for job in self._seen
-            if job.status == "RUNNING" and not _is_ours(job)
+            if job.status == "RUNNING" and _mark_of(job) not in marks
         }
         holders = list(self._client.holders("actors"))
         if others:
             holders += self._client.holders("tasks") + self._client.holders("placement_groups")
-        theirs = [one for one in holders if one.node and one.job not in ours and not _is_known(one)]
+        theirs = [
+            one
+            for one in holders
+            if one.node and one.job not in ours and not _is_known(one, of_others=one.job in others)
+        ]
         found = {one.node: others.get(one.job, f"job {one.job}") for one in theirs}
         placed = {one.job for one in theirs}
         for number, name in others.items():
@@ -280,18 +281,23 @@ class RayEngine(AgentEngine):
         super()._tidy()
         # Ray keeps ended jobs for ever, and lists all of them every time.
         over_ms = time.time_ns() // 1_000_000 - self._ray.keep_ended_ms
-        ended = [one for one in self._seen if _is_ours(one) and not one.is_alive and one.ended_ms <= over_ms]
+        marks = self._own_marks()
+        ended = [
+            one
+            for one in self._seen
+            if _mark_of(one) in marks and not one.is_alive and one.ended_ms <= over_ms
+        ]
         # What can't be deleted now is tried again, and must not keep anything else from being done.
         with contextlib.suppress(EngineError):
             for job in ended[:_DELETED_AT_ONCE]:
                 self._client.delete(job.id)
 
 
-def _is_ours(job: RayJob) -> bool:
-    """Whether a Headrace submitted a job, this one or another."""
-    return f"{_PREFIX}mark" in job.metadata
+def _mark_of(job: RayJob) -> str:
+    """The mark of the placement whose a job is, of this Headrace or another; "" when it is none's."""
+    return job.metadata.get(f"{_PREFIX}mark", "")
 
 
-def _is_known(holder: Holder) -> bool:
+def _is_known(holder: Holder, *, of_others: bool) -> bool:
     """Whether it is Ray's own, or of a job of ours that began after the jobs were listed."""
-    return holder.name.startswith((_PREFIX, _RAYS_OWN))
+    return holder.name.startswith(_RAYS_OWN if of_others else (_PREFIX, _RAYS_OWN))

@@ -1,16 +1,22 @@
 """What Slurm is asked and what it says, and the asking through its own commands: one process for a list, however long it is.
 
 Lists are asked for as text of named columns, not as JSON: in 22.05 the JSON of a running job names each of its cores.
+
+Users write some of what is listed, like a job's name, with line ends and whatever else they like. So each line and column is
+framed by what is chosen at random for this one question. squeue is told of it in its environment, which nobody else can read;
+sinfo on its command line, as it takes no columns of a list by node from elsewhere: what it lists administrators alone write.
 """
 
 import os
 import pwd
 import re
+import secrets
 import subprocess
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import product
 from pathlib import Path
+from types import MappingProxyType
 from typing import Protocol
 
 from headrace.core.errors import ProblemCode
@@ -25,10 +31,14 @@ MOST_HOSTS = 100_000
 _ALIVE = frozenset(
     {"PENDING", "CONFIGURING", "RUNNING", "SUSPENDED", "COMPLETING", "STAGE_OUT", "SIGNALING", "STOPPED", "RESIZING"}
 )  # fmt: skip
-_COLUMNS = "%i|%T|%r|%N|%u|%a|%P|%v|%j|%k"
-_NODE_COLUMNS = "%N|%T|%G|%c|%m|%v|%P|%a|%E"
+_COLUMNS = ("%i", "%A", "%T", "%r", "%N", "%U", "%u", "%a", "%P", "%v", "%S", "%j", "%k")
+_NODE_COLUMNS = ("%N", "%T", "%G", "%c", "%m", "%v", "%P", "%a", "%E")
+_ID = re.compile(r"[0-9]+(?:_[0-9]+|_\[[^\[\]]+\]|\+[0-9]+)?")
 _DRAINED = frozenset({"drain", "drained", "draining", "drng", "maint"})
 _GPUS = re.compile(r"gpu:(?:[^:,()]+:)?([0-9]+)")
+_ENV = {"LANG": "C.UTF-8", "SLURM_TIME_FORMAT": "%s", "SLURM_BITSTR_LEN": "0"}
+"""Times as seconds, whatever the zone; arrays in full."""
+_NOTHING: Mapping[str, str] = MappingProxyType({})
 _VERSION = re.compile(r"SLURM_VERSION\s*=\s*(\S+)")
 _NEVER = (
     ("invalid partition|not permitted to use this partition", "name a partition of `sinfo` for the site."),
@@ -77,16 +87,24 @@ class Submission:
 
 @dataclass(frozen=True, slots=True)
 class Job:
-    """A job as Slurm has it. ``state`` as Slurm writes it, like RUNNING; ``nodes`` as a host list, like gpu[1-3]."""
+    """A job as Slurm has it. ``state`` as Slurm writes it, like RUNNING; ``nodes`` as a host list, like gpu[1-3].
+
+    ``id`` is its number, ``full_id`` how Slurm calls it: an element of an array like 17_3, the elements that wait together
+    like 17_[4-9], a part of a heterogeneous job like 6+1. ``uid`` is who submitted it; ``began_s``: when it began by Slurm's
+    wall clock, None before that.
+    """
 
     id: int
+    full_id: str
     state: str
     reason: str
     nodes: str
+    uid: int
     user: str
     account: str
     partition: str
     reservation: str
+    began_s: float | None
     name: str
     comment: str
 
@@ -94,6 +112,11 @@ class Job:
     def is_alive(self) -> bool:
         """Whether it may run yet, or does."""
         return self.state in _ALIVE
+
+    @property
+    def waits(self) -> bool:
+        """Whether it has yet to begin."""
+        return self.state == "PENDING"
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,6 +146,16 @@ class SlurmClient(Protocol):
     @property
     def user(self) -> str:
         """Whose the jobs are that it submits."""
+        ...
+
+    @property
+    def uid(self) -> int:
+        """The number of that user."""
+        ...
+
+    @property
+    def trouble(self) -> str:
+        """What of the last list of jobs was not understood and left out, or ""."""
         ...
 
     def submit(self, job: Submission) -> int:
@@ -164,12 +197,24 @@ class Commands:
     def __init__(self, conf: Path | None = None, *, timeout_s: float = 60) -> None:
         self._conf = conf
         self._timeout_s = timeout_s
-        self._user = _user_name(os.geteuid())
+        self._uid = os.geteuid()
+        self._user = _user_name(self._uid)
+        self._trouble = ""
 
     @property
     def user(self) -> str:
         """Who runs this."""
         return self._user
+
+    @property
+    def uid(self) -> int:
+        """Its number."""
+        return self._uid
+
+    @property
+    def trouble(self) -> str:
+        """Which lines of ``squeue`` were left out."""
+        return self._trouble
 
     def submit(self, job: Submission) -> int:
         """Through ``sbatch``: the script goes in by its standard input."""
@@ -213,29 +258,36 @@ class Commands:
             self._run("scontrol", "update", f"nodename={','.join(nodes)}", "state=resume")
 
     def jobs(self) -> list[Job]:
-        """Through one ``squeue``."""
-        found = []
-        for line in self._run(
-            "squeue", "--noheader", "--states=all", "--all", f"--format={_COLUMNS}"
-        ).splitlines():
-            parts = line.split("|", _COLUMNS.count("|"))
-            if len(parts) != _COLUMNS.count("|") + 1 or not parts[0].partition("_")[0].isdecimal():
-                raise unexpected("squeue", line)
-            number = int(parts[0].partition("_")[0])
-            parts[7] = "" if parts[7] == "(null)" else parts[7]
-            found.append(Job(number, *parts[1:]))
+        """Through one ``squeue``. A line that is not understood is left out: see :attr:`trouble`."""
+        found, strange = list[Job](), list[str]()
+        for line in self._lines("squeue", _COLUMNS, "--states=all", "--all"):
+            job = _job(line)
+            if job is None:
+                strange.append(repr(line[0][:40]))
+            else:
+                found.append(job)
+        self._trouble = left_out("squeue", strange)
         return found
 
     def nodes(self) -> list[SlurmNode]:
         """Through one ``sinfo``, and another where nodes are drained: it doesn't say of those whether they are down too."""
-        found = [_node(line) for line in self._sinfo(f"--format={_NODE_COLUMNS}")]
+        found = [_node(line) for line in self._lines("sinfo", _NODE_COLUMNS, "--Node", "--all")]
         if any(one.is_drained for one in found):
-            down = dict.fromkeys(self._sinfo("--states=down", "--format=%N"))
+            down = {name for (name,) in self._lines("sinfo", ("%N",), "--Node", "--all", "--states=down")}
             found = [replace(one, state="down") if one.name in down else one for one in found]
         return found
 
-    def _sinfo(self, *options: str) -> list[str]:
-        return self._run("sinfo", "--noheader", "--Node", "--all", *options).splitlines()
+    def _lines(self, command: str, columns: Sequence[str], *options: str) -> list[list[str]]:
+        """What a command lists, column by column."""
+        secret = secrets.token_hex(8)
+        begin, between, end = (f"{secret}{sign}" for sign in "<|>")
+        form = f"{begin}{between.join(columns)}{end}"
+        is_secret = command == "squeue"
+        more, told = ({"SQUEUE_FORMAT": form}, ()) if is_secret else (_NOTHING, (f"--format={form}",))
+        *lines, rest = self._run(command, "--noheader", *told, *options, more=more).split(f"{end}\n")
+        if rest.strip():
+            raise unexpected(command, rest.strip())
+        return [line.partition(begin)[2].split(between) for line in lines]
 
     def version(self) -> str:
         """Through ``scontrol show config``."""
@@ -249,16 +301,17 @@ class Commands:
         """Run it."""
         return self._run(command, *arguments)
 
-    def _run(self, command: str, *arguments: str, script: str = "") -> str:
-        env = {"PATH": os.environ.get("PATH", os.defpath), "LANG": "C.UTF-8", "SLURM_TIME_FORMAT": "standard"}
+    def _run(
+        self, command: str, *arguments: str, script: str = "", more: Mapping[str, str] = _NOTHING
+    ) -> str:
+        env = {"PATH": os.environ.get("PATH", os.defpath), **_ENV, **more}
         if self._conf is not None:
             env["SLURM_CONF"] = str(self._conf)
         try:
             done = subprocess.run(
                 [command, *arguments],
-                input=script,
+                input=script.encode(),
                 capture_output=True,
-                text=True,
                 check=False,
                 timeout=self._timeout_s,
                 env=env,
@@ -275,15 +328,56 @@ class Commands:
                 f"{command} did not answer in {self._timeout_s:g} s;",
                 "it is tried again; `scontrol ping` says whether slurmctld is up.",
             ) from error
+        # Whatever bytes a user's text has, they are no error here.
+        said, complained = (one.decode(errors="replace") for one in (done.stdout, done.stderr))
         if done.returncode:
-            raise as_problem(command, done.stderr.strip() or done.stdout.strip())
-        return done.stdout
+            raise as_problem(command, complained.strip() or said.strip())
+        return said
 
 
-def _node(line: str) -> SlurmNode:
-    parts = line.split("|", 8)
-    if len(parts) != _NODE_COLUMNS.count("|") + 1 or not parts[3].isdecimal():
-        raise unexpected("sinfo", line)
+def _job(line: Sequence[str]) -> Job | None:
+    """A line of squeue; None when it is not understood."""
+    if len(line) != len(_COLUMNS) or _ID.fullmatch(line[0]) is None:
+        return None
+    line = ["" if text == "(null)" else text for text in line]
+    (
+        full_id,
+        number,
+        state,
+        reason,
+        nodes,
+        uid,
+        user,
+        account,
+        partition,
+        reservation,
+        began,
+        name,
+        comment,
+    ) = line
+    if not (number.isdecimal() and uid.isdecimal()):
+        return None
+    return Job(
+        id=int(number),
+        full_id=full_id,
+        state=state,
+        reason=reason,
+        nodes=nodes,
+        uid=int(uid),
+        user=user,
+        account=account,
+        partition=partition,
+        reservation=reservation,
+        # Of one that waits it is when it is thought to begin.
+        began_s=float(began) if began.isdecimal() and state != "PENDING" else None,
+        name=name,
+        comment=comment,
+    )
+
+
+def _node(parts: Sequence[str]) -> SlurmNode:
+    if len(parts) != len(_NODE_COLUMNS) or not parts[3].isdecimal():
+        raise unexpected("sinfo", "|".join(parts))
     name, written, gres, cpus, memory, version, partition, availability, reason = parts
     state = written.rstrip("*~#!%$@^-+").lower()
     return SlurmNode(
@@ -388,6 +482,16 @@ def unexpected(asked: str, said: str) -> EngineError:
         ProblemCode.ENGINE_UNAVAILABLE,
         f"{asked} says what is not understood: {said[:120]!r};",
         f"Slurm {OLDEST[0]}.{OLDEST[1]:02d} or later is known; see `headrace doctor`.",
+    )
+
+
+def left_out(asked: str, strange: Sequence[str]) -> str:
+    """What is said of jobs that nothing can be made of, or ""."""
+    if not strange:
+        return ""
+    return (
+        f"{asked} says of {len(strange)} jobs what is not understood: {named(strange)}; they are left out: "
+        "`squeue --all` shows whose they are"
     )
 
 

@@ -2,7 +2,7 @@
 
 Jobs are those of the user who runs the control plane (root, so that the runner can give a rank to its tenant's Unix user), and
 are charged to the tenant's account. A job's comment names its placement, epoch and mark; one that another user submitted is
-foreign, whatever its comment says, but for those in the reservation of a leased cluster, which are its tenant's.
+foreign, whatever its comment says, but for those on the nodes of a leased cluster, which are its tenant's.
 """
 
 import contextlib
@@ -29,7 +29,16 @@ from headrace.engines.slurm.client import (
     named,
     require_known,
 )
-from headrace.engines.slurm.leases import INFO, LEASE, Leases, lease_of, mark_of, shared_account, unstarted
+from headrace.engines.slurm.leases import (
+    INFO,
+    LEASE,
+    Leases,
+    lease_of,
+    mark_of,
+    shared_account,
+    taken_account,
+    unstarted,
+)
 from headrace.ports import Capabilities, EngineNode, RankState, StartOrder
 
 _COMMENT = re.compile(r"headrace placement=(\S+) epoch=([0-9]+) mark=([0-9a-f]+)")
@@ -71,7 +80,7 @@ class SlurmEngine(AgentEngine):
     @property
     def trouble(self) -> str:
         """What keeps the cluster from being asked, or its partition from starting anything; "" when nothing does."""
-        return super().trouble or self._closed or self._leases.trouble
+        return super().trouble or self._closed or self._client.trouble or self._leases.trouble
 
     @property
     def capabilities(self) -> Capabilities:
@@ -79,9 +88,14 @@ class SlurmEngine(AgentEngine):
         return replace(super().capabilities, lease=LEASE if self._slurm.leases else "")
 
     def _why_never(self, order: StartOrder) -> str:
+        account, accounts = self._account(order.tenant), self._slurm.accounts
+        if self._slurm.leases and order.tenant not in accounts:
+            # Whoever leases as the account's only tenant would share it without a word.
+            why = taken_account(account, order.tenant, accounts)
+            if why:
+                return why
         if order.lease == LEASE and self._slurm.leases:
-            account = self._account(order.tenant)
-            why = shared_account(account, order.tenant, self._slurm.accounts)
+            why = shared_account(account, order.tenant, accounts)
             return why or super()._why_never(replace(order, lease=""))
         if any(place.share_milli < WHOLE_MILLI for place in order.ranks):
             return "Slurm gives whole accelerators alone; ask for gpu: MODEL:1"
@@ -119,8 +133,10 @@ class SlurmEngine(AgentEngine):
         return str(self._client.submit(self._submission(held, order)))
 
     def _cancel_jobs(self, jobs: Sequence[str]) -> None:
-        self._client.cancel([int(job) for job in jobs if job.isdecimal()])
-        self._leases.drop(job for job in jobs if not job.isdecimal())
+        try:
+            self._client.cancel([int(job) for job in jobs if job.isdecimal()])
+        finally:
+            self._leases.drop(job for job in jobs if not job.isdecimal())
 
     def _drain(self, nodes: Mapping[str, str]) -> None:
         self._client.drain(nodes)
@@ -133,18 +149,18 @@ class SlurmEngine(AgentEngine):
             require_known(self._client.version())
             self._is_known = True
         jobs = self._client.jobs()
-        found, foreign = self._reserved(jobs), dict[str, list[str]]()
-        leased = frozenset(one.id for one in found if one.is_alive)
+        found, foreign, own = self._reserved(jobs), dict[str, list[str]](), self._own_marks()
+        leased = {job.full_id for one in found if one.is_alive for job in self._leases.jobs_of(one.id)}
         for job in jobs:
-            # Anybody may write such a comment: who submitted the job is Slurm's own word.
-            ours = _COMMENT.search(job.comment) if job.user == self._client.user else None
-            if ours is not None:
-                waits = job.state in ("PENDING", "CONFIGURING")
+            # Anybody may write such a comment: who submitted the job is Slurm's own word, and which marks are ours this spool's.
+            ours = _COMMENT.fullmatch(job.comment) if job.uid == self._client.uid else None
+            if ours is not None and ours[3] in own:
+                waits = job.waits or job.state == "CONFIGURING"
                 epoch, said = Epoch(int(ours[2])), f"{job.state} ({job.reason})"
                 found.append(Job(str(job.id), ours[3], epoch, job.is_alive, waits, said))
-            elif job.is_alive and job.nodes and job.reservation not in leased:
+            elif job.is_alive and job.nodes and job.full_id not in leased:
                 for host in hosts_of(job.nodes):
-                    foreign.setdefault(host, []).append(f"{job.user} (job {job.id})")
+                    foreign.setdefault(host, []).append(f"{job.user} (job {job.full_id})")
         self._foreign = foreign
         return found
 

@@ -8,16 +8,23 @@ its time counts.
 A lease ends by its stop, after its time, with a node, or when somebody deletes the reservation. Before it is deleted it is shut,
 so that nothing new begins in it, and the jobs in it get SIGTERM, and SIGKILL when the grace is over.
 
+Which jobs are in it is not told by their reservation alone: a person can take it from a job that runs, or name several. Nothing
+else than what was let in begins on reserved nodes, so that a job of the tenant's account that began there since is the lease's,
+whatever it says. Others stay: what another account or this control plane's user has there, what runs there by another
+reservation of these nodes, and what is on a node that was taken out, came there through whoever may change reservations.
+
 What is asked of Slurm here is asked under the lock of the epoch: an old control plane makes, shuts and deletes nothing.
 """
 
 import contextlib
+import math
 import re
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from datetime import datetime
+from functools import partial
 from typing import Any
 
 from headrace.core.errors import ProblemCode
@@ -41,6 +48,8 @@ _ENFORCED = re.compile(r"^AccountingStorageEnforce\s*=.*\bassociations\b", re.MU
 _EXTEND_BEFORE_S = 90 * MS_PER_DAY // 1_000
 """What Slurm calls unlimited is a year."""
 _TERMINATED = 128 + 15
+_ELEMENT = re.compile("[_+]")
+"""Between a job's number and which part of it is meant."""
 _ENDED = re.compile("invalid job id|already complet|can not be altered", re.IGNORECASE)
 """What is said of a job that ended, or was given back, since it was listed."""
 _GONE = frozenset({"down", "error", "fail", "powered_down", "powering_down", "power_down"})
@@ -48,7 +57,7 @@ _GONE = frozenset({"down", "error", "fail", "powered_down", "powering_down", "po
 
 @dataclass(frozen=True, slots=True)
 class Reservation:
-    """A reservation as Slurm has it. ``ends_s``: by the wall clock, None where it can't be told."""
+    """A reservation as Slurm has it. ``ends_s``, ``begins_s``: by the wall clock, None where it can't be told."""
 
     name: str
     hosts: tuple[str, ...]
@@ -56,6 +65,7 @@ class Reservation:
     users: tuple[str, ...]
     is_active: bool
     ends_s: float | None
+    begins_s: float | None = None
 
 
 def mark_of(name: str) -> tuple[int, str] | None:
@@ -67,9 +77,10 @@ def mark_of(name: str) -> tuple[int, str] | None:
 def parsed(text: str) -> list[Reservation]:
     """What ``scontrol show reservation --oneliner`` prints."""
     found = []
-    for line in text.splitlines():
-        fields = dict(_FIELD.findall(line))
-        if "ReservationName" in fields:
+    for line in text.split("\n"):
+        # The first of a name: what people write comes last.
+        fields = dict(reversed(_FIELD.findall(line)))
+        if line.startswith("ReservationName="):
             users = fields.get("Users", "")
             found.append(
                 Reservation(
@@ -79,6 +90,7 @@ def parsed(text: str) -> list[Reservation]:
                     tuple(_said(users).split(",")) if _said(users) else (),
                     fields.get("State", "") == "ACTIVE",
                     _seconds(fields.get("EndTime", "")),
+                    _seconds(fields.get("StartTime", "")),
                 )
             )
     return found
@@ -122,7 +134,9 @@ class Leases:
         self._save, self._heartbeat_ms = save, heartbeat_ms
         self._boot = runner.boot_id()
         self._seen: dict[str, Reservation] = {}
-        self._jobs: dict[str, list[Job]] = {}
+        self._jobs: Mapping[str, Sequence[Job]] = {}
+        self._tried: dict[str, None] = {}
+        self._overrun: dict[str, None] = {}
         self._down: dict[str, str] = {}
         self._told: dict[str, dict[int, None]] = {}
         self._until_ms: dict[str, int] = {}
@@ -136,13 +150,15 @@ class Leases:
         if not self._cluster:
             found = _CLUSTER.search(self._client.run("scontrol", "show", "config"))
             self._cluster = found[1] if found else ""
-        self._jobs = {}
-        for job in jobs:
-            if job.reservation and job.is_alive:
-                self._jobs.setdefault(job.reservation, []).append(job)
         said = self._client.run("scontrol", "show", "reservation", "--oneliner")
         self._seen = {one.name: one for one in parsed(said)}
+        self._jobs = jobs_in(jobs, self._seen, self._client.uid)
+        self._tried = {name: None for name in self._tried if name in self._seen}
         return self._seen
+
+    def jobs_of(self, name: str) -> Sequence[Job]:
+        """What waits for a reservation or runs in it."""
+        return self._jobs.get(name, ())
 
     def look_at_nodes(self, nodes: Mapping[str, SlurmNode]) -> None:
         """Which nodes are lost to those who lease them: one that only does not answer yet is not."""
@@ -227,17 +243,34 @@ class Leases:
 
     def drop(self, names: Iterable[str]) -> None:
         """End reservations that nobody wants any more, with what runs in them; those in use go at a later look."""
-        for name in names:
-            with self._guard():
-                self._shut(name)
-                self._kill(self._jobs.get(name, ()))
-                self._delete(name)
+        with self._guard():
+            each_of([partial(self._release, name, is_late=True) for name in names])
+
+    def _release(self, name: str, *, is_late: bool) -> bool:
+        """Shut it, end what is in it, delete it when nothing is; whether that was done.
+
+        None of these waits for another, so that nothing of it rests on what a person can keep from succeeding; what failed is
+        raised at the end, and is done again at the next look. It is deleted only when it was shut before the jobs were listed.
+        """
+        jobs, was_tried = self.jobs_of(name), name in self._tried
+        self._tried[name] = None
+        try:
+            each_of([partial(self._shut, name), partial(self._kill if is_late else self._tell, name, jobs)])
+        except EngineError:
+            if jobs or not was_tried or not self._delete(name):
+                raise
+            return True
+        return not jobs and was_tried and self._delete(name)
 
     def _shut(self, name: str) -> None:
         """Let nobody begin anything in it any more: who is of the account and also this control plane's user."""
         found = self._seen.get(name)
         if found is not None and self._client.user not in found.users:
-            self._client.run("scontrol", "update", f"ReservationName={name}", f"Users={self._client.user}")
+            # Without the flag no job on its nodes may be outside of it, and a person can put one there.
+            self._update(name, f"Users={self._client.user}")
+
+    def _update(self, name: str, change: str) -> None:
+        self._client.run("scontrol", "update", f"ReservationName={name}", change, "Flags=IGNORE_JOBS")
 
     def _delete(self, name: str) -> bool:
         """Delete it; False while jobs are in it."""
@@ -251,16 +284,40 @@ class Leases:
                 raise
         return True
 
-    def _kill(self, jobs: Sequence[Job]) -> None:
-        """End jobs at once: Slurm's own way is SIGTERM first, and its KillWait after that."""
-        begun = [job.id for job in jobs if job.state not in ("PENDING", "COMPLETING")]
-        self._signal("KILL", begun)
-        self._client.cancel([job.id for job in jobs])
+    def _tell(self, name: str, jobs: Sequence[Job]) -> None:
+        """Tell what runs in it to end, each once; take what waits out of the queue."""
+        told = self._told.setdefault(name, {})
+        new = [job for job in jobs if not job.waits and job.id not in told]
+        each_of(
+            [partial(self._cancel_waiting, jobs), partial(self._signal, "TERM", [job.full_id for job in new])]
+        )
+        told.update(dict.fromkeys(job.id for job in new))
 
-    def _signal(self, name: str, jobs: Sequence[int]) -> None:
+    def _kill(self, _name: str, jobs: Sequence[Job]) -> None:
+        """End jobs at once: Slurm's own way is SIGTERM first, and its KillWait after that."""
+        begun = [job.full_id for job in jobs if not job.waits and job.state != "COMPLETING"]
+        each_of(
+            [
+                partial(self._cancel_waiting, jobs),
+                partial(self._signal, "KILL", begun),
+                partial(self._scancel, *begun),
+            ]
+        )
+
+    def _signal(self, name: str, jobs: Sequence[str]) -> None:
         if jobs:
+            self._scancel(f"--signal={name}", "--full", *jobs)
+
+    def _cancel_waiting(self, jobs: Sequence[Job]) -> None:
+        """Take jobs out of the queue, but for what has begun since: elements of one array may run and wait."""
+        waiting = dict.fromkeys(_ELEMENT.split(job.full_id)[0] for job in jobs if job.waits)
+        if waiting:
+            self._scancel("--state=PENDING", *waiting)
+
+    def _scancel(self, *arguments: str) -> None:
+        if arguments:
             try:
-                self._client.run("scancel", "--quiet", f"--signal={name}", "--full", *map(str, jobs))
+                self._client.run("scancel", "--quiet", *arguments)
             except EngineError as error:
                 if not _ENDED.search(error.problem.message):
                     raise
@@ -286,13 +343,14 @@ class Leases:
                 rank.read()
             live = [rank for rank in held.ranks if not rank.final]
             if not live:
-                self._told.pop(name, None)
-                self._until_ms.pop(name, None)
+                for kept in (self._told, self._until_ms, self._overrun):
+                    kept.pop(name, None)
                 return
             if any(rank.record is None for rank in live):
                 if seen is not None and seen.is_active:
                     self._begin(held, live)
                 return
+            self._note_overrun(name)
             until_ms = self._ends_ms(live, lease)
             if seen is None:
                 self._close_gone(live, name, is_ending=until_ms is not None)
@@ -303,7 +361,12 @@ class Leases:
             self._end(seen, live, lease, until_ms)
         elif seen.ends_s is not None and seen.ends_s - time.time() < _EXTEND_BEFORE_S:
             with self._guard():
-                self._client.run("scontrol", "update", f"ReservationName={name}", "EndTime=now+365days")
+                self._update(name, "EndTime=now+365days")
+
+    def _note_overrun(self, name: str) -> None:
+        # Only of what was to have ended at an earlier look it is known that it was there all the while.
+        if self._until_ms.get(name, math.inf) <= runner.boot_ms() and self.jobs_of(name):
+            self._overrun[name] = None
 
     def _begin(self, held: Held, live: Sequence[Rank]) -> None:
         lease = held.info[INFO]
@@ -349,14 +412,18 @@ class Leases:
             rank.close(RankState.LOST, None, detail=f"{host}: {lost}")
 
     def _counted(self, record: Mapping[str, Any], lease: Mapping[str, Any]) -> dict[str, Any]:
-        """A record's durations up to now. Never more than was asked for: nobody may have been there to end it in time."""
+        """A record's durations up to now.
+
+        Never more than was asked for, as nobody may have been there to end it in time; but for one whose nodes are still in
+        use though they are asked for.
+        """
         now_ms, wall_ms = runner.boot_ms(), time.time_ns() // 1_000_000
         if record["boot_id"] == self._boot:
             passed_ms = now_ms - record["heartbeat_ms"]
         else:
             passed_ms = max(0, wall_ms - record["heartbeat_wall_ms"])
         ran_ms = record["running_ms"] + passed_ms
-        if lease["max_duration_ms"]:
+        if lease["max_duration_ms"] and lease["reservation"] not in self._overrun:
             ran_ms = min(ran_ms, lease["max_duration_ms"] + lease["grace_ms"])
         return {
             "running_ms": max(record["running_ms"], ran_ms),
@@ -395,17 +462,7 @@ class Leases:
     def _end(self, seen: Reservation, live: Sequence[Rank], lease: Mapping[str, Any], until_ms: int) -> None:
         """Tell what runs in it to end, then make it end; delete it when nothing is left, and only then is it over."""
         with self._guard():
-            self._shut(seen.name)
-            jobs = self._jobs.get(seen.name, [])
-            if runner.boot_ms() >= until_ms:
-                self._kill(jobs)
-            else:
-                told = self._told.setdefault(seen.name, {})
-                self._client.cancel([job.id for job in jobs if job.state == "PENDING"])
-                new = [job.id for job in jobs if job.state != "PENDING" and job.id not in told]
-                self._signal("TERM", new)
-                told.update(dict.fromkeys(new))
-            if jobs or not self._delete(seen.name):
+            if not self._release(seen.name, is_late=runner.boot_ms() >= until_ms):
                 return
         with self._recording():
             for rank in [one for one in live if not one.final]:
@@ -424,6 +481,65 @@ class Leases:
                 rank.close(RankState.LOST, None, estimated=True, detail=what)
 
 
+def jobs_in(jobs: Iterable[Job], seen: Mapping[str, Reservation], uid: int) -> Mapping[str, Sequence[Job]]:
+    """The jobs whose end is that of a reservation, by its name; ``uid``: whose jobs are there by our own hand."""
+    leased: dict[str, dict[str, None]] = {}
+    for one in seen.values():
+        if mark_of(one.name):
+            for host in one.hosts:
+                leased.setdefault(host, {})[one.name] = None
+    found: dict[str, list[Job]] = {}
+    for job in jobs:
+        if job.is_alive:
+            for name in _reservations_of(job, seen, leased, uid):
+                found.setdefault(name, []).append(job)
+    return found
+
+
+def _reservations_of(
+    job: Job, seen: Mapping[str, Reservation], leased: Mapping[str, Mapping[str, None]], uid: int
+) -> Iterable[str]:
+    named_ = dict.fromkeys(name for name in job.reservation.split(",") if name in seen)
+    if job.waits or not leased:
+        return named_
+    hosts = hosts_of(job.nodes)
+    there = dict.fromkeys(name for host in hosts for name in leased.get(host, ()))
+    slipped = [
+        name
+        for name in there
+        if name not in named_ and job.uid != uid and _slipped_in(job, hosts, seen[name], named_, seen)
+    ]
+    # Of several that it names it is in the one whose nodes it has.
+    inside = [name for name in named_ if not frozenset(hosts).isdisjoint(seen[name].hosts)]
+    return [*(inside or named_), *slipped]
+
+
+def _slipped_in(
+    job: Job, hosts: Sequence[str], one: Reservation, names: Iterable[str], seen: Mapping[str, Reservation]
+) -> bool:
+    """Whether a job that does not say so came to its hosts through a reservation of its account."""
+    common = frozenset(hosts) & frozenset(one.hosts)
+    return (
+        job.account.lower() in one.accounts.lower().split(",")
+        and job.began_s is not None
+        and one.begins_s is not None
+        and job.began_s >= one.begins_s
+        and not any(common <= frozenset(seen[name].hosts) for name in names)
+    )
+
+
+def each_of(steps: Iterable[Callable[[], object]]) -> None:
+    """Take all of them, whichever fail; then raise what the first that failed said."""
+    errors = []
+    for step in steps:
+        try:
+            step()
+        except EngineError as error:
+            errors.append(error)
+    if errors:
+        raise errors[0]
+
+
 def shared_account(account: str, tenant: str, accounts: Mapping[Any, str]) -> str:
     """Why an account is not one tenant's alone, or ""."""
     others = sorted(name for name, one in accounts.items() if one == account and name != tenant)
@@ -432,6 +548,17 @@ def shared_account(account: str, tenant: str, accounts: Mapping[Any, str]) -> st
     return (
         f"account {account} is tenant {named(others)}'s too, and a reservation of it would be both's; give each an "
         "account of its own under accounts: of the engine"
+    )
+
+
+def taken_account(account: str, tenant: str, accounts: Mapping[Any, str]) -> str:
+    """Why a tenant that is not among ``accounts`` has no account of its own name, or ""."""
+    others = sorted(name for name, one in accounts.items() if one == account)
+    if not others:
+        return ""
+    return (
+        f"account {account} is tenant {named(others)}'s here; write which account tenant {tenant} has under accounts: of "
+        "the engine"
     )
 
 
@@ -455,6 +582,8 @@ def _said(value: str) -> str:
 
 
 def _seconds(value: str) -> float | None:
+    if value.isdecimal():
+        return float(value)
     try:
         # As scontrol writes it, by the zone of this host.
         return datetime.fromisoformat(value).timestamp()

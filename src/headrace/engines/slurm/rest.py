@@ -11,6 +11,7 @@ list is asked for only when the controller says that something has changed (0.1 
 import base64
 import binascii
 import json
+import pwd
 import re
 import stat
 import time
@@ -75,6 +76,7 @@ class _Submitted(_Answer):
 class _Job(msgspec.Struct):
     job_id: int
     job_state: str
+    user_id: int
     state_reason: str | None = None
     nodes: str | None = None
     user_name: str | None = None
@@ -83,6 +85,12 @@ class _Job(msgspec.Struct):
     name: str | None = None
     comment: str | None = None
     resv_name: str | None = None
+    start_time: int | None = None
+    array_job_id: int | None = None
+    array_task_id: int | None = None
+    array_task_string: str | None = None
+    het_job_id: int | None = None
+    het_job_offset: int | None = None
 
 
 class _Jobs(_Answer, kw_only=True):
@@ -227,6 +235,23 @@ class RestClient:
     def user(self) -> str:
         """As whom it asks."""
         return self._user
+
+    @property
+    def uid(self) -> int:
+        """That user's number here; EngineError for a user whom this host doesn't know."""
+        try:
+            return pwd.getpwnam(self._user).pw_uid
+        except KeyError as error:
+            raise engine_error(
+                ProblemCode.ENGINE_UNAVAILABLE,
+                f"this host knows no user {self._user}, as whom slurmrestd is asked;",
+                "name one of `getent passwd`: whose a job is, is told by the user's number.",
+            ) from error
+
+    @property
+    def trouble(self) -> str:
+        """What the commands left out: an answer of slurmrestd is understood in full, or is an error."""
+        return "" if self._commands is None else self._commands.trouble
 
     def submit(self, job: Submission) -> int:
         """Through ``job/submit``."""
@@ -380,11 +405,13 @@ class RestClient:
 
 def _decode(answer: httpx.Response, kind: type[_Answer]) -> _Answer:
     """An answer as ``kind``, or with its errors alone."""
+    # Slurm passes on whatever bytes a user wrote.
+    content = answer.content.decode(errors="replace").encode()
     try:
-        return cast(_Answer, _DECODERS[kind].decode(answer.content))
+        return cast(_Answer, _DECODERS[kind].decode(content))
     except msgspec.ValidationError:
         # What went wrong stands in an answer that lacks what was asked for.
-        found = cast(_Answer, _DECODERS[_Answer].decode(answer.content))
+        found = cast(_Answer, _DECODERS[_Answer].decode(content))
         if not found.errors:
             raise
         return found
@@ -393,16 +420,30 @@ def _decode(answer: httpx.Response, kind: type[_Answer]) -> _Answer:
 def _known(job: _Job) -> Job:
     return Job(
         id=job.job_id,
+        full_id=_full_id(job),
         state=job.job_state,
         reason=job.state_reason or "None",
         nodes=job.nodes or "",
+        uid=job.user_id,
         user=job.user_name or "",
         account=job.account or "",
         partition=job.partition or "",
         reservation=job.resv_name or "",
+        began_s=float(job.start_time) if job.start_time and job.job_state != "PENDING" else None,
         name=job.name or "",
         comment=job.comment or "",
     )
+
+
+def _full_id(job: _Job) -> str:
+    """As squeue writes it."""
+    if job.het_job_id:
+        return f"{job.het_job_id}+{job.het_job_offset or 0}"
+    if not job.array_job_id:
+        return str(job.job_id)
+    if job.array_task_string:
+        return f"{job.array_job_id}_[{job.array_task_string}]"
+    return f"{job.array_job_id}_{job.array_task_id or 0}"
 
 
 def _job(job: Submission) -> dict[str, Any]:
