@@ -100,6 +100,7 @@ class Server:
         self._proposed: deque[Plan] = deque()
         self._adopting: asyncio.Task[None] | None = None
         self._more_to_come = False
+        self._is_adopting = False
         self._is_told = True
         self.service = Service(self.control, self.reconciler)
         self.service.on_durable.append(self._tell_planner)
@@ -180,7 +181,8 @@ class Server:
         await self.service.close()
 
     def _tell(self, size: int) -> None:
-        adopting = bool(self._proposed) or self._more_to_come
+        # The last part too, until it is durable: told of the one before it alone, the planner would propose it again.
+        adopting = self._is_adopting or bool(self._proposed) or self._more_to_come
         self._is_told = self.planner.tell(size, self.control.now_ms(), adopting=adopting)
 
     async def _tick_forever(self) -> None:
@@ -234,6 +236,7 @@ class Server:
     async def _adopt(self) -> None:
         """Adopt what was proposed part by part, one while the one before becomes durable, so that nobody waits long."""
         before: asyncio.Task[object] | None = None
+        self._is_adopting = True
         try:
             while self._proposed or before is not None:
                 if self._proposed:
@@ -244,6 +247,7 @@ class Server:
         finally:
             # The planner proposes nothing as long as something is left to adopt.
             self._proposed.clear()
+            self._is_adopting = False
             self._tell(self.control.durable)
 
     async def _adopt_part(
