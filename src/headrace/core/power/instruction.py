@@ -13,7 +13,7 @@ Urgency = Literal["normal", "emergency"]
 
 @dataclass(frozen=True, slots=True)
 class Instruction:
-    """At most ``limit_w`` watts at the meter of ``site`` from ``from_ms`` until ``until_ms`` (exclusive; 0: until it is withdrawn).
+    """At most ``limit_w`` watts at the meter of ``site`` from ``from_ms`` until ``until_ms`` (exclusive; 0: until withdrawn).
 
     ``source`` says who gave it: ``person``, or ``openadr`` and the like. An ``emergency`` uses every rung at once. Times are
     milliseconds UTC. Several may hold at once: the least of their limits counts.
