@@ -5,6 +5,7 @@ Shares no code with the product. What it believes, in this order: what processes
 """
 
 import json
+import re
 from collections import Counter, defaultdict
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -17,6 +18,10 @@ from tests.durability.evidence import Entry, Journal, read_journal
 CLOSE_MS = 1_000
 """So much may a placement's meter differ from its record, and its record from its process."""
 HEARTBEAT_MS = 5_000
+_LOGGED = re.compile(
+    r"\[(?P<at>\S+)\] (?:(?P<began>sched: Allocate|sched/backfill: _start_job: Started)|_job_complete:) JobId=(?P<job>[0-9]+) "
+)
+"""Lines of slurmctld's log: a job has its nodes, or has ended."""
 SEEN_LATE_MS = 300
 """A process that was killed may be seen a little later than its end was written down."""
 LIMIT = 20
@@ -287,31 +292,95 @@ def _whole_ms(lines: list[tuple[str, int]]) -> int | None:
     return at["end"] - at["begin"] if "begin" in at and "end" in at else None
 
 
+@dataclass(frozen=True)
+class _Account:
+    """A rank of a placement that Slurm saw undisturbed, all of it.
+
+    ``stamps_ms``: Slurm's start and end, whole seconds; ``moments_ms``: the same two by slurmctld's log, where it has them.
+    ``ran_ms``: when its runner began and wrote last, by the wall clock; ``held_ms``: what it recorded, by the boot-time clock.
+    """
+
+    placement: str
+    stamps_ms: tuple[int, int]
+    moments_ms: tuple[int, int] | None
+    ran_ms: tuple[int, int]
+    held_ms: int
+
+    @property
+    def lags_ms(self) -> tuple[int, int]:
+        """The launch before the runner's time and the end after it, as Slurm saw them."""
+        begin_ms, end_ms = self.moments_ms or self.stamps_ms
+        return self.ran_ms[0] - begin_ms, end_ms - self.ran_ms[1]
+
+    @property
+    def off_ms(self) -> int:
+        """What launch, metered time and end together differ from Slurm's elapsed time."""
+        begin_ms, end_ms = self.moments_ms or self.stamps_ms
+        return abs(end_ms - begin_ms - sum(self.lags_ms) - self.held_ms)
+
+
 def _accounting(case: Case) -> Iterator[str]:
-    """What Slurm saw of a job from its begin to its end is what the runner recorded."""
-    for ident, (elapsed_s, held_ms) in _accounts(case).items():
-        # Whole seconds of two stamps: anything between one more and one less.
-        if abs(elapsed_s * 1_000 - held_ms) - 1_000 > CLOSE_MS:
-            yield f"{ident} was held for {held_ms} ms by its runners, for {elapsed_s} s by Slurm"
+    """Launch, metered time and end of each rank are what Slurm accounts for, and its time lies within Slurm's."""
+    for one in _accounts(case):
+        if one.off_ms > CLOSE_MS:
+            yield f"{one.placement} was held for {one.held_ms} ms by its runner, which ran from and to {one.ran_ms}"
+        # Slurm's own stamps are of whole seconds: the last of it may have been anywhere in its second.
+        launch_ms, end_ms = one.lags_ms
+        if launch_ms < 0 or end_ms < (0 if one.moments_ms else -1_000):
+            yield f"{one.placement} ran outside of what Slurm accounts for: {one}"
 
 
-def _accounts(case: Case) -> dict[str, tuple[int, int]]:
-    """Seconds by Slurm and milliseconds by the runners of each placement that Slurm saw undisturbed, all of it."""
+def _accounts(case: Case) -> list[_Account]:
+    """Each rank of each placement that Slurm saw undisturbed, all of it."""
     path = case.evidence.completions
-    out: dict[str, tuple[int, int]] = {}
-    for line in path.read_text().splitlines() if path is not None and path.exists() else ():
+    if path is None or not path.exists():
+        return []
+    moments = _moments(path.with_name("slurmctld.log"))
+    records: dict[str, list[dict[str, Any]]] = defaultdict(list)
+    for (placement, _), record in case.records.items():
+        records[placement].append(record)
+    out = []
+    for line in path.read_text().splitlines():
         said = dict(part.partition("=")[::2] for part in line.split())
         ident = said["Name"].removeprefix("hr.").rpartition(".e")[0]
-        begin_ms, end_ms = (
-            round(datetime.fromisoformat(said[name]).astimezone(UTC).timestamp()) * 1_000
-            for name in ("StartTime", "EndTime")
-        )
-        records = [record for (placement, _), record in case.records.items() if placement == ident]
-        is_whole = records and all(record["state"] == "exited" and record["runner"][0] for record in records)
-        if is_whole and not _was_disturbed(case.evidence, begin_ms, end_ms):
-            held_ms = max(record["running_ms"] + record["paused_ms"] for record in records)
-            out[ident] = (end_ms - begin_ms) // 1_000, held_ms
+        begin_ms, end_ms = (_at_ms(said[name]) for name in ("StartTime", "EndTime"))
+        ours = records.get(ident, [])
+        is_whole = ours and all(record["state"] == "exited" and record["runner"][0] for record in ours)
+        # One that Slurm was told to cancel has ended there before it has.
+        if said["JobState"] == "CANCELLED" or not is_whole or _was_disturbed(case.evidence, begin_ms, end_ms):
+            continue
+        found = moments.get((said["JobId"], begin_ms))
+        out += [
+            _Account(
+                ident,
+                (begin_ms, end_ms),
+                found,
+                (record["started_wall_ms"], record["heartbeat_wall_ms"]),
+                record["running_ms"] + record["paused_ms"],
+            )
+            for record in ours
+        ]
     return out
+
+
+def _moments(log: Path) -> dict[tuple[str, int], tuple[int, int]]:
+    """When slurmctld gave jobs their nodes and heard of their ends, in ms; by number and second: numbers are given again."""
+    began: dict[str, int] = {}
+    out: dict[tuple[str, int], tuple[int, int]] = {}
+    for line in log.read_text(errors="replace").splitlines() if log.exists() else ():
+        found = _LOGGED.match(line)
+        if found is not None and found["began"]:
+            began[found["job"]] = _at_ms(found["at"])
+        elif found is not None and found["job"] in began:
+            begin_ms = began.pop(found["job"])
+            for second in (begin_ms // 1_000, begin_ms // 1_000 - 1):
+                # Slurm's own stamp is taken just before the line is written.
+                out[found["job"], second * 1_000] = begin_ms, _at_ms(found["at"])
+    return out
+
+
+def _at_ms(stamp: str) -> int:
+    return round(datetime.fromisoformat(stamp).astimezone(UTC).timestamp() * 1_000)
 
 
 def _was_disturbed(evidence: Evidence, begin_ms: int, end_ms: int) -> bool:
@@ -405,6 +474,7 @@ def _notes(case: Case) -> dict[str, object]:
     requeues: Counter[str] = Counter()
     ends: Counter[str] = Counter()
     worst_ms, accounts = 0, _accounts(case)
+    lags_ms = [sum(one.lags_ms) for one in accounts if one.moments_ms] or [0]
     for ident, said in case.ends.items():
         payload = said[0].payload
         ends[payload["reason"]] += 1
@@ -426,7 +496,8 @@ def _notes(case: Case) -> dict[str, object]:
         "ranks_seen": len(case.evidence.seen),
         "worst_ms_off_the_record": worst_ms,
         "held_against_slurm": len(accounts),
-        "worst_ms_off_slurm": max((abs(s * 1_000 - ms) for s, ms in accounts.values()), default=0),
+        "worst_ms_off_slurm": max((one.off_ms for one in accounts), default=0),
+        "launch_and_end_in_slurm_ms": {"middle": sorted(lags_ms)[len(lags_ms) // 2], "most": max(lags_ms)},
         "events": len(case.journal.entries),
     }
 

@@ -6,7 +6,7 @@ import shutil
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
@@ -194,14 +194,28 @@ def _processes(pid: int) -> list[int]:
 
 
 def _resident_mib(pid: int) -> float:
-    lines = Path(f"/proc/{pid}/status").read_text().splitlines()
+    try:
+        lines = Path(f"/proc/{pid}/status").read_text().splitlines()
+    except FileNotFoundError:
+        return 0.0
     return sum(int(line.split()[1]) for line in lines if line.startswith("VmRSS")) / 1024
 
 
-def _processor_s(pid: int) -> float:
-    """Of a process, its threads and the children that it waited for."""
-    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
-    return sum(map(int, fields[11:15])) / os.sysconf("SC_CLK_TCK")
+def _processor_s(pid: int) -> tuple[float, float]:
+    """Of a process and its threads, and of the children that it waited for; nothing for one that is gone: it is with those."""
+    try:
+        fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    except FileNotFoundError:
+        return 0.0, 0.0
+    user, system, user_below, system_below = (int(one) / os.sysconf("SC_CLK_TCK") for one in fields[11:15])
+    return user + system, user_below + system_below
+
+
+def _parts_s(plane: int, pids: Sequence[int]) -> dict[str, float]:
+    """What the control plane spent itself, in Slurm's commands and in its planner: all that it spent."""
+    own_s, commands_s = _processor_s(plane)
+    rest_s = sum(sum(_processor_s(pid)) for pid in pids if pid != plane)
+    return {"control_plane": own_s, "slurm_commands": commands_s, "planner": rest_s}
 
 
 def idle(quick: bool) -> Figure:
@@ -221,9 +235,10 @@ def idle(quick: bool) -> Figure:
         known_s = time.monotonic() - start
         time.sleep(5)
         pids = _processes(plant.pid)
-        before, start = sum(map(_processor_s, pids)), time.monotonic()
+        before, start = _parts_s(plant.pid, pids), time.monotonic()
         time.sleep(span_s)
-        percent = (sum(map(_processor_s, pids)) - before) / (time.monotonic() - start) * 100
+        after, spanned_s = _parts_s(plant.pid, pids), time.monotonic() - start
+        parts = {name: (spent_s - before[name]) / spanned_s * 100 for name, spent_s in after.items()}
         memory = sum(map(_resident_mib, pids))
         known = lab.jobs_of_ours()
         seen = next(one for one in operator.engines() if one.name == "slurm")
@@ -235,5 +250,5 @@ def idle(quick: bool) -> Figure:
         "span_s": span_s,
         "submitted_s": round(known_s, 1),
         "trouble": seen.trouble,
-    }
-    return Figure(percent, notes, clean=memory <= MOST_MIB and known >= jobs and not seen.trouble)
+    } | {f"{name}_percent": round(percent, 1) for name, percent in parts.items()}
+    return Figure(sum(parts.values()), notes, clean=memory <= MOST_MIB and known >= jobs and not seen.trouble)

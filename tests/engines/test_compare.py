@@ -3,19 +3,22 @@
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 from headrace.control import Caller
 from headrace.core import commands as c
 from headrace.core.authority import Role, Subject
 from headrace.core.fleet import compile_fleet
-from headrace.core.ids import NodeId
+from headrace.core.ids import NodeId, TenantId
 from headrace.core.observation import NodeReport
 from headrace.engines.compare import Mismatch, mismatches
 from headrace.engines.fake import FakeEngine
+from headrace.engines.slurm.client import Commands
+from headrace.engines.slurm.engine import SlurmEngine, SlurmSettings
 from headrace.ports import EngineNode
 from headrace.reconcile import Reconciler
 from tests.api.small import HandClock, small
-from tests.core.small import estate
+from tests.core.small import ACME, BOREALIS, estate
 
 OPERATOR = Caller(Subject("token", "t-1", Role.OPERATOR_ADMIN), 1)
 FULL = EngineNode("", accelerators=4, cpu_milli=8_000, memory_mb=64_000)
@@ -104,3 +107,44 @@ def test_an_engine_is_told_which_of_its_nodes_the_operator_drains(tmp_path: Path
     made.control.execute(OPERATOR, c.SetNodes((node,), "draining", "a fan"))
     reconciler.observe()
     assert engine.cordoned == {node: "a fan"}
+
+
+def clusterless(folder: Path, **settings: Any) -> SlurmEngine:
+    """An engine that never saw its cluster."""
+    client = Commands(Path("/nowhere/slurm.conf"))
+    return SlurmEngine(folder / "spool", client, SlurmSettings(uids=None, **settings))
+
+
+def test_names_of_the_file_that_are_nobody_s_are_rows_with_what_is_meant(tmp_path: Path) -> None:
+    """Of nodes, addresses and tenants, whether the cluster was seen or not; a name that is right is none."""
+    fleet = compile_fleet(estate())
+    here = [node for node in fleet.node_ids if node.startswith("fjord/")]
+    engine = clusterless(
+        tmp_path,
+        nodes={NodeId("fjord/b/g-00-0"): "n1", NodeId("albion/b/g-0-0"): "n2", here[1]: "n3"},
+        addresses={"n3": "10.0.0.3", "g-0-9": "10.0.0.9"},
+        accounts={ACME: "acme", TenantId("acm"): "a"},
+    )
+    found = mismatches(fleet, here, engine, [ACME, BOREALIS])
+    assert [(one.node, one.host, one.what, one.estate) for one in found] == [
+        ("fjord/b/g-00-0", "n1", "nodes", f"no such node of the estate; did you mean {here[0]}?"),
+        ("albion/b/g-0-0", "n2", "nodes", "no such node of this engine"),
+        ("", "g-0-9", "addresses", "no such node that is called so; did you mean g-0-0?"),
+        ("", "a", "tenant acm", f"no such tenant; did you mean {ACME}?"),
+    ]
+    assert not any(one.is_short for one in found)
+    # Without tenants, or an estate, nothing is known of them.
+    assert [one.what for one in mismatches(fleet, here, engine)] == ["nodes", "nodes", "addresses"]
+    engine.close()
+
+
+def test_the_reconciler_tells_names_that_are_nobody_s(tmp_path: Path) -> None:
+    """For whoever starts a control plane; of what nobody applied yet nothing is told."""
+    made = small(tmp_path)
+    engine = clusterless(tmp_path, nodes={NodeId("fjord/b/g-0-o"): "n1"}, accounts={TenantId("fjord-a"): "a"})
+    reconciler = Reconciler(made.control, {"local": engine})
+    nodes, tenants = reconciler.misnamed()
+    assert nodes.startswith("engine local: nodes: no node of the estate 'fjord/b/g-0-o'; known: ")
+    assert tenants.startswith("engine local: tenants: no tenant 'fjord-a'; known: ")
+    assert tenants.endswith("Did you mean fjord-ai?")
+    engine.close()

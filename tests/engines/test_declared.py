@@ -73,7 +73,15 @@ WRONG: dict[str, tuple[str, str]] = {
     ),
     "no address": (
         "kind: engine\nname: a\nspool: /a\nray: {url: 'head:8265', tenant: t}\n",
-        "'head:8265' is no address. Write http://HOST:PORT, or unix:/PATH of a socket.",
+        "'head:8265' is no address. Write http://HOST:8265, as `ray start --head` prints it.",
+    ),
+    "an address of a page": (
+        "kind: engine\nname: a\nspool: /a\nray: {url: 'http://head:8265/#/jobs', tenant: t}\n",
+        "'http://head:8265/#/jobs' is no address. Write http://HOST:8265, as `ray start --head` prints it.",
+    ),
+    "an address without a host": (
+        "kind: engine\nname: a\nspool: /a\nslurm: {rest: {url: 'http://'}}\n",
+        "'http://' is no address. Write http://HOST:PORT, or unix:/PATH of a socket.",
     ),
     "a Ray of nobody": (
         "kind: engine\nname: a\nspool: /a\nray: {url: 'http://head:8265'}\n",

@@ -11,6 +11,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import suppress
+from dataclasses import replace
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
@@ -22,7 +23,7 @@ from headrace.engines import runner
 from headrace.engines.ray.client import RayClient, RayJob
 from headrace.engines.ray.engine import RayEngine, RaySettings
 from headrace.lab.ray import HEAD, SLOTS, RayLab, ray_lab
-from headrace.ports import Engine, EngineError, RankState
+from headrace.ports import Engine, EngineError, RankState, StartOrder
 from tests.engines.contract import (
     FIRST,
     LONG_GRACE_MS,
@@ -185,6 +186,40 @@ def test_a_placement_is_one_job_on_exactly_its_nodes(harness: RayHarness) -> Non
     harness.engine.stop(FIRST, LONG_GRACE_MS)
     assert [rank.exit_code for rank in ended(harness).ranks] == [143, 143]
     harness.until(lambda: jobs_of(harness) == [])
+
+
+def with_memory(order: StartOrder, memory_mb: int) -> StartOrder:
+    """An order whose ranks have so much memory each."""
+    return replace(order, ranks=tuple(rank._replace(memory_mb=memory_mb) for rank in order.ranks))
+
+
+def test_ranks_have_the_memory_that_they_ask_for_and_ray_gives_it_to_nobody_else(harness: RayHarness) -> None:
+    """On each of its nodes; what does not fit beside it waits in Ray, and what no node has is refused."""
+    harness.until(lambda: harness.engine.inventory() is not None)
+    seen = harness.engine.inventory()
+    assert seen is not None
+    most_mb = {one.name: one.memory_mb for one in seen}["lab-0-0"]
+    assert most_mb > 0
+    share_mb = most_mb * 3 // 5
+    harness.engine.start(with_memory(order_of("sleep 30", nodes=2), share_mb))
+    become(harness, RankState.RUNNING, RankState.RUNNING)
+    (group,) = [
+        one
+        for one in harness.site.get("/api/v0/placement_groups?detail=1")["data"]["result"]["result"]
+        if one["name"].endswith(mark_of(harness))
+    ]
+    assert [one["unit_resources"]["memory"] for one in group["bundles"]] == [share_mb << 20] * 2
+    harness.engine.start(with_memory(order_of("echo in", placement=SECOND), share_mb))
+    harness.until(lambda: [job.status for job in jobs_of(harness, SECOND)] == ["RUNNING"])
+    harness.pass_ms(3_000)
+    assert states(harness.engine, SECOND) == [RankState.STARTING]
+    harness.engine.stop(FIRST, 0)
+    assert [rank.exit_code for rank in ended(harness, SECOND).ranks] == [0]
+    third = PlacementId("acme-3.1")
+    harness.engine.start(with_memory(order_of("echo never", placement=third), most_mb + 1))
+    (rank,) = ended(harness, third).ranks
+    assert rank.reason == "start_failed"
+    assert f"lab-0-0 of the Ray cluster has {most_mb} MB of what Ray calls memory, not" in rank.detail
 
 
 @pytest.mark.parametrize(
@@ -436,7 +471,7 @@ def rows(*found: object) -> str:
         ("/api/version", 200, "<html>", "what is not understood: '<html>'"),
         ("/api/version", 200, '{"ray_version": 2}', "what is not understood"),
         ("/api/version", 200, '{"ray_version": "2.9.3"}', "Ray 2.9.3, which is too old; upgrade the cluster to 2.51"),
-        ("/api/version", 401, "Missing token", "refuses us: Missing token; give the engine the cluster's token"),
+        ("/api/version", 401, "Missing token", "refuses us: Missing token; put what `ray get-auth-token` prints into"),
         ("/api/jobs/", 500, "a\nTimeoutError: GCS", "answers /api/jobs/ with 500: TimeoutError: GCS; it is tried again"),
         ("/api/jobs/", 302, "", "answers /api/jobs/ with 302"),
         ("/api/jobs/", 200, '{"jobs": []}', "/api/jobs/ says what is not understood: \"{'jobs': []}\""),

@@ -1,28 +1,33 @@
 """What the runner records is what Slurm's own accounting says: a real slurmdbd on a real MariaDB.
 
-Two things differ by definition, and like is compared with like:
-
-- Slurm counts an allocation, from its start to its end, in whole seconds of the wall clock, so that an elapsed time of n seconds
-  was anything between n-1 and n+1. The runner counts its rank's own time in milliseconds; the launch before it and the end
-  after it are Slurm's alone, so that its time lies within Slurm's.
-- A paused rank holds its nodes: Slurm's elapsed time is the runner's running and paused time together.
+Slurm counts an allocation, from the moment that its controller gives the nodes until it hears of the end. slurmdbd keeps whole
+seconds of these two moments, slurmctld's log the milliseconds of the same two. The runner counts its rank's own time. So between
+Slurm's moments there are: the launch, the rank's time, and the end. Each is taken by another: the launch ends at the wall clock
+that the runner wrote when its rank began, the end begins at the one of its last record, and what is metered in between are
+durations by the boot-time clock. A paused rank holds its nodes: its time is the runner's running and paused time together.
 """
 
+import os
+import re
 import shutil
 import tempfile
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from datetime import datetime
 from pathlib import Path
 
 import pytest
 
 from headrace.core.ids import PlacementId
 from headrace.engines.slurm.client import Commands
-from headrace.ports import PlacementReport, RankState, StartOrder
+from headrace.ports import RankState, StartOrder
 from tests.engines.contract import LONG_GRACE_MS, become, ended, order_of
 from tests.engines.slurm_site import SlurmHarness, SlurmSite, slurm_site
 
 ROUNDS = 3
+TICK_MS = 10
+CLOSE_MS = 1_000
+"""So much may launch, metered time and end together differ from what is between Slurm's two moments."""
 
 
 @pytest.fixture(scope="module")
@@ -50,6 +55,7 @@ def harness(site: SlurmSite) -> Iterator[SlurmHarness]:
 class Accounted:
     """What slurmdbd says of a job."""
 
+    job: str
     state: str
     elapsed_s: int
     gpus: int
@@ -60,7 +66,7 @@ class Accounted:
 
 def accounts_of(site: SlurmSite, placement: PlacementId) -> list[Accounted]:
     """Every job of a placement that slurmdbd knows the end of."""
-    columns = "State,ElapsedRaw,AllocTRES,Account,Start,End"
+    columns = "JobIDRaw,State,ElapsedRaw,AllocTRES,Account,Start,End"
     said = site.ask(
         "env",
         "SLURM_TIME_FORMAT=%s",
@@ -74,24 +80,55 @@ def accounts_of(site: SlurmSite, placement: PlacementId) -> list[Accounted]:
     )
     found = []
     for line in said.splitlines():
-        state, elapsed, tres, account, start, end = line.split("|")
+        job, state, elapsed, tres, account, start, end = line.split("|")
         if end != "Unknown":
             amounts = dict(part.split("=") for part in tres.split(",") if part)
             gpus = int(amounts.get("gres/gpu", 0))
-            found.append(Accounted(state.split()[0], int(elapsed), gpus, account, int(start), int(end)))
+            found.append(Accounted(job, state.split()[0], int(elapsed), gpus, account, int(start), int(end)))
     return found
 
 
-def seconds_of(harness: SlurmHarness, placement: PlacementId, ranks: int) -> tuple[int, int]:
-    """The whole seconds of the wall clock in which its first runner began and its last one wrote its end."""
-    records = [harness.record(placement, rank) for rank in range(ranks)]
-    began = min(record["started_wall_ms"] for record in records)
-    return began // 1_000, max(record["heartbeat_wall_ms"] for record in records) // 1_000
+def moments_of(site: SlurmSite) -> dict[str, tuple[int, int]]:
+    """When slurmctld gave each job its nodes, and when it heard of its end: ms of the wall clock, by its log."""
+    log = (site.folder / "slurmctld.log").read_text()
+    began = {job: at_ms for at_ms, job in _logged(_BEGUN, log)}
+    # The first that it heard: one that is cancelled has ended for Slurm when it is told to.
+    over = {job: at_ms for at_ms, job in reversed(_logged(_OVER, log))}
+    return {job: (began[job], over[job]) for job in began if job in over}
 
 
-def held_ms(report: PlacementReport) -> int:
-    """For how long the placement held its nodes, as its runners say."""
-    return max(rank.running_ms + rank.paused_ms for rank in report.ranks)
+def _logged(what: str, log: str) -> list[tuple[int, str]]:
+    found = re.findall(rf"^\[(\S+)\] (?:{what}) JobId=([0-9]+) ", log, re.MULTILINE)
+    return [(round(datetime.fromisoformat(at).timestamp() * 1_000), job) for at, job in found]
+
+
+_BEGUN = "sched: Allocate|sched/backfill: _start_job: Started"
+_OVER = "_job_complete:|_slurm_rpc_kill_job: REQUEST_KILL_JOB"
+
+
+@dataclass(frozen=True)
+class Metered:
+    """What the runner of a rank says: when it began and wrote last, by the wall clock, and for how long it held its node.
+
+    ``own_ms`` of its launch are the runner's, from when Slurm started the task's process (the kernel's word, 10 ms).
+    """
+
+    began_ms: int
+    last_ms: int
+    held_ms: int
+    own_ms: int
+
+
+def metered(harness: SlurmHarness, placement: PlacementId, rank: int) -> Metered:
+    """By its record."""
+    record = harness.record(placement, rank)
+    ticks = record["child"][1] - record["runner"][1]
+    return Metered(
+        record["started_wall_ms"],
+        record["heartbeat_wall_ms"],
+        record["running_ms"] + record["paused_ms"],
+        ticks * 1_000 // os.sysconf("SC_CLK_TCK"),
+    )
 
 
 def leave(harness: SlurmHarness, order: StartOrder) -> None:
@@ -147,32 +184,37 @@ KINDS: list[tuple[str, int, int, Act]] = [
 
 
 def test_what_the_runners_record_is_what_slurm_accounts_for(harness: SlurmHarness) -> None:
-    """Nine kinds of end, three times each: elapsed time and accelerators of each placement, and one job for each."""
-    recorded: dict[PlacementId, tuple[int, int]] = {}
-    nodes_of: dict[PlacementId, int] = {}
+    """Nine kinds of end, three times each: launch, metered time and end of each rank are Slurm's elapsed time within a second."""
+    ended_so: dict[PlacementId, tuple[int, int, Act]] = {}
     for number, (command, nodes, accelerators, act) in enumerate(KINDS * ROUNDS):
         placement = PlacementId(f"acme-{number}.1")
         order = order_of(command, placement=placement, nodes=nodes, accelerators=accelerators)
         harness.engine.start(order)
         become(harness, *[RankState.RUNNING] * nodes, placement=placement)
         act(harness, order)
-        recorded[placement] = held_ms(ended(harness, placement)), nodes * accelerators
-        nodes_of[placement] = nodes
-    harness.until(lambda: all(accounts_of(harness.site, placement) for placement in recorded))
-    over_s, early_s, late_s = [], [], []
-    for placement, (elapsed_ms, gpus) in recorded.items():
+        reported = [rank.running_ms + rank.paused_ms for rank in ended(harness, placement).ranks]
+        # What the control plane is told, and bills, is what is on record.
+        assert reported == [metered(harness, placement, rank).held_ms for rank in range(nodes)]
+        ended_so[placement] = nodes, accelerators, act
+    harness.until(lambda: all(accounts_of(harness.site, placement) for placement in ended_so))
+    moments, off_ms = moments_of(harness.site), []
+    for placement, (nodes, accelerators, act) in ended_so.items():
         (accounted,) = accounts_of(harness.site, placement)
-        assert (accounted.gpus, accounted.account) == (gpus, "acme")
-        over_s.append(accounted.elapsed_s - elapsed_ms / 1_000)
-        first, last = seconds_of(harness, placement, nodes_of[placement])
-        early_s.append(first - accounted.start_s)
-        late_s.append(accounted.end_s - last)
-    # Each within a second, by Slurm's whole seconds; and all together, where roundings are no more.
-    assert all(-1 < one < 2 for one in over_s), over_s
-    assert sum(over_s) / len(over_s) < 1, over_s
-    # No runner's time outside what Slurm accounts for, in a single placement.
-    assert min(early_s) >= 0, early_s
-    assert min(late_s) >= 0, late_s
+        assert (accounted.gpus, accounted.account) == (nodes * accelerators, "acme")
+        began_ms, over_ms = moments[accounted.job]
+        # What slurmdbd keeps are these two moments, in whole seconds; the log's lines are written just after them.
+        assert began_ms // 1_000 - accounted.start_s in (0, 1)
+        assert over_ms // 1_000 - accounted.end_s in (0, 1)
+        assert accounted.elapsed_s == accounted.end_s - accounted.start_s
+        for rank in range(nodes):
+            said = metered(harness, placement, rank)
+            launch_ms, end_ms = said.began_ms - began_ms, over_ms - said.last_ms
+            assert launch_ms >= said.own_ms - TICK_MS >= -TICK_MS, (placement, said, began_ms)
+            # One that is cancelled in Slurm has ended there before it has.
+            assert end_ms >= 0 or act is cancel, (placement, said, over_ms)
+            off_ms.append(abs(over_ms - began_ms - (launch_ms + said.held_ms + end_ms)))
+    assert max(off_ms) < CLOSE_MS, off_ms
+    assert sum(off_ms) / len(off_ms) < CLOSE_MS / 4, off_ms
 
 
 def test_an_account_that_does_not_exist_is_refused_with_the_next_step(harness: SlurmHarness) -> None:

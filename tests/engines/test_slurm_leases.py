@@ -163,6 +163,21 @@ def test_a_lease_ends_after_its_time_and_bills_no_more(harness: SlurmHarness) ->
     assert all(2_000 <= rank.running_ms <= 2_500 for rank in report.ranks)
 
 
+def test_a_lease_that_was_deleted_for_its_time_and_not_recorded_any_more_has_ended_for_that(
+    harness: SlurmHarness,
+) -> None:
+    """A control plane that is killed between the two must not have it leased anew."""
+    name = lease(harness, max_duration_ms=1_000, grace_ms=500)
+    harness.made[-1].close()
+    harness.pass_ms(1_200)
+    harness.site.ask("scontrol", "delete", f"ReservationName={name}")
+    harness.engine = harness.reopened()
+    report = gone(harness)
+    assert {(rank.reason, rank.exit_code, rank.estimated) for rank in report.ranks} == {
+        ("max_duration", 143, True)
+    }
+
+
 def test_a_lease_that_is_stopped_before_it_began_leaves_nothing(harness: SlurmHarness) -> None:
     """Its reservation may come to be for a moment; it goes again."""
     harness.engine.start(lease_order())

@@ -82,6 +82,11 @@ def test_an_expired_token_is_told_with_its_file_and_read_again_once_it_is_renewe
         assert said.startswith(f"Slurm's token in {path} expired ")
         step = f"make a new one: `scontrol token username=root lifespan=86400 > {path}`."
         assert said.endswith(step)
+        for ask in (client.nodes, client.version):
+            with pytest.raises(
+                EngineError, match=f"Slurm's token in {path} expired [0-9]+ s ago; make a new one"
+            ):
+                ask()
         with pytest.raises(EngineError) as caught:
             client.submit(job())
         site.write_token(path)
@@ -110,16 +115,42 @@ def test_a_wrong_token_is_told_with_its_file(site: SlurmSite, tmp_path: Path, te
     assert not text or text not in found
 
 
-def test_a_token_that_is_missing_or_open_to_everybody_is_told(site: SlurmSite, tmp_path: Path) -> None:
-    """It is as good as root on the cluster."""
+def test_a_token_that_is_missing_is_told_with_how_to_make_one_that_nobody_else_reads(
+    site: SlurmSite, tmp_path: Path
+) -> None:
+    """What a shell makes anew, everybody may read."""
     path = tmp_path / "token"
     with client_of(path, site.address) as client:
-        assert f"Slurm's token in {path} No such file" in trouble_of(client)
-        site.write_token(path)
-        path.chmod(0o644)
-        assert trouble_of(client) == f"Slurm's token in {path} can be read by everybody; `chmod 600 {path}`."
-        path.chmod(0o600)
-        assert trouble_of(client) == ""
+        assert trouble_of(client) == (
+            f"Slurm's token in {path} is not there; make it: `install -m 600 /dev/null {path}`, then "
+            f"`scontrol token username=root lifespan=86400 > {path}`."
+        )
+
+
+@pytest.mark.parametrize(
+    ("mode", "who"),
+    [
+        (0o644, "0644: everybody can read it"),
+        (0o604, "0604: everybody can read it"),
+        (0o620, "0620: others can write it"),
+        (0o602, "0602: others can write it"),
+    ],
+)
+def test_a_token_that_is_open_to_others_is_told_with_its_mode_whenever_it_becomes_so(
+    site: SlurmSite, tmp_path: Path, mode: int, who: str
+) -> None:
+    """It is as good as root on the cluster: also after it was read, when nothing but its mode has changed."""
+    path = tmp_path / "token"
+    site.write_token(path)
+    path.chmod(mode)
+    told = f"Slurm's token in {path} has mode {who}; `chmod 600 {path}`, and make a new one if somebody may have."
+    with client_of(path, site.address) as client:
+        assert trouble_of(client) == told
+        for allowed in (0o600, 0o640, 0o400):
+            path.chmod(allowed)
+            assert trouble_of(client) == ""
+        path.chmod(mode)
+        assert trouble_of(client) == told
 
 
 def test_slurmrestd_is_asked_over_its_socket_too(site: SlurmSite) -> None:

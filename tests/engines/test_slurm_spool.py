@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from headrace.core.ids import Epoch, NodeId
+from headrace.core.scheduling.explain import PARTITION
 from headrace.engines.declared import load_engines
 from headrace.engines.doctor import Finding, examine
 from headrace.engines.slurm.client import Commands
@@ -183,6 +184,11 @@ def test_the_doctor_sees_a_partition_that_is_shut_and_one_that_is_not_there(harn
     harness.site.ask("scontrol", "update", "partitionname=lab", "state=down")
     try:
         shut = findings(harness, "lab")
+        harness.until(lambda: not harness.engine.nodes([HERE])[0].up)
+        # What an explanation names to whoever waits for it.
+        reason = PARTITION.search(harness.engine.nodes([HERE])[0].reason)
+        assert reason is not None
+        assert reason.groups() == ("lab", "down")
     finally:
         harness.site.ask("scontrol", "update", "partitionname=lab", "state=up")
     assert (shut.is_well, shut.detail) == (False, "partition lab is down")

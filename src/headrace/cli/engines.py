@@ -4,12 +4,16 @@ from pathlib import Path
 
 import typer
 
-from headrace.cli.common import client, print_json, print_table, say
+from headrace.cli.common import CommandClient, client, print_json, print_table, say
+from headrace.cli.estate import estate_of
 from headrace.cli.operator import AS_JSON
 from headrace.core.errors import HeadraceError
+from headrace.core.fleet import compile_fleet
+from headrace.core.ids import TenantId
+from headrace.engines.compare import engines_of
 from headrace.engines.declared import load_engines
-from headrace.engines.doctor import Finding, examine, examine_here
-from headrace.state import default_state, engines_file
+from headrace.engines.doctor import Finding, Known, examine, examine_here, examine_sites
+from headrace.state import StateDirectory, default_state, engines_file
 
 app = typer.Typer(rich_markup_mode=None)
 
@@ -61,7 +65,10 @@ def doctor(
     ),
     as_json: bool = AS_JSON,
 ) -> None:
-    """Look at what engines need: installed, reachable, rightly set? With the next step; exit status 1 if something is wrong."""
+    """Look at what engines need: installed, reachable, rightly set? With the next step; exit status 1 if something is wrong.
+
+    Where a control plane runs on the same state, names in the file are compared with its estate and tenants too.
+    """
     path = (state or default_state()).absolute()
     found: list[Finding] = list(examine_here(path))
     file = engines_file(path, engines_path)
@@ -73,8 +80,11 @@ def doctor(
             for one in error.problems
         ]
         declared = []
+    known = _known(path) if declared else None
     for one in declared:
-        found += examine(one)
+        found += examine(one, known)
+    if known is not None:
+        found += examine_sites(declared, known)
     if as_json:
         print_json(found)
     else:
@@ -85,5 +95,23 @@ def doctor(
         print_table(("ENGINE", "WHAT", "", "DETAIL", "NEXT STEP"), rows, "nothing to look at.")
         if file is None:
             say("no clusters are declared: see docs/guide/engines.md for engines.yaml")
+        elif declared and known is None:
+            say(
+                "no control plane answers here: names in the file are not compared with its estate and tenants"
+            )
     if not all(one.is_well for one in found):
         raise typer.Exit(1)
+
+
+def _known(state: Path) -> Known | None:
+    """What the control plane of a state directory knows of names; None when none answers, or it has no estate."""
+    kept = StateDirectory(state).read_client()
+    if kept is None:
+        return None
+    try:
+        with CommandClient(kept.url, kept.token) as control:
+            estate = estate_of(control)
+            tenants = [TenantId(one.name) for one in control.documents() if one.kind == "tenant"]
+    except HeadraceError:
+        return None
+    return None if estate is None else Known(engines_of(compile_fleet(estate)), tenants)

@@ -3,6 +3,7 @@
 import asyncio
 import os
 import shlex
+from collections.abc import Sequence
 from pathlib import Path
 
 import typer
@@ -10,7 +11,7 @@ import uvloop
 
 import headrace
 from headrace.cli.common import say
-from headrace.engines.declared import load_engines
+from headrace.engines.declared import EngineModel
 from headrace.server import Server, Settings
 from headrace.state import default_state, engines_file
 
@@ -52,8 +53,10 @@ def up(
     if server.admin_token is not None:
         say(f"token  {server.admin_token}   the operator's; shown this once")
 
-    for line in _given_away(no_isolation, declared):
+    for line in _given_away(no_isolation, server.declared):
         say(line)
+    for line in server.reconciler.misnamed():
+        say(f"WARNING: {line}")
     if not no_isolation and os.geteuid() != 0:
         say("only root can give each tenant a Unix user: one tenant is served here. For more: --no-isolation")
     # Another terminal need not have this one's HEADRACE_STATE.
@@ -71,11 +74,11 @@ def up(
         server.close()
 
 
-def _given_away(no_isolation: bool, declared: Path | None) -> list[str]:
+def _given_away(no_isolation: bool, declared: Sequence[EngineModel]) -> list[str]:
     """What is said when tenants would be root."""
     if os.geteuid() != 0:
         return []
-    rooted = [] if declared is None else [one.name for one in load_engines(declared) if one.gives_away_root]
+    rooted = [one.name for one in declared if one.gives_away_root]
     why = [*(["--no-isolation"] if no_isolation else []), *(f"isolate: false of {name}" for name in rooted)]
     if not why:
         return []

@@ -13,10 +13,12 @@ import os
 import threading
 import uuid
 from abc import abstractmethod
+from collections import deque
 from collections.abc import Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from enum import Enum, auto
+from itertools import groupby, islice
+from operator import attrgetter
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +26,7 @@ from headrace.core.errors import ProblemCode
 from headrace.core.ids import Epoch, NodeId, PlacementId
 from headrace.engines import runner
 from headrace.engines.machine import PortPool
+from headrace.engines.names import Named
 from headrace.engines.orders import Runtime, environment, why_never
 from headrace.engines.problems import IN_CLUSTER, as_engine_error, engine_error
 from headrace.engines.ranks import Held, Rank, end_leftovers
@@ -39,10 +42,9 @@ from headrace.ports import (
 )
 
 _CHOSEN = ("CUDA_VISIBLE_DEVICES", "GPU_DEVICE_ORDINAL", "ROCR_VISIBLE_DEVICES")
-_AT_ONCE = 200
-_BATCH = 4
-_PACE = 4
-_DOUBTFUL_LOOKS = 2
+_MARK = attrgetter("mark")
+_AT_ONCE, _BATCH, _PACE, _DOUBTFUL_LOOKS = 200, 4, 4, 2
+_END_S, _INTERRUPT_S, _GIVE_UP_MS = 1.0, 0.1, 2_000
 _NAME = "name"
 """The file of a spool that holds what its drains are known by: others drain nodes of the same cluster, some with Headrace."""
 
@@ -124,10 +126,13 @@ class AgentEngine(SpoolEngine):
         self._boot = runner.boot_id()
         self._launches: dict[PlacementId, _Launch] = {}
         self._jobs: dict[str, list[Job]] = {}
+        self._listed: Sequence[Job] = ()
+        self._alive: frozenset[str] = frozenset()
+        self._owned, self._tidied = (-1, self._alive), -1
         self._looks = 0
         self._inventory: tuple[EngineNode, ...] = ()
         self._cordoned: dict[str, str] | None = None
-        self._reported: tuple[int, Sequence[NodeId], list[NodeReport]] | None = None
+        self._reported: tuple[Sequence[EngineNode], Sequence[NodeId], list[NodeReport]] | None = None
         self._told_ms: dict[str, int] = {}
         self._defect: Exception | None = None
         self._trouble = "it has not been asked yet"
@@ -137,17 +142,23 @@ class AgentEngine(SpoolEngine):
         self._marks: dict[str, None] = {path.name: None for path in sorted((self._root / "marks").iterdir())}
         self._runner = self._ship_runner()
         self._due, self._is_over = threading.Event(), threading.Event()
-        self._submitters = ThreadPoolExecutor(settings.abreast, thread_name_prefix="engine-submit")
         self._next_look_ms = 0
         self._agent = threading.Thread(target=self._serve, name="engine-agent", daemon=True)
         self._agent.start()
 
     def close(self) -> None:
-        """End the agent; what runs goes on."""
+        """End the agent; what runs goes on. It takes some seconds at most, whatever the cluster is asked at this moment.
+
+        What is given up then is as if it was never answered: the next start looks what became of it.
+        """
         self._is_over.set()
         self._due.set()
-        self._agent.join()
-        self._submitters.shutdown()
+        self._agent.join(_END_S)
+        give_up_ms = runner.boot_ms() + _GIVE_UP_MS
+        while self._agent.is_alive() and runner.boot_ms() < give_up_ms:
+            # Again and again: after what was ended it may ask for something else.
+            self._interrupt()
+            self._agent.join(_INTERRUPT_S)
 
     @property
     def capabilities(self) -> Capabilities:
@@ -159,16 +170,17 @@ class AgentEngine(SpoolEngine):
     def trouble(self) -> str:
         """What keeps the cluster from being asked now, or an order from being submitted; "" when nothing does."""
         with self._mutex:
-            waits = (
-                (one.order.placement, one.why)
-                for one in self._launches.values()
-                if one.stage is _Stage.QUEUED
-            )
+            waiting = (one for one in self._launches.values() if one.stage is _Stage.QUEUED and one.why)
             return (
                 super().trouble
                 or self._trouble
-                or next((f"placement {name} waits: {why}" for name, why in waits if why), "")
+                or next((f"placement {one.order.placement} waits: {one.why}" for one in waiting), "")
             )
+
+    @property
+    def named(self) -> Named:
+        """What was said of nodes and tenants by name."""
+        return Named(self._settings.nodes, {}, tuple(self._settings.addresses))
 
     def host_of(self, node: NodeId) -> str:
         """What the cluster calls a node of the estate."""
@@ -184,10 +196,11 @@ class AgentEngine(SpoolEngine):
         with self._mutex:
             if not self._looks:
                 return ()
-            if self._reported is None or self._reported[0] != self._looks or self._reported[1] is not of:
-                there = {one.name: one for one in self._inventory}
+            seen = self._inventory
+            if self._reported is None or self._reported[0] is not seen or self._reported[1] is not of:
+                there = {one.name: one for one in seen}
                 found = [self._report(node, there.get(self.host_of(node))) for node in of]
-                self._reported = self._looks, of, found
+                self._reported = seen, of, found
             return self._reported[2]
 
     def _report(self, node: NodeId, seen: EngineNode | None) -> NodeReport:
@@ -232,11 +245,11 @@ class AgentEngine(SpoolEngine):
 
     @abstractmethod
     def _jobs_now(self) -> Sequence[Job]:
-        """All jobs of Headrace that the cluster has, ended ones for as long as it keeps them."""
+        """All jobs of Headrace that the cluster has, ended ones for as long as it keeps them; the very list when none changed."""
 
     @abstractmethod
     def _inventory_now(self) -> Sequence[EngineNode]:
-        """All nodes that the cluster has. After :meth:`_jobs_now` in the same look."""
+        """All nodes that the cluster has. After :meth:`_jobs_now` in the same look; the very tuple when none changed."""
 
     @abstractmethod
     def _drain(self, nodes: Mapping[str, str]) -> None:
@@ -245,6 +258,9 @@ class AgentEngine(SpoolEngine):
     @abstractmethod
     def _undrain(self, nodes: Sequence[str]) -> None:
         """Give these nodes of the cluster work again, which this engine drained."""
+
+    def _interrupt(self) -> None:
+        """Give up what the cluster is being asked, as far as that can be done."""
 
     def _keep(self) -> None:
         """Look after what has no runner to do so; after each look."""
@@ -285,7 +301,7 @@ class AgentEngine(SpoolEngine):
         return why_never(order, self._settings.uids)
 
     def _allot(self, order: StartOrder, info: dict[str, Any]) -> None:
-        taken = {port for held in self._held.values() if not held.final for port in held.all_ports()}
+        taken = {port for held in self._live for port in held.all_ports()}
 
         def take(name: str, fixed: int) -> int:
             port = fixed or self._pool.take(taken)
@@ -345,14 +361,12 @@ class AgentEngine(SpoolEngine):
 
     def _may_run(self, info: Mapping[str, Any]) -> bool:
         """Whether a job of a placement is alive, or may come to be."""
-        launch, jobs = self._launches.get(info["placement"]), self._jobs.get(info["mark"], ())
+        launch, is_alive = self._launches.get(info["placement"]), info["mark"] in self._alive
         if launch is None:
-            return not self._looks or any(job.is_alive for job in jobs)
+            return not self._looks or is_alive
         if launch.stage is _Stage.REFUSED:
             return False
-        if launch.stage is not _Stage.SUBMITTED or self._looks <= launch.after:
-            return True
-        return any(job.is_alive for job in jobs)
+        return is_alive or launch.stage is not _Stage.SUBMITTED or self._looks <= launch.after
 
     def _is_starting(self, rank: Rank) -> bool:
         if self._may_run(rank.info):
@@ -415,12 +429,13 @@ class AgentEngine(SpoolEngine):
         """Look at all jobs and nodes."""
         began_ms = runner.boot_ms()
         self._next_look_ms = began_ms + self._settings.poll_ms
-        found: dict[str, list[Job]] = {}
-        for job in self._jobs_now():
-            found.setdefault(job.mark, []).append(job)
-        nodes = tuple(self._inventory_now())
+        jobs, nodes = self._jobs_now(), tuple(self._inventory_now())
         with self._mutex:
-            self._jobs, self._inventory = found, nodes
+            if jobs is not self._listed:
+                self._listed, self._stirs = jobs, self._stirs + 1
+                self._jobs = {mark: list(of) for mark, of in groupby(sorted(jobs, key=_MARK), _MARK)}
+                self._alive = frozenset(job.mark for job in jobs if job.is_alive)
+            self._inventory = nodes
             self._looks += 1
         now_ms = runner.boot_ms()
         # A cluster that is slow to answer is asked less often.
@@ -429,11 +444,8 @@ class AgentEngine(SpoolEngine):
     def _submit(self) -> None:
         """Submit what waits for it, but what an earlier control plane has submitted."""
         with self._mutex:
-            queued = [
-                launch
-                for launch in self._launches.values()
-                if launch.stage is _Stage.QUEUED and launch.after <= self._looks
-            ][:_AT_ONCE]
+            waiting = (one for one in self._launches.values() if one.stage is _Stage.QUEUED)
+            queued = list(islice((one for one in waiting if one.after <= self._looks), _AT_ONCE))
         step = _BATCH * self._settings.abreast
         for begin in range(0, len(queued), step):
             if self._is_over.is_set():
@@ -443,11 +455,37 @@ class AgentEngine(SpoolEngine):
     def _submit_batch(self, launches: Sequence[_Launch]) -> None:
         with self._mutex:
             claimed = [(held, one) for one in launches if (held := self._claim(one)) is not None]
-        failed = threading.Event()
-        asked = [self._submitters.submit(self._submit_one, *one, failed) for one in claimed]
-        errors = [error for one in asked if (error := one.result()) is not None]
+        todo, errors, failed = deque(claimed), list[Exception](), threading.Event()
+        # Threads of a pool would be waited for when the process ends, however long the cluster takes to answer.
+        submitters = [
+            threading.Thread(
+                target=self._submit_each, args=(todo, errors, failed), name="engine-submit", daemon=True
+            )
+            for _ in range(min(self._settings.abreast, len(claimed)))
+        ]
+        for one in submitters:
+            one.start()
+        for one in submitters:
+            one.join()
         if errors:
             raise errors[0]
+
+    def _submit_each(
+        self, todo: deque[tuple[Held, _Launch]], errors: list[Exception], failed: threading.Event
+    ) -> None:
+        """Submit what is left to do, until nothing is; a defect is the agent's to tell."""
+        while not self._is_over.is_set():
+            try:
+                held, launch = todo.popleft()
+            except IndexError:
+                return
+            try:
+                error = self._submit_one(held, launch, failed)
+            except Exception as defect:  # noqa: BLE001 - raised again by the agent's thread
+                errors.insert(0, defect)
+                return
+            if error is not None:
+                errors.append(error)
 
     def _submit_one(self, held: Held, launch: _Launch, failed: threading.Event) -> EngineError | None:
         """Submit one job; what keeps the cluster from taking jobs now. Nothing more is sent once anything ``failed``."""
@@ -472,7 +510,7 @@ class AgentEngine(SpoolEngine):
         else:
             with self._mutex:
                 launch.stage, launch.job, launch.after = _Stage.SUBMITTED, job, self._looks
-                launch.why = ""
+                launch.why, self._stirs = "", self._stirs + 1
         return None
 
     def _claim(self, launch: _Launch) -> Held | None:
@@ -481,15 +519,11 @@ class AgentEngine(SpoolEngine):
         held = self._held.get(order.placement)
         if held is None or self._launches.get(order.placement) is not launch:
             return None
-        before = [
-            job for job in self._jobs.get(held.info["mark"], ()) if job.is_alive and job.epoch == order.epoch
-        ]
+        jobs = self._jobs.get(held.info["mark"], ())
+        before = [job.id for job in jobs if job.is_alive and job.epoch == order.epoch]
         if before or all(rank.final for rank in held.ranks):
-            launch.stage, launch.job, launch.after = (
-                _Stage.SUBMITTED,
-                before[0].id if before else "",
-                self._looks - 1,
-            )
+            job, self._stirs = before[0] if before else "", self._stirs + 1
+            launch.stage, launch.job, launch.after = _Stage.SUBMITTED, job, self._looks - 1
             return None
         with (
             as_engine_error("the epoch can't be read now"),
@@ -507,6 +541,9 @@ class AgentEngine(SpoolEngine):
         now_ms = runner.boot_ms()
         cancel: list[str] = []
         with self._mutex:
+            if self._stirs == self._tidied and not self._told_ms:
+                return
+            self._tidied = self._stirs
             alive: dict[str, int] = {}
             known = {held.info["mark"]: held for held in self._held.values()}
             self._marks |= dict.fromkeys(known)
@@ -522,6 +559,7 @@ class AgentEngine(SpoolEngine):
             # A mark is forgotten with its last job: only then can none of its jobs be left.
             for mark in [one for one in self._marks if one not in known and one not in self._jobs]:
                 del self._marks[mark]
+                self._stirs += 1
                 with contextlib.suppress(OSError):
                     (self._root / "marks" / mark).unlink()
             self._told_ms = alive
@@ -533,7 +571,10 @@ class AgentEngine(SpoolEngine):
     def _own_marks(self) -> frozenset[str]:
         """Marks of the placements that this spool made, as long as jobs of them may be left: no other's jobs are ours."""
         with self._mutex:
-            return frozenset(self._marks).union(held.info["mark"] for held in self._held.values())
+            if self._owned[0] != self._stirs:
+                held = (one.info["mark"] for one in self._held.values())
+                self._owned = self._stirs, frozenset(self._marks).union(held)
+            return self._owned[1]
 
     def _drain_as_wanted(self) -> None:
         with self._mutex:

@@ -1,10 +1,12 @@
 """What the estate says of an engine's nodes, against what the engine's cluster says: a table for people."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 
 from headrace.core.fleet import Fleet
-from headrace.core.ids import NodeId
+from headrace.core.ids import NodeId, TenantId
+from headrace.engines.agent import AgentEngine
+from headrace.engines.names import Misnamed, misnamed
 from headrace.ports import Engine, EngineNode
 
 
@@ -27,11 +29,43 @@ class Mismatch:
         return f"{self.what}: the estate says {self.estate}, its cluster {self.cluster}"
 
 
-def mismatches(fleet: Fleet, nodes: Sequence[NodeId], engine: Engine) -> list[Mismatch]:
-    """Every difference between the estate's ``nodes`` of an engine and its cluster; none while there is no look at it."""
+def engines_of(fleet: Fleet) -> dict[NodeId, str]:
+    """The engine of each node of the estate, by its site."""
+    sites = fleet.node_site.tolist()
+    return {node: fleet.sites[site].engine for node, site in zip(fleet.node_ids, sites, strict=True)}
+
+
+def mismatches(
+    fleet: Fleet, nodes: Sequence[NodeId], engine: Engine, tenants: Collection[TenantId] | None = None
+) -> list[Mismatch]:
+    """Every difference between the estate's ``nodes`` of an engine and its cluster; none while there is no look at it.
+
+    Also names that the file of engines says something of and that are no node's; and no tenant's, where ``tenants`` are given.
+    """
+    names = [_name(one) for one in misnamed_in(fleet, nodes, engine, tenants)]
     seen = engine.inventory()
-    if seen is None:
-        return []
+    return names if seen is None else [*names, *_differences(fleet, nodes, engine, seen)]
+
+
+def misnamed_in(
+    fleet: Fleet, nodes: Sequence[NodeId], engine: Engine, tenants: Collection[TenantId] | None
+) -> Sequence[Misnamed]:
+    """Names in the file of engines that are nobody's, by the engine that was made of it."""
+    named = engine.named if isinstance(engine, AgentEngine) else None
+    if named is None or not (named.nodes or named.addresses or named.tenants):
+        return ()
+    return tuple(misnamed(named, frozenset(nodes), fleet.node_index, tenants))
+
+
+def _name(one: Misnamed) -> Mismatch:
+    node, host = (one.name, one.value) if one.field == "nodes" else ("", one.value)
+    what = one.field if one.field != "tenants" else f"tenant {one.name}"
+    return Mismatch(node, host, what, one.briefly(), "-")
+
+
+def _differences(
+    fleet: Fleet, nodes: Sequence[NodeId], engine: Engine, seen: Sequence[EngineNode]
+) -> list[Mismatch]:
     there = {one.name: one for one in seen}
     first: dict[str, NodeId] = {}
     found: list[Mismatch] = []

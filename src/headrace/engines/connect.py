@@ -1,17 +1,19 @@
 """From what the engines' file declares to engines that run."""
 
+import re
 from collections.abc import Sequence
 
 from headrace.core.ids import TenantId
-from headrace.documents.source import read_bytes
 from headrace.engines.declared import EngineModel
 from headrace.engines.ray.client import RayClient
 from headrace.engines.ray.engine import RayEngine, RaySettings
 from headrace.engines.slurm.client import Commands, SlurmClient
 from headrace.engines.slurm.engine import SlurmEngine, SlurmSettings
 from headrace.engines.slurm.rest import RestClient
+from headrace.engines.tokens import TokenFile
 from headrace.ports import FIRST_TENANT_UID, Engine
 
+_WORD = re.compile(r"[!-~]+")
 USERS = range(FIRST_TENANT_UID, FIRST_TENANT_UID + 100_000)
 """The Unix users of tenants: all nodes of a cluster have the same."""
 
@@ -33,11 +35,20 @@ def slurm_client(one: EngineModel) -> SlurmClient:
 
 
 def ray_client(one: EngineModel) -> RayClient:
-    """How a Ray is asked; HeadraceError when its token can't be read."""
+    """How a Ray is asked; HeadraceError for an address that can be none."""
     if one.ray is None:
         raise TypeError(f"engine {one.name} is no Ray")
-    token = "" if one.ray.token is None else read_bytes(one.ray.token).decode().strip()
-    return RayClient(one.ray.url, token=token)
+    path = one.ray.token
+    if path is None:
+        return RayClient(one.ray.url)
+    renew = f"ray get-auth-token > {path}"
+    token = TokenFile(path, "Ray's token", renew, parse=_word)
+    return RayClient(one.ray.url, token=token.read)
+
+
+def _word(text: str) -> str:
+    """A token that can stand in a header of HTTP, or ""."""
+    return text if _WORD.fullmatch(text) else ""
 
 
 def _engine(one: EngineModel) -> Engine:

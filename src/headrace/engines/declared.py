@@ -5,6 +5,7 @@ uses with its own rights, and whoever may apply an estate need not have those.
 """
 
 import os
+import re
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Annotated, Literal
@@ -18,8 +19,11 @@ from headrace.documents.report import bad_input
 from headrace.documents.schema import Model, Name, Text
 from headrace.documents.source import Raw, parse, read_bytes, show
 from headrace.documents.values import Bad
+from headrace.engines.names import Named
 from headrace.engines.problems import others_may_write
 
+_URL = re.compile(r"https?://[^/?#@\s]+(/[^?#@\s]*)?|unix:/\S+")
+_DASHBOARD = re.compile(r"https?://[^/?#@\s]+/?")
 BUILT_IN = ("local",)
 """Engines that every control plane has, by name."""
 
@@ -31,13 +35,20 @@ def _absolute(value: object) -> Path:
 
 
 def _url(value: object) -> str:
-    if not isinstance(value, str) or not value.startswith(("http://", "https://", "unix:/")):
+    if not isinstance(value, str) or _URL.fullmatch(value) is None:
         raise Bad(f"{show(value)} is no address.", "Write http://HOST:PORT, or unix:/PATH of a socket.")
+    return value.rstrip("/")
+
+
+def _dashboard(value: object) -> str:
+    if not isinstance(value, str) or _DASHBOARD.fullmatch(value) is None:
+        raise Bad(f"{show(value)} is no address.", "Write http://HOST:8265, as `ray start --head` prints it.")
     return value.rstrip("/")
 
 
 AbsolutePath = Annotated[Path, BeforeValidator(_absolute)]
 Url = Annotated[str, BeforeValidator(_url)]
+Dashboard = Annotated[str, BeforeValidator(_dashboard)]
 
 
 class RestModel(Model):
@@ -69,7 +80,7 @@ class RayModel(Model):
     head. ``resource``: what accelerators are called there ("": none are asked for). The file ``token`` holds the dashboard's.
     """
 
-    url: Url
+    url: Dashboard
     tenant: Name
     python: Text = "python3"
     resource: Text = "GPU"
@@ -111,6 +122,12 @@ class EngineModel(Model):
     def node_names(self) -> dict[NodeId, str]:
         """``nodes``, typed."""
         return {NodeId(node): name for node, name in self.nodes.items()}
+
+    @property
+    def named(self) -> Named:
+        """What it says of nodes and tenants by name."""
+        tenants = self.tenant_accounts if self.ray is None else {TenantId(self.ray.tenant): "the cluster"}
+        return Named(self.node_names, tenants, tuple(self.addresses))
 
     @property
     def tenant_accounts(self) -> dict[TenantId, str]:

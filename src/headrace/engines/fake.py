@@ -160,7 +160,7 @@ class FakeEngine:
     @property
     def capabilities(self) -> Capabilities:
         """Pauses, has ports; isolation as it was told."""
-        return Capabilities(isolation=self._isolation, pause=True, ports=True)
+        return Capabilities(isolation=self._isolation, pause=True, ports=True, pause_sheds=True)
 
     # --- the port -------------------------------------------------------------------------------------------------
 

@@ -90,7 +90,9 @@ class LocalEngine(SpoolEngine):
     @property
     def capabilities(self) -> Capabilities:
         """``uid`` when each tenant has a Unix user of its own, else ``none``."""
-        return Capabilities(isolation="none" if self._uids is None else "uid", pause=True, ports=True)
+        return Capabilities(
+            isolation="none" if self._uids is None else "uid", pause=True, ports=True, pause_sheds=True
+        )
 
     def nodes(self, of: Sequence[NodeId]) -> Sequence[NodeReport]:
         """Nothing: this machine is up, or nobody could ask."""

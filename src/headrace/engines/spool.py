@@ -20,6 +20,7 @@ import uuid
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -50,13 +51,15 @@ class SpoolSettings:
     """What is seldom changed: a log is kept in ``log_segments`` pieces of ``log_segment_bytes``, the oldest of which goes first.
 
     With ``keep_records`` the runners' records of forgotten placements stay in ``records/PLACEMENT.RANK.json``: for who wants to
-    bill from them without the journal.
+    bill from them without the journal. ``look_at_most``: of more placements than that each look reads the next so many, in a few
+    milliseconds.
     """
 
     log_segment_bytes: int = 8 << 20
     log_segments: int = 8
     heartbeat_ms: int = 5_000
     keep_records: bool = False
+    look_at_most: int = 600
 
 
 class SpoolEngine(ABC):
@@ -69,6 +72,10 @@ class SpoolEngine(ABC):
         self._epoch: Epoch | None = None
         self._superseded = ""
         self._held: dict[str, Held] = {}
+        self._live: dict[Held, None] = {}
+        self._turn: Iterator[Held] = iter(())
+        self._reports: list[PlacementReport] | None = []
+        self._stirs = 0
         self._mutex = threading.RLock()
 
     # --- what an engine says ----------------------------------------------------------------------------------------
@@ -194,13 +201,19 @@ class SpoolEngine(ABC):
         self._control(placement, lambda control: control | {"paused": False})
 
     def observe(self) -> Sequence[PlacementReport]:
-        """Reports of all placements, from their records: durations are those that are safely on disk."""
+        """Reports of all placements, from their records: durations are those that are safely on disk.
+
+        Of more than ``look_at_most`` that live, each look reads the next so many, and of the others it says what it said before.
+        What is as it was is reported by the very object of before, and when all is, by the very list.
+        """
         with self._mutex, as_engine_error("the placements can't be looked at now"), self._current_epoch():
             self._look()
-            for held in self._held.values():
-                if not held.final:
+            for held in self._next_live():
+                if held in self._live and not self._is_as_it_was(held):
                     self._refresh(held)
-            return [held.report for held in self._held.values() if held.report is not None]
+            if self._reports is None:
+                self._reports = [held.report for held in self._held.values() if held.report is not None]
+            return self._reports
 
     def forget(self, placement: PlacementId) -> None:
         """Drop the record and the working directories of an ended placement; EngineError while it runs."""
@@ -221,7 +234,7 @@ class SpoolEngine(ABC):
                     self._keep_records(held)
                 trash = self._root / "trash" / uuid.uuid4().hex
                 held.directory.rename(trash)
-                del self._held[placement]
+                self._let_go(held)
                 shutil.rmtree(trash, ignore_errors=True)
                 shutil.rmtree(self._work_dir(held.info), ignore_errors=True)
 
@@ -287,7 +300,7 @@ class SpoolEngine(ABC):
                 continue
             info = runner.read_json(str(directory / "placement.json"))
             if info is not None:
-                self._held[directory.name] = Held(directory, info)
+                self._hold(Held(directory, info))
             elif undo:
                 shutil.rmtree(directory, ignore_errors=True)
 
@@ -298,6 +311,17 @@ class SpoolEngine(ABC):
             if lock is not None:
                 (rank.directory / runner.SPEC).unlink(missing_ok=True)
                 os.close(lock)
+
+    def _hold(self, held: Held) -> None:
+        self._held[held.directory.name] = held
+        self._live[held] = None
+        self._stirs += 1
+
+    def _let_go(self, held: Held) -> None:
+        del self._held[held.directory.name]
+        self._live.pop(held, None)
+        self._reports = None
+        self._stirs += 1
 
     # --- accepting ------------------------------------------------------------------------------------------------
 
@@ -327,7 +351,7 @@ class SpoolEngine(ABC):
         if not info["failed"]:
             self._make_work_dirs(held)
         self._save(held)
-        self._held[order.placement] = held
+        self._hold(held)
         return held
 
     def _save(self, held: Held, **changes: Any) -> None:
@@ -394,6 +418,7 @@ class SpoolEngine(ABC):
             held = self._held.get(placement)
             if held is None or held.info["failed"]:
                 return
+            self._stirs += 1
             self._look()
             for rank in held.ranks:
                 with as_engine_error(f"placement {placement} can't be told now"):
@@ -437,7 +462,40 @@ class SpoolEngine(ABC):
 
     # --- observing ------------------------------------------------------------------------------------------------
 
+    def _next_live(self) -> list[Held]:
+        """Whom to look at: all that have not ended, or the next ones where they are many."""
+        most = self._spool_settings.look_at_most
+        found = list(islice(self._turn, most))
+        if len(found) < most:
+            self._turn = iter(list(self._live))
+            found += islice(self._turn, most - len(found))
+        return found
+
+    def _is_as_it_was(self, held: Held) -> bool:
+        """Whether there is nothing new on record, and every runner, or what will launch it, is there: mostly all is so."""
+        report = held.report
+        if report is None or report.epoch != held.info["epoch"]:
+            return False
+        for rank, known in zip(held.ranks, report.ranks, strict=True):
+            is_over = rank.final
+            if not is_over:
+                rank.read()
+            if rank.report is not known and rank.report != known:
+                return False
+            if not (is_over or (self._is_starting(rank) if rank.record is None else self._lives(rank))):
+                return False
+        return True
+
     def _refresh(self, held: Held) -> None:
+        before = held.report
+        self._make_out(held)
+        if held.report is not before:
+            self._reports = None
+            if held.final:
+                self._live.pop(held, None)
+                self._stirs += 1
+
+    def _make_out(self, held: Held) -> None:
         if held.info["failed"]:
             held.report = report_of(held, failed_code=CANNOT_RUN)
             return

@@ -10,6 +10,7 @@ from headrace.core.events import (
     ControlStarted,
     CreditNoteIssued,
     DocumentApplied,
+    Event,
     JournalOpened,
     LogRead,
     NodeStateChanged,
@@ -22,7 +23,7 @@ from headrace.core.events import (
     WorkloadRequeued,
 )
 from headrace.core.ids import Epoch, InvoiceNumber, PlacementId, TenantId, TokenId, WorkloadId
-from headrace.core.workload import EndReason
+from headrace.core.workload import EndReason, WorkloadType
 from headrace.sim.checkers.states import StateChecker
 from tests.sim.checkers.streams import (
     ACME,
@@ -38,6 +39,7 @@ from tests.sim.checkers.streams import (
     put,
     rank,
     rules,
+    spec,
     started,
     story,
     submitted,
@@ -50,6 +52,13 @@ def again(workload: str) -> WorkloadRequeued:
     return WorkloadRequeued(WorkloadId(workload), "again")
 
 
+LEASE: tuple[Event, ...] = (
+    submitted("acme-8", spec(type=WorkloadType.CLUSTER, max_duration_ms=5_000)),
+    placed("acme-8", "south", rank("south/b/g-0-1", 0b1111)),
+    started("acme-8"),
+    ended("acme-8", (5_000, 0), reason=EndReason.STOPPED, code=143),
+)
+"""A cluster for five seconds, that ended after them: nobody stopped it."""
 NORTHERN = rank("north/a/g-1-0")
 NAMELESS = replace(placed("acme-4", "south", rank("south/b/g-0-1")), placement=PlacementId("acme-44.1"))
 BROKEN: dict[str, tuple[str, Edit]] = {
@@ -109,6 +118,7 @@ BROKEN: dict[str, tuple[str, Edit]] = {
         "transition",
         insert("evict-6", StopRequested(WorkloadId("beta-2"))),
     ),
+    "queued again though its time was over": ("transition", insert("submit-5", *LEASE, again("acme-8"))),
     "a node of no estate": ("unknown", insert("drain", NodeStateChanged("moon/a/g-0-0", "down"))),
     "a node in no state": ("node-state", change("drain", state="asleep")),
     "tokens of nothing": ("unknown", insert("drain", TokensMetered(PlacementId("acme-4.1"), 0, 1, 1))),
@@ -133,6 +143,7 @@ CLEAN: dict[str, Edit] = {
         StopRequested(WorkloadId("acme-3")),
         ended("acme-3", (0, 0), reason=EndReason.STOPPED, code=143),
     ),
+    "a lease whose time is over": insert("submit-5", *LEASE),
     "a start that is seen too late": insert("evict-6", started("beta-2")),
     "a pause that is taken back": insert("paused-2", PauseObserved(PlacementId("beta-1.1"), False)),
     "a start that failed": insert(

@@ -83,12 +83,14 @@ class Holder:
 
 
 class RayClient:
-    """Ray through the dashboard at ``address``, like ``http://head:8265``. ``token``: the cluster's, if it asks for one.
+    """Ray through the dashboard at ``address``, like ``http://head:8265``. ``token`` says the cluster's, if it asks for one.
 
     Every call raises EngineError when the dashboard can't be asked now or says what is not understood.
     """
 
-    def __init__(self, address: str, *, token: str = "", timeout_s: float = 30) -> None:
+    def __init__(
+        self, address: str, *, token: Callable[[], str] | None = None, timeout_s: float = 30
+    ) -> None:
         if not _ADDRESS.fullmatch(address):
             raise engine_error(
                 ProblemCode.BAD_INPUT,
@@ -96,12 +98,10 @@ class RayClient:
                 "write it like http://head:8265; `ray start --head` prints it.",
             )
         self._address, self._timeout_s = address.rstrip("/"), timeout_s
-        self._is_known = False
-        headers = {"Authorization": f"Bearer {token}"} if token else {}
+        self._is_known, self._token = False, token
         # What the environment says of proxies is for the world outside.
         self._http = httpx.Client(
             base_url=self._address,
-            headers=headers,
             timeout=timeout_s,
             trust_env=False,
             follow_redirects=False,
@@ -223,10 +223,11 @@ class RayClient:
         self, method: str, path: str, body: Any = None, query: Mapping[str, str] | None = None
     ) -> tuple[int, str]:
         """Status and text of an answer, which is there in time as a whole or not at all."""
+        headers = {} if self._token is None else {"Authorization": f"Bearer {self._token()}"}
         give_up = time.monotonic() + self._timeout_s
         text = bytearray()
         try:
-            with self._http.stream(method, path, json=body, params=query) as answer:
+            with self._http.stream(method, path, json=body, params=query, headers=headers) as answer:
                 for piece in answer.iter_bytes():
                     text += piece
                     if time.monotonic() > give_up:
@@ -245,7 +246,8 @@ class RayClient:
             raise engine_error(
                 ProblemCode.ENGINE_UNAVAILABLE,
                 f"Ray's dashboard at {self._address} can't be reached: {str(error) or type(error).__name__};",
-                "it is tried again; `ray status` on the cluster's head says whether it is up.",
+                "`ray status` on the cluster's head says whether it is up; if it is, compare url: with what `ray start --head` "
+                "printed there. It is tried again.",
             ) from error
         return answer.status_code, text.decode(errors="replace")
 
@@ -255,7 +257,7 @@ class RayClient:
             return engine_error(
                 ProblemCode.ENGINE_UNAVAILABLE,
                 f"Ray's dashboard at {self._address} refuses us: {_last_line(text)};",
-                "give the engine the cluster's token; `ray get-auth-token` prints it.",
+                "put what `ray get-auth-token` prints into a file of mode 600, and name that as token: of the engine.",
             )
         if path == "/api/version":
             return self._unexpected(path, text)

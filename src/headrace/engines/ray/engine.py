@@ -21,16 +21,19 @@ from headrace.core.ids import Epoch, NodeId, TenantId
 from headrace.core.workload import WHOLE_MILLI, RankPlace
 from headrace.engines import runner
 from headrace.engines.agent import AgentEngine, AgentSettings, Job, Refused
+from headrace.engines.names import Named
 from headrace.engines.problems import as_engine_error, engine_error
 from headrace.engines.ranks import Held, Rank
 from headrace.engines.ray import gang
 from headrace.engines.ray.client import Holder, RayClient, RayJob, RayNode, Submission
 from headrace.ports import Capabilities, EngineError, EngineNode, StartOrder
 
-_PREFIX = "headrace-"
+PREFIX = "headrace-"
 """How our jobs, groups and tasks are called."""
 _RAYS_OWN = "_ray_internal_"
 _LEAST_CPU = 0.01
+_MEMORY = "memory"
+"""What Ray calls a node's memory: what its own objects leave of it, in bytes. It counts and limits nobody."""
 _SILENT_MS = 5_000
 """How long a runner on another host may be silent beyond three heartbeats."""
 _DELETED_AT_ONCE = 50
@@ -103,7 +106,7 @@ class RayEngine(AgentEngine):
 
     def _submit_job(self, held: Held, order: StartOrder) -> str:
         self._refuse_impossible(order)
-        name = f"{_PREFIX}{order.placement}.e{order.epoch}.{held.info['mark']}"
+        name = f"{PREFIX}{order.placement}.e{order.epoch}.{held.info['mark']}"
         path = held.directory / "gang.json"
         with as_engine_error(f"placement {order.placement} can't be submitted now"):
             runner.write_atomic(str(path), self._gang(held, order, name), durable=False)
@@ -114,13 +117,15 @@ class RayEngine(AgentEngine):
             Submission(
                 id=name,
                 entrypoint=f"exec {shlex.join(command)}",
-                metadata={f"{_PREFIX}{key}": value for key, value in metadata.items()},
+                metadata={f"{PREFIX}{key}": value for key, value in metadata.items()},
             )
         )
         return name
 
     def _gang(self, held: Held, order: StartOrder, name: str) -> dict[str, Any]:
         """What the driver of a placement's job reads; see :mod:`headrace.engines.ray.gang`."""
+        memory_mb = {one.name: one.memory_mb for one in self._inventory}
+        hosts = [self.host_of(NodeId(place.node)) for place in order.ranks]
         return {
             "name": name,
             "root": str(self._root),
@@ -128,18 +133,21 @@ class RayEngine(AgentEngine):
             "ranks": [
                 {
                     "directory": str(held.directory / str(number)),
-                    "node": self.host_of(NodeId(place.node)),
-                    "resources": self._resources(place),
+                    "node": host,
+                    "resources": self._resources(place, memory_mb.get(host, 0)),
                 }
-                for number, place in enumerate(order.ranks)
+                for number, (place, host) in enumerate(zip(order.ranks, hosts, strict=True))
             ],
         }
 
-    def _resources(self, place: RankPlace) -> dict[str, float]:
-        # Memory is not asked for: what Ray calls so is what its own objects leave.
+    def _resources(self, place: RankPlace, memory_mb: int) -> dict[str, float]:
+        """What a rank's bundle has on its node, which declares ``memory_mb``."""
         wanted = {"CPU": max(_LEAST_CPU, place.cpu_milli / 1_000)}
         if self._ray.resource and place.accelerators:
             wanted[self._ray.resource] = float(place.accelerators)
+        # A node that declares none would never have it.
+        if place.memory_mb and memory_mb:
+            wanted[_MEMORY] = float(place.memory_mb << 20)
         return wanted
 
     def _refuse_impossible(self, order: StartOrder) -> None:
@@ -154,6 +162,8 @@ class RayEngine(AgentEngine):
                 short = f"{has.accelerators} {self._ray.resource}, not {place.accelerators}"
             elif place.cpu_milli > has.cpu_milli:
                 short = f"{has.cpu_milli} milli-processors, not {place.cpu_milli}"
+            elif has.memory_mb and place.memory_mb > has.memory_mb:
+                short = f"{has.memory_mb} MB of what Ray calls memory, not {place.memory_mb}"
             if short:
                 problem = engine_error(
                     ProblemCode.UNPLACEABLE,
@@ -176,13 +186,19 @@ class RayEngine(AgentEngine):
         """Those of an engine above a cluster, for one tenant alone where it has one."""
         return replace(super().capabilities, tenant=self._ray.tenant or "")
 
+    @property
+    def named(self) -> Named:
+        """With the tenant whose it is."""
+        owner = self._ray.tenant
+        return replace(super().named, tenants={} if owner is None else {owner: "the cluster"})
+
     # --- looking --------------------------------------------------------------------------------------------------
 
     def _jobs_now(self) -> Sequence[Job]:
         self._seen = self._client.jobs()
         found = []
         for job in self._seen:
-            epoch, mark = job.metadata.get(f"{_PREFIX}epoch", ""), job.metadata.get(f"{_PREFIX}mark", "")
+            epoch, mark = job.metadata.get(f"{PREFIX}epoch", ""), job.metadata.get(f"{PREFIX}mark", "")
             if job.id and mark and epoch.isdecimal():
                 said = f"{job.status} ({job.message})"
                 found.append(
@@ -215,7 +231,7 @@ class RayEngine(AgentEngine):
             reason=why or self._drained.get(one.name, ""),
             accelerators=int(one.resources.get(self._ray.resource, 0)),
             cpu_milli=round(one.resources.get("CPU", 0) * 1_000),
-            memory_mb=int(one.resources.get("memory", 0)) >> 20,
+            memory_mb=int(one.resources.get(_MEMORY, 0)) >> 20,
             foreign=foreign,
         )
 
@@ -226,11 +242,11 @@ class RayEngine(AgentEngine):
         job's metadata say, and who can reach the cluster can write anything there: it shows what is honest, and keeps nobody out.
         """
         marks = self._own_marks()
-        ours = {job.number for job in self._seen if _mark_of(job) in marks}
+        ours = {job.number for job in self._seen if mark_of(job) in marks}
         others = {
             job.number: job.id or f"driver {job.number}"
             for job in self._seen
-            if job.status == "RUNNING" and _mark_of(job) not in marks
+            if job.status == "RUNNING" and mark_of(job) not in marks
         }
         holders = list(self._client.holders("actors"))
         if others:
@@ -285,7 +301,7 @@ class RayEngine(AgentEngine):
         ended = [
             one
             for one in self._seen
-            if _mark_of(one) in marks and not one.is_alive and one.ended_ms <= over_ms
+            if mark_of(one) in marks and not one.is_alive and one.ended_ms <= over_ms
         ]
         # What can't be deleted now is tried again, and must not keep anything else from being done.
         with contextlib.suppress(EngineError):
@@ -293,11 +309,11 @@ class RayEngine(AgentEngine):
                 self._client.delete(job.id)
 
 
-def _mark_of(job: RayJob) -> str:
+def mark_of(job: RayJob) -> str:
     """The mark of the placement whose a job is, of this Headrace or another; "" when it is none's."""
-    return job.metadata.get(f"{_PREFIX}mark", "")
+    return job.metadata.get(f"{PREFIX}mark", "")
 
 
 def _is_known(holder: Holder, *, of_others: bool) -> bool:
     """Whether it is Ray's own, or of a job of ours that began after the jobs were listed."""
-    return holder.name.startswith(_RAYS_OWN if of_others else (_PREFIX, _RAYS_OWN))
+    return holder.name.startswith(_RAYS_OWN if of_others else (PREFIX, _RAYS_OWN))

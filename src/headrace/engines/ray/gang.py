@@ -115,6 +115,7 @@ def _run(ray: Any, gang: dict[str, Any], group: Any) -> str:
             name=f"{gang['name']} {number}",
             num_cpus=given.pop("CPU", 0),
             num_gpus=given.pop("GPU", 0),
+            memory=given.pop("memory", None),
             resources=given,
             max_retries=0,
             scheduling_strategy=strategy(placement_group=group, placement_group_bundle_index=number),

@@ -17,11 +17,12 @@ from dataclasses import dataclass, replace
 from itertools import product
 from pathlib import Path
 from types import MappingProxyType
-from typing import Protocol
+from typing import Protocol, TypeVar
 
 from headrace.core.errors import ProblemCode
 from headrace.engines.agent import Refused
 from headrace.engines.problems import engine_error
+from headrace.engines.slurm.listing import Listing
 from headrace.ports import EngineError
 
 OLDEST = (22, 5)
@@ -38,6 +39,7 @@ _DRAINED = frozenset({"drain", "drained", "draining", "drng", "maint"})
 _GPUS = re.compile(r"gpu:(?:[^:,()]+:)?([0-9]+)")
 _ENV = {"LANG": "C.UTF-8", "SLURM_TIME_FORMAT": "%s", "SLURM_BITSTR_LEN": "0"}
 """Times as seconds, whatever the zone; arrays in full."""
+_T = TypeVar("_T")
 _NOTHING: Mapping[str, str] = MappingProxyType({})
 _VERSION = re.compile(r"SLURM_VERSION\s*=\s*(\S+)")
 _NEVER = (
@@ -58,11 +60,21 @@ _NEVER = (
     ),
 )
 """What Slurm says to what it will never do, and what then is to be done."""
-_UNREACHABLE = re.compile(
-    r"unable to contact slurm controller|connection refused|socket timed out|zero bytes|unable to establish "
-    r"configuration|slurm_load|protocol authentication error|slurm backup controller",
-    re.IGNORECASE,
+_NOT_NOW = (
+    ("munge|authentication", "munged must run here with the cluster's key: `munge -n | unmunge` tries it."),
+    (
+        "establish configuration|process configuration file|clustername needs",
+        "write the path of the cluster's slurm.conf as conf: of the engine.",
+    ),
+    (
+        "unable to contact slurm controller|connection refused|socket timed out|zero bytes|slurm_load|slurm backup controller",
+        "`scontrol ping` says whether slurmctld is up; if it is, compare SlurmctldHost and SlurmctldPort in conf: with its own.",
+    ),
 )
+"""What Slurm says to what it can't do now, and what then is to be looked at."""
+_LATER = "it is tried again; slurmctld's log says more."
+_CONF_PLACES = ("/etc/slurm/slurm.conf", "/run/slurm/conf/slurm.conf")
+_FIND_CONF_S = 10
 _PIECE = re.compile(r"([^\[\],]*)\[([^\[\]]*)\]|([^\[\],]+)")
 _RANGE = re.compile(r"([0-9]+)(?:-([0-9]+))?")
 
@@ -190,6 +202,14 @@ class SlurmClient(Protocol):
         """What one of Slurm's own commands prints, for what there is no other way to ask."""
         ...
 
+    def interrupt(self) -> None:
+        """End what others are asking at this moment, as far as that can be done: they get an EngineError."""
+        ...
+
+    def close(self) -> None:
+        """End its connections."""
+        ...
+
 
 class Commands:
     """Slurm through ``sbatch``, ``squeue``, ``sinfo``, ``scancel`` and ``scontrol`` with the configuration at ``conf``."""
@@ -199,7 +219,10 @@ class Commands:
         self._timeout_s = timeout_s
         self._uid = os.geteuid()
         self._user = _user_name(self._uid)
-        self._trouble = ""
+        self._running = _Running()
+        self._jobs = Listing("squeue", _COLUMNS, _job)
+        self._nodes, self._down = Listing("sinfo", _NODE_COLUMNS, _node), Listing("sinfo", ("%N",), "".join)
+        self._corrected: tuple[list[SlurmNode], list[str], list[SlurmNode]] = ([], [], [])
 
     @property
     def user(self) -> str:
@@ -214,7 +237,7 @@ class Commands:
     @property
     def trouble(self) -> str:
         """Which lines of ``squeue`` were left out."""
-        return self._trouble
+        return left_out("squeue", self._jobs.strange)
 
     def submit(self, job: Submission) -> int:
         """Through ``sbatch``: the script goes in by its standard input."""
@@ -259,35 +282,31 @@ class Commands:
 
     def jobs(self) -> list[Job]:
         """Through one ``squeue``. A line that is not understood is left out: see :attr:`trouble`."""
-        found, strange = list[Job](), list[str]()
-        for line in self._lines("squeue", _COLUMNS, "--states=all", "--all"):
-            job = _job(line)
-            if job is None:
-                strange.append(repr(line[0][:40]))
-            else:
-                found.append(job)
-        self._trouble = left_out("squeue", strange)
-        return found
+        return self._list(self._jobs, "--states=all", "--all")
 
     def nodes(self) -> list[SlurmNode]:
         """Through one ``sinfo``, and another where nodes are drained: it doesn't say of those whether they are down too."""
-        found = [_node(line) for line in self._lines("sinfo", _NODE_COLUMNS, "--Node", "--all")]
-        if any(one.is_drained for one in found):
-            down = {name for (name,) in self._lines("sinfo", ("%N",), "--Node", "--all", "--states=down")}
-            found = [replace(one, state="down") if one.name in down else one for one in found]
-        return found
+        found = self._list(self._nodes, "--Node", "--all")
+        if not any(one.is_drained for one in found):
+            return found
+        down = self._list(self._down, "--Node", "--all", "--states=down")
+        if self._corrected[0] is not found or self._corrected[1] is not down:
+            names = set(down)
+            nodes = [replace(one, state="down") if one.name in names else one for one in found]
+            self._corrected = found, down, nodes
+        return self._corrected[2]
 
-    def _lines(self, command: str, columns: Sequence[str], *options: str) -> list[list[str]]:
-        """What a command lists, column by column."""
+    def _list(self, listing: Listing[_T], *options: str) -> list[_T]:
+        """What a command lists; the very list of the last time when nothing changed."""
         secret = secrets.token_hex(8)
-        begin, between, end = (f"{secret}{sign}" for sign in "<|>")
-        form = f"{begin}{between.join(columns)}{end}"
-        is_secret = command == "squeue"
+        form = listing.form(secret)
+        is_secret = listing.command == "squeue"
         more, told = ({"SQUEUE_FORMAT": form}, ()) if is_secret else (_NOTHING, (f"--format={form}",))
-        *lines, rest = self._run(command, "--noheader", *told, *options, more=more).split(f"{end}\n")
-        if rest.strip():
-            raise unexpected(command, rest.strip())
-        return [line.partition(begin)[2].split(between) for line in lines]
+        said = self._run(listing.command, "--noheader", *told, *options, more=more)
+        try:
+            return listing.read(said, secret)
+        except ValueError as error:
+            raise unexpected(listing.command, str(error)) from None
 
     def version(self) -> str:
         """Through ``scontrol show config``."""
@@ -305,17 +324,16 @@ class Commands:
         self, command: str, *arguments: str, script: str = "", more: Mapping[str, str] = _NOTHING
     ) -> str:
         env = {"PATH": os.environ.get("PATH", os.defpath), **_ENV, **more}
-        if self._conf is not None:
-            env["SLURM_CONF"] = str(self._conf)
+        conf, timeout_s = configuration(self._conf), self._timeout_s
+        if conf is None:
+            # The commands ask the network's name service for one, and some of them for a minute.
+            timeout_s = min(timeout_s, _FIND_CONF_S)
+        elif not os.access(conf, os.R_OK):
+            raise _no_configuration(f"{conf} can't be read" if conf.exists() else f"{conf} is not there")
+        else:
+            env["SLURM_CONF"] = str(conf)
         try:
-            done = subprocess.run(
-                [command, *arguments],
-                input=script.encode(),
-                capture_output=True,
-                check=False,
-                timeout=self._timeout_s,
-                env=env,
-            )
+            code, out, err = self._running.run([command, *arguments], script.encode(), env, timeout_s)
         except FileNotFoundError as error:
             raise engine_error(
                 ProblemCode.ENGINE_UNAVAILABLE,
@@ -323,16 +341,70 @@ class Commands:
                 "install Debian's slurm-client.",
             ) from error
         except subprocess.TimeoutExpired as error:
+            if timeout_s < self._timeout_s:
+                what = f"is in none of its places, and {command} found none in {timeout_s:g} s"
+                raise _no_configuration(what) from error
             raise engine_error(
                 ProblemCode.ENGINE_UNAVAILABLE,
                 f"{command} did not answer in {self._timeout_s:g} s;",
                 "it is tried again; `scontrol ping` says whether slurmctld is up.",
             ) from error
         # Whatever bytes a user's text has, they are no error here.
-        said, complained = (one.decode(errors="replace") for one in (done.stdout, done.stderr))
-        if done.returncode:
+        said, complained = (one.decode(errors="replace") for one in (out, err))
+        if code:
             raise as_problem(command, complained.strip() or said.strip())
         return said
+
+    def interrupt(self) -> None:
+        """End what is being asked at this moment."""
+        self._running.kill()
+
+    def close(self) -> None:
+        """Nothing is kept between two commands."""
+
+
+class _Running:
+    """The commands that run at this moment, so that somebody else can end them."""
+
+    def __init__(self) -> None:
+        self._processes: dict[int, subprocess.Popen[bytes]] = {}
+
+    def run(
+        self, command: Sequence[str], script: bytes, env: Mapping[str, str], timeout_s: float
+    ) -> tuple[int, bytes, bytes]:
+        """Run one: its exit code and what it printed. Raises what :func:`subprocess.run` does."""
+        pipe = subprocess.PIPE
+        with subprocess.Popen(command, stdin=pipe, stdout=pipe, stderr=pipe, env=env) as process:
+            self._processes[process.pid] = process
+            try:
+                out, err = process.communicate(script, timeout_s)
+            except BaseException:
+                process.kill()
+                raise
+            finally:
+                del self._processes[process.pid]
+            return process.returncode, out, err
+
+    def kill(self) -> None:
+        """End all of them."""
+        for process in list(self._processes.values()):
+            process.kill()
+
+
+def configuration(conf: Path | None) -> Path | None:
+    """The slurm.conf that commands use: the engine's own, the environment's, or the one in its place; None for none."""
+    named_, default = os.environ.get("SLURM_CONF"), (Path(place) for place in _CONF_PLACES)
+    if conf is not None or named_:
+        return conf or Path(named_ or "")
+    return next((place for place in default if place.exists()), None)
+
+
+def _no_configuration(what: str) -> EngineError:
+    return engine_error(
+        ProblemCode.ENGINE_UNAVAILABLE,
+        f"Slurm's configuration {what};",
+        "write the path of the cluster's slurm.conf as conf: of the engine, or put it there.",
+    )
 
 
 def _job(line: Sequence[str]) -> Job | None:
@@ -470,9 +542,7 @@ def as_problem(asked: str, said: str) -> EngineError:
         if re.search(pattern, said, re.IGNORECASE):
             problem = engine_error(ProblemCode.UNPLACEABLE, f"Slurm refuses it: {line};", step)
             return Refused(*problem.problems)
-    step = "`scontrol ping` says whether slurmctld is up; `headrace doctor` looks at all of it."
-    if not _UNREACHABLE.search(said):
-        step = "it is tried again; `headrace doctor` looks at all of it."
+    step = next((step for pattern, step in _NOT_NOW if re.search(pattern, said, re.IGNORECASE)), _LATER)
     return engine_error(ProblemCode.ENGINE_UNAVAILABLE, f"{asked}: {line};", step)
 
 
@@ -481,7 +551,8 @@ def unexpected(asked: str, said: str) -> EngineError:
     return engine_error(
         ProblemCode.ENGINE_UNAVAILABLE,
         f"{asked} says what is not understood: {said[:120]!r};",
-        f"Slurm {OLDEST[0]}.{OLDEST[1]:02d} or later is known; see `headrace doctor`.",
+        f"Slurm {OLDEST[0]}.{OLDEST[1]:02d} or later is known: look whether it is that, and nothing stands before it and changes "
+        "what it says.",
     )
 
 

@@ -19,6 +19,7 @@ from headrace.core.ids import Epoch, NodeId, PlacementId, TenantId
 from headrace.core.workload import WHOLE_MILLI
 from headrace.engines import runner
 from headrace.engines.agent import AgentEngine, AgentSettings, Job
+from headrace.engines.names import Named
 from headrace.engines.ranks import Held, Rank
 from headrace.engines.slurm import client as slurm
 from headrace.engines.slurm.client import (
@@ -41,7 +42,7 @@ from headrace.engines.slurm.leases import (
 )
 from headrace.ports import Capabilities, EngineNode, RankState, StartOrder
 
-_COMMENT = re.compile(r"headrace placement=(\S+) epoch=([0-9]+) mark=([0-9a-f]+)")
+COMMENT = re.compile(r"headrace placement=(\S+) epoch=([0-9]+) mark=([0-9a-f]+)")
 REMEMBERED_S = 600
 """How long it is known of a lease that is over: Slurm writes its state every few seconds."""
 _UNUSABLE = frozenset(
@@ -70,6 +71,8 @@ class SlurmEngine(AgentEngine):
         self._client, self._slurm = client, settings
         self._is_known = False
         self._foreign: dict[str, list[str]] = {}
+        self._sorted: tuple[Sequence[slurm.Job], frozenset[str], Sequence[Job]] = ((), frozenset(), ())
+        self._nodes: tuple[Sequence[SlurmNode], dict[str, list[str]], tuple[EngineNode, ...]] = ((), {}, ())
         self._closed = ""
         self._once_leased: dict[str, None] = {}
         self._leases = Leases(
@@ -86,6 +89,11 @@ class SlurmEngine(AgentEngine):
     def capabilities(self) -> Capabilities:
         """As of any cluster; and it leases nodes."""
         return replace(super().capabilities, lease=LEASE if self._slurm.leases else "")
+
+    @property
+    def named(self) -> Named:
+        """With the accounts of tenants."""
+        return replace(super().named, tenants=self._slurm.accounts)
 
     def _why_never(self, order: StartOrder) -> str:
         account, accounts = self._account(order.tenant), self._slurm.accounts
@@ -110,6 +118,9 @@ class SlurmEngine(AgentEngine):
             hosts = [self.host_of(NodeId(place.node)) for place in order.ranks]
             account, partition = self._account(order.tenant), self._slurm.partition
             info[INFO] = lease_of(order, info["mark"], hosts, account, partition)
+
+    def _interrupt(self) -> None:
+        self._client.interrupt()
 
     @contextlib.contextmanager
     def _recording(self) -> Iterator[None]:
@@ -150,10 +161,13 @@ class SlurmEngine(AgentEngine):
             self._is_known = True
         jobs = self._client.jobs()
         found, foreign, own = self._reserved(jobs), dict[str, list[str]](), self._own_marks()
+        is_leased, known = bool(found), self._sorted
+        if not is_leased and jobs is known[0] and own == known[1]:
+            return known[2]
         leased = {job.full_id for one in found if one.is_alive for job in self._leases.jobs_of(one.id)}
         for job in jobs:
             # Anybody may write such a comment: who submitted the job is Slurm's own word, and which marks are ours this spool's.
-            ours = _COMMENT.fullmatch(job.comment) if job.uid == self._client.uid else None
+            ours = COMMENT.fullmatch(job.comment) if job.uid == self._client.uid else None
             if ours is not None and ours[3] in own:
                 waits = job.waits or job.state == "CONFIGURING"
                 epoch, said = Epoch(int(ours[2])), f"{job.state} ({job.reason})"
@@ -161,7 +175,10 @@ class SlurmEngine(AgentEngine):
             elif job.is_alive and job.nodes and job.full_id not in leased:
                 for host in hosts_of(job.nodes):
                     foreign.setdefault(host, []).append(f"{job.user} (job {job.full_id})")
-        self._foreign = foreign
+        if foreign != self._foreign:
+            self._foreign = foreign
+        # What is leased may change while no job does.
+        self._sorted = () if is_leased else jobs, own, found
         return found
 
     def _reserved(self, jobs: Sequence[slurm.Job]) -> list[Job]:
@@ -213,10 +230,13 @@ class SlurmEngine(AgentEngine):
 
     def _inventory_now(self) -> Sequence[EngineNode]:
         partition, all_nodes = self._slurm.partition, self._client.nodes()
+        if all_nodes is self._nodes[0] and self._foreign is self._nodes[1]:
+            return self._nodes[2]
         seen = {one.name: one for one in all_nodes if partition in ("", one.partition)}
         self._closed = self._why_closed(all_nodes, seen)
         self._leases.look_at_nodes(seen)
-        return [self._node(one) for one in seen.values()]
+        self._nodes = all_nodes, self._foreign, tuple(self._node(one) for one in seen.values())
+        return self._nodes[2]
 
     def _why_closed(self, all_nodes: Sequence[SlurmNode], seen: Mapping[str, SlurmNode]) -> str:
         """Why the partition starts nothing, or ""."""

@@ -353,7 +353,7 @@ class Leases:
             self._note_overrun(name)
             until_ms = self._ends_ms(live, lease)
             if seen is None:
-                self._close_gone(live, name, is_ending=until_ms is not None)
+                self._close_gone(live, lease, is_ending=until_ms is not None)
                 return
             for rank in live:
                 self._count(rank, seen, lease)
@@ -466,18 +466,23 @@ class Leases:
                 return
         with self._recording():
             for rank in [one for one in live if not one.final]:
-                reason = "max_duration" if self._is_over(rank, lease) else ""
+                reason = self._why_over(rank, lease)
                 with contextlib.suppress(OSError):
                     self._write(rank, _of(rank) | self._counted(_of(rank), lease))
                 rank.close(RankState.EXITED, _TERMINATED, reason=reason)
 
-    def _close_gone(self, live: Sequence[Rank], name: str, *, is_ending: bool) -> None:
+    def _why_over(self, rank: Rank, lease: Mapping[str, Any]) -> str:
+        return "max_duration" if self._is_over(rank, lease) else ""
+
+    def _close_gone(self, live: Sequence[Rank], lease: Mapping[str, Any], *, is_ending: bool) -> None:
         """It is not there any more: what was counted when it last was stands for its end."""
         for rank in live:
             if is_ending:
-                rank.close(RankState.EXITED, _TERMINATED, estimated=True)
+                # Also when it was deleted for its time, and that could not be recorded any more.
+                why = self._why_over(rank, lease)
+                rank.close(RankState.EXITED, _TERMINATED, reason=why, estimated=True)
             else:
-                what = f"its reservation {name} is not in Slurm any more: somebody deleted it there"
+                what = f"its reservation {lease['reservation']} is not in Slurm any more: somebody deleted it there"
                 rank.close(RankState.LOST, None, estimated=True, detail=what)
 
 

@@ -13,7 +13,6 @@ import binascii
 import json
 import pwd
 import re
-import stat
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -33,11 +32,12 @@ from headrace.engines.slurm.client import (
     gpus_of,
     unexpected,
 )
+from headrace.engines.tokens import TokenFile
 from headrace.ports import EngineError
 
 API = "v0.0.38"
 _SERVED_BY = "Slurm 22.05, 23.02 and 23.11"
-_TOKEN = re.compile(r"(?:SLURM_JWT=)?([A-Za-z0-9_=-]+\.[A-Za-z0-9_=-]+\.[A-Za-z0-9_=-]+)")
+_JWT = re.compile(r"(?:SLURM_JWT=)?([A-Za-z0-9_=-]+\.[A-Za-z0-9_=-]+\.[A-Za-z0-9_=-]+)")
 _SOCKET = "unix:"
 _UNSPECIFIED = -1
 """What 22.05 says when the controller does not answer, and when that does not accept the token."""
@@ -47,6 +47,7 @@ _ENV = {"PATH": "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin", 
 class _Error(msgspec.Struct):
     error: str = ""
     error_number: int = 0
+    errno: int = 0
     description: str = ""
 
 
@@ -136,63 +137,43 @@ _DECODERS: dict[type[_Answer], msgspec.json.Decoder[Any]] = {
 }
 
 
-class _Token:
-    """A JSON web token in a file, read again when the file changes: it is renewed by writing another."""
+class _Token(TokenFile):
+    """Slurm's JSON web token of a user."""
 
     def __init__(self, path: Path, user: str) -> None:
-        self._path, self._user = path, user
-        self._seen: tuple[int, int, int] | None = None
-        self._text = ""
-
-    def read(self) -> str:
-        """The token as it stands in the file now."""
-        try:
-            found = self._path.stat()
-            seen = (found.st_ino, found.st_mtime_ns, found.st_size)
-            if seen != self._seen:
-                if found.st_mode & stat.S_IROTH:
-                    raise self._problem("can be read by everybody", f"`chmod 600 {self._path}`")
-                self._text, self._seen = self._parse(self._path.read_bytes()), seen
-        except OSError as error:
-            raise self._problem(error.strerror or "can't be read", self._renew()) from error
-        return self._text
+        renew = f"scontrol token username={user} lifespan=86400 > {path}"
+        super().__init__(path, "Slurm's token", renew, parse=_jwt, kind="JSON web token")
+        self._user = user
 
     def refused(self) -> EngineError:
         """The error for a token that is not accepted."""
-        return self._why_not() or self._problem(f"is not accepted for user {self._user}", self._renew())
+        return self._why_not() or self.problem(f"is not accepted for user {self._user}", self.renew())
 
     def in_doubt(self, said: str) -> EngineError:
         """The error for an answer that does not say whether it is for the token."""
         return self._why_not() or engine_error(
             ProblemCode.ENGINE_UNAVAILABLE,
             f"slurmrestd: {said};",
-            f"`scontrol ping` says whether slurmctld is up; if it is, the token in {self._path} is not accepted, and "
-            f"{self._renew()}.",
+            f"`scontrol ping` says whether slurmctld is up; if it is, the token in {self.path} is not accepted, and "
+            f"{self.renew()}.",
         )
 
     def _why_not(self) -> EngineError | None:
         """What can be seen to be wrong with the token."""
-        claims = _claims_of(self._text)
+        claims = _claims_of(self.text)
         ended_s, user = claims.get("exp"), claims.get("sun")
         if not isinstance(ended_s, int | float) or not isinstance(user, str):
-            return self._problem("is none of Slurm's", self._renew())
+            return self.problem("is none of Slurm's", self.renew())
         if ended_s <= time.time():
-            return self._problem(f"expired {round(time.time() - ended_s)} s ago", self._renew())
+            return self.problem(f"expired {round(time.time() - ended_s)} s ago", self.renew())
+        if user != self._user:
+            return self.problem(f"is for user {user}, not {self._user}", self.renew())
         return None
 
-    def _parse(self, data: bytes) -> str:
-        found = _TOKEN.fullmatch(data.decode("ascii", errors="replace").strip())
-        if found is None:
-            raise self._problem("holds no JSON web token", self._renew())
-        return found[1]
 
-    def _renew(self) -> str:
-        return f"make a new one: `scontrol token username={self._user} lifespan=86400 > {self._path}`"
-
-    def _problem(self, what: str, step: str) -> EngineError:
-        return engine_error(
-            ProblemCode.ENGINE_UNAVAILABLE, f"Slurm's token in {self._path} {what};", f"{step}."
-        )
+def _jwt(text: str) -> str:
+    found = _JWT.fullmatch(text)
+    return found[1] if found is not None else ""
 
 
 def _claims_of(token: str) -> dict[str, Any]:
@@ -286,6 +267,11 @@ class RestClient:
         """Through the commands: this API lists reservations and makes none."""
         return self._scontrol("lease nodes").run(command, *arguments)
 
+    def interrupt(self) -> None:
+        """End what the commands do; what is sent to slurmrestd has its time."""
+        if self._commands is not None:
+            self._commands.interrupt()
+
     def _scontrol(self, what: str = "drain nodes") -> Commands:
         if self._commands is None:
             raise engine_error(
@@ -305,7 +291,7 @@ class RestClient:
         if found is not None:
             self._jobs = [_known(one) for one in found.jobs]
         self._listed_s = now_s
-        return list(self._jobs)
+        return self._jobs
 
     def nodes(self) -> list[SlurmNode]:
         """Through ``nodes`` and ``partitions``."""
@@ -375,7 +361,9 @@ class RestClient:
     def _said(self, answer: httpx.Response, errors: Sequence[_Error]) -> EngineError:
         """What Slurm says instead of what it was asked."""
         said = dict.fromkeys(text for one in errors for text in (one.description, one.error) if text)
-        if self._token is not None and errors and errors[-1].error_number == _UNSPECIFIED:
+        # Nodes and partitions have the number under another name.
+        numbers = (errors[-1].error_number, errors[-1].errno) if errors else ()
+        if self._token is not None and _UNSPECIFIED in numbers:
             return self._token.in_doubt("; ".join(said))
         return as_problem("slurmrestd", "; ".join(said) or f"status {answer.status_code}")
 
@@ -392,7 +380,7 @@ class RestClient:
         return engine_error(
             ProblemCode.ENGINE_UNAVAILABLE,
             f"slurmrestd at {self._address} does not answer: {what};",
-            "compare the address with how it was started, and look whether it runs; it is tried again.",
+            "look whether it runs, and compare url: with the address that it was started with; it is tried again.",
         )
 
     def _unknown_api(self) -> EngineError:
