@@ -1,0 +1,100 @@
+"""What a plant simulates of an estate: which sites, which meters stand where, how many miners, how things fail."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from random import Random
+
+from headrace.core.errors import HeadraceError, Problem, ProblemCode, unknown
+from headrace.core.estate import Estate, Site
+from headrace.core.fleet import Fleet, compile_fleet
+from headrace.documents.load import load
+from headrace.plant.meters import PlantMeter
+from headrace.plant.modbus_server import UNITS
+from headrace.plant.physics import Failure, MinerPlace, Physics, Speeds
+
+MAX_NODES = 25_000
+METERED = ("connection", "transformer", "feed", "ups", "busway", "block", "row")
+"""Kinds of element that have a meter, unless racks are asked for too."""
+FAILURES = (Failure.SILENT, Failure.REFUSES, Failure.IGNORES, Failure.SLOW, Failure.GONE)
+
+
+@dataclass(frozen=True, slots=True)
+class Options:
+    """What a plant is started with. ``load_permille``: what each node wants of its nameplate. ``miners`` hang at ``miners_at``
+    ("": the connection). ``fail_permille`` of controllers and miners fail from the start, in ways that the ``seed`` draws from
+    ``fail_as`` (none: all five). ``port_base`` 0: free ports.
+    """
+
+    site: str = ""
+    speed: int = 1
+    port_base: int = 0
+    fail_permille: int = 0
+    fail_as: tuple[Failure, ...] = ()
+    seed: int = 1
+    load_permille: int = 700
+    miners: int = 0
+    miner_w: int = 3_300
+    miners_at: str = ""
+    racks: bool = False
+    lag_ms: int = 2_000
+    way: str = "mixed"
+    tls: bool = False
+    speeds: Speeds = field(default_factory=Speeds)
+
+
+def read_estate(path: Path) -> Estate:
+    """The estate in a file; HeadraceError when there is none, or more than one."""
+    estates = [one.value for one in load(path) if isinstance(one.value, Estate)]
+    if len(estates) != 1:
+        text = f"{len(estates)} estates in {path};"
+        raise HeadraceError(Problem(ProblemCode.BAD_INPUT, text, "Give a file with one kind: estate."))
+    return estates[0]
+
+
+def site_fleet(estate: Estate, name: str) -> Fleet:
+    """The site called ``name`` ("": the only one, or the first) as a fleet of its own; HeadraceError when there is none."""
+    chosen: Sequence[Site] = [one for one in estate.sites if name in ("", one.id)]
+    if not chosen:
+        raise HeadraceError(unknown("site", name, [str(one.id) for one in estate.sites]))
+    fleet = compile_fleet(Estate(estate.operator, (chosen[0],), estate.hardware))
+    count = len(fleet.node_ids)
+    if not 0 < count <= MAX_NODES:
+        text = f"site {chosen[0].id} has {count} nodes;"
+        raise HeadraceError(Problem(ProblemCode.BAD_INPUT, text, f"A plant carries 1 to {MAX_NODES}."))
+    return fleet
+
+
+def make_physics(fleet: Fleet, options: Options, now_ms: int) -> Physics:
+    """The site's physics, loaded and with its failures."""
+    element = options.miners_at or str(fleet.sites[0].id)
+    if element not in fleet.power_index:
+        raise HeadraceError(unknown("power element", element, [str(one) for one in fleet.power_ids]))
+    at = fleet.power_index[fleet.power_ids[[str(one) for one in fleet.power_ids].index(element)]]
+    site = fleet.sites[0].id
+    miners = [
+        MinerPlace(f"{site}/hall/m{number:04d}", at, options.miner_w) for number in range(options.miners)
+    ]
+    physics = Physics(fleet, miners, options.speeds, options.seed, now_ms)
+    physics.demand_w[:] = (physics.nameplate_w * options.load_permille / 1_000).clip(
+        physics.idle_w, physics.nameplate_w
+    )
+    physics.settle()
+    chance = Random(options.seed)
+    kinds = options.fail_as or FAILURES
+    for column in (physics.failure, physics.miner_failure):
+        # Exactly so many, for a figure that says "5 % of the actuators" should mean it.
+        failing = chance.sample(range(len(column)), len(column) * options.fail_permille // 1_000)
+        for number in failing:
+            column[number] = chance.choice(kinds)
+    return physics
+
+
+def make_meters(fleet: Fleet, racks: bool) -> list[PlantMeter]:
+    """A meter at each element of the tree above the racks, and with ``racks`` at those too."""
+    wanted = (*METERED, "rack") if racks else METERED
+    places = [number for number, kind in enumerate(fleet.power_kind) if kind in wanted]
+    return [
+        PlantMeter(f"{fleet.power_ids[element]}/meter", element, number // UNITS, number % UNITS + 1)
+        for number, element in enumerate(places)
+    ]
