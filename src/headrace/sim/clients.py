@@ -10,12 +10,14 @@ from urllib.parse import quote
 import msgspec
 
 from headrace.api import views as v
+from headrace.api import views_grid as g
 from headrace.control import Caller, request_digest
 from headrace.core import commands as c
 from headrace.core.authority import Role
 from headrace.core.codec import Core
 from headrace.core.errors import ProblemCode
 from headrace.core.workload import WorkloadSpec
+from headrace.documents.values import moment_text
 from headrace.journal.codec import Head
 from headrace.sim.wire import document, workload
 
@@ -40,6 +42,8 @@ ROUTES: dict[str, tuple[str, str, type]] = {
     "IssueInvoices": ("POST", "/v1/tenants/{tenant}/invoices", v.InvoicesIssued),
     "IssueCreditNote": ("POST", "/v1/invoices/{number}/credit-notes", v.Done),
     "EraseTenant": ("POST", "/v1/tenants/{tenant}/erase", v.Done),
+    "Instruct": ("POST", "/v1/grid/instructions", g.Instructed),
+    "Withdraw": ("POST", "/v1/grid/instructions/{instruction}/withdraw", g.Instructed),
 }
 """What a client may want done, by the name of the command behind it: method, path, and what answers it."""
 _DECODERS: dict[str, Callable[[bytes], object]] = {
@@ -53,6 +57,19 @@ class Person:
 
     caller: Caller
     token: str
+
+
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """What the grid asks of a site: at most so many watts at its meter; ``begins_ms`` 0: at once, ``until_ms`` 0: for good."""
+
+    id: str
+    site: str
+    limit_w: int
+    begins_ms: int
+    until_ms: int
+    urgency: str
+    binding: bool
 
 
 @dataclass(slots=True)
@@ -75,6 +92,7 @@ class Request:
     attempts: int = 0
     made: tuple[str, ...] | None = None
     head: Head | None = None
+    asked: Asked | None = None
 
     @property
     def method(self) -> str:
@@ -146,6 +164,28 @@ def applied_workload(
     return Request(who, key, "ApplyWorkload", path, body, items=((spec, secrets),))
 
 
+def instruction(who: Person, asked: Asked, key: str) -> Request:
+    """Limit a site."""
+    times = (("from", asked.begins_ms), ("until", asked.until_ms))
+    body = {
+        "site": asked.site,
+        "limit": f"{asked.limit_w}W",
+        **{name: moment_text(at_ms) for name, at_ms in times if at_ms},
+        "id": asked.id,
+        "urgency": asked.urgency,
+        "note": "",
+        "binding": asked.binding,
+    }
+    return Request(who, key, "Instruct", _path("Instruct"), _encode(body), asked=asked)
+
+
+def withdrawal(who: Person, ident: str, key: str) -> Request:
+    """End an instruction."""
+    return Request(
+        who, key, "Withdraw", _path("Withdraw", instruction=ident), _encode({"reason": "it is over"})
+    )
+
+
 def _yaml(fields: dict[str, Any]) -> bytes:
     """A flat document as YAML; its texts are quoted, so that none is taken for a number or a day."""
     return "".join(f"{name}: {_encode(value).decode()}\n" for name, value in fields.items()).encode()
@@ -198,6 +238,8 @@ def answer_of(request: Request, status: int, body: bytes) -> Answer:
         case v.Applied() as view:
             made = tuple(change.workload for change in view.changes if change.workload)
             return Answer(status, made, head=_head(view.head))
+        case g.Instructed() as view:
+            return Answer(status, (view.instruction.id,), head=_head(view.head))
         case v.Drained() as view:
             return Answer(status, head=_head(view.head))
         case _:

@@ -5,7 +5,7 @@ Each stands on the seam that the production code has anyway; nothing is patched.
 
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from headrace.core.errors import Problem, ProblemCode
@@ -43,15 +43,25 @@ class Crash(BaseException):
     """The control plane dies here. No production code catches it: whatever is in memory is gone."""
 
 
+def _passes(_what: str, _placement: PlacementId) -> bool:
+    return True
+
+
 @dataclass(slots=True)
 class Switches:
-    """Faults that are on or armed; they outlive the control plane. ``fired`` counts what really happened."""
+    """Faults that are on or armed; they outlive the control plane. ``fired`` counts what really happened.
+
+    ``gate`` is told of every order to stop, pause or resume that reaches an engine, and says whether its machines do it. What
+    is paused draws less where it ``sheds``.
+    """
 
     armed: list[str] = field(default_factory=list)
     disk_full: bool = False
     lose_commits: int = 0
     fail_commits: int = 0
     engine_down: bool = False
+    gate: Callable[[str, PlacementId], bool] = _passes
+    sheds: bool = True
     fired: Counter[str] = field(default_factory=Counter)
 
     def crash_at(self, point: str) -> None:
@@ -120,7 +130,8 @@ class RemoteEngine:
     @property
     def capabilities(self) -> Capabilities:
         """Those of the engine."""
-        return self.engine.capabilities
+        can = self.engine.capabilities
+        return can if self.switches.sheds else replace(can, pause_sheds=False)
 
     def _reach(self) -> None:
         if self.switches.engine_down:
@@ -144,18 +155,21 @@ class RemoteEngine:
         """Stop, unless it can't be reached."""
         self._reach()
         self.switches.crash_at("crash-acting")
-        self.engine.stop(placement, grace_ms)
+        if self.switches.gate("stop", placement):
+            self.engine.stop(placement, grace_ms)
         self.switches.crash_at("crash-acted")
 
     def pause(self, placement: PlacementId) -> None:
         """Pause, unless it can't be reached."""
         self._reach()
-        self.engine.pause(placement)
+        if self.switches.gate("pause", placement):
+            self.engine.pause(placement)
 
     def resume(self, placement: PlacementId) -> None:
         """Resume, unless it can't be reached."""
         self._reach()
-        self.engine.resume(placement)
+        if self.switches.gate("resume", placement):
+            self.engine.resume(placement)
 
     def observe(self) -> Sequence[PlacementReport]:
         """Observe, unless it can't be reached."""

@@ -267,7 +267,7 @@ class Strangers:
     def _changed(self) -> bool:
         """From the next start of the control plane on, the cluster can do other things."""
         tenants = [one.id for one in self.sim.people.ground.tenants]
-        self._cluster().next = some_capabilities(self.chance, tenants)
+        self._cluster().next = self.sim.grid.able(some_capabilities(self.chance, tenants))
         self.sim.switches.armed.append(self.chance.choice(("crash-executed", "crash-replied")))
         return False
 

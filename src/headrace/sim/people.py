@@ -9,7 +9,7 @@ from headrace.core.authority import Role
 from headrace.core.codec import Core
 from headrace.core.contracts import Contract
 from headrace.core.errors import ProblemCode
-from headrace.core.estate import Block, Connection, Estate, Site
+from headrace.core.estate import Block, Estate, Site
 from headrace.core.fleet import compile_fleet
 from headrace.core.ids import ContractId, InvoiceNumber, NodeId, ProjectId, TenantId, TokenId, WorkloadId
 from headrace.core.metering import period_of
@@ -177,7 +177,7 @@ class People:
 
     def _power(self, site: Site, _now_ms: int) -> Site:
         firm_w = site.connection.firm_w * self.chance.choice((700, 900, 1_100, 1_300)) // 1_000
-        return replace(site, connection=Connection(firm_w, site.connection.flexible_w))
+        return replace(site, connection=replace(site.connection, firm_w=firm_w))
 
     def _date(self, site: Site, now_ms: int) -> Site:
         day = iso_day(now_ms, self.chance.choice((0, 1)))

@@ -168,7 +168,7 @@ class Plant:
         self.web: Web | None = None
         self.waiting: list[tuple[Request, Exchange]] = []
         self.on_answer: Callable[[Request, Answer], None] = lambda _request, _answer: None
-        self.on_denied: Callable[[Request], None] = lambda _request: None
+        self.on_denied: Callable[[Request, ProblemView], None] = lambda _request, _problem: None
         self.on_unavailable: Callable[[Request], None] = lambda _request: None
         self.on_boot: Callable[[], None] = lambda: None
         self.on_look: Callable[[], None] = lambda: None
@@ -327,7 +327,7 @@ class Plant:
             self.witness.found(6, request.what, what, "answer")
         if request.same_as is not None and not request.expect and request.what in CREATES:
             self.witness.found(3, request.what, f"asked again, it was denied: {line}", "answer")
-        self.on_denied(request)
+        self.on_denied(request, problem)
 
     def commit(self) -> None:
         """Make everything durable, then answer. Raises Crash or JournalUnavailable."""

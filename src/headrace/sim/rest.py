@@ -55,7 +55,7 @@ def _until(sim: Simulation, ends: Callable[[Workload], bool], enough: Callable[[
     """Have workloads stopped and wait; what was submitted late is stopped once it is there."""
     for _ in range(4):
         _stop(sim, ends)
-        if _wait(sim, enough) and not _asked_for(sim, ends):
+        if _wait(sim, enough) and not _asked_for(sim, ends) and not sim.checkers.grid.standing():
             return True
     return False
 
@@ -97,12 +97,14 @@ def _calm(sim: Simulation) -> None:
     sim.plant.plan_anew()
     sim.wall.skew_ms = 0
     sim.strangers.calm()
+    sim.grid.calm()
     faults = sim.engine.faults
     faults.refusing = False
     faults.observe_delay_ms = faults.lose_next_acks = faults.duplicate_next_starts = 0
     if sim.plant.store is not None:
         sim.plant.store.limit()
     sim.run_until(sim.true.at_ms + PATIENCE_MS, lambda: sim.plant.decides)
+    sim.grid.withdraw_all()
     # What is promised for a time is watched to its end.
     sim.run_until(max(sim.true.at_ms, sim.calendar.last_ms + MS_PER_HOUR))
     for node in list(sim.node_ids()):
@@ -127,6 +129,8 @@ def _stop(sim: Simulation, ends: Callable[[Workload], bool]) -> None:
     control = sim.plant.control
     if control is None:
         return
+    # What was asked for before comes late at times.
+    sim.grid.withdraw_all()
     for work in _asked_for(sim, ends):
         sim.ask(command(sim.people.operator, c.Stop(work.id), sim.people.key()))
     for work in _asked_for(sim, lambda work: work.pause_wanted):
@@ -153,6 +157,8 @@ def _is_quiet(sim: Simulation) -> bool:
         return False
     state, now_ms = control.world.state, control.now_ms()
     if any(work.not_before_ms > now_ms for work in control.world.queue.values()):
+        return False
+    if sim.checkers.grid.is_open() and not sim.checkers.grid.standing():
         return False
     return all(is_endless(state.workloads[one.workload].spec) for one in state.placements.values())
 
@@ -208,6 +214,10 @@ def _compare(sim: Simulation) -> None:
     running = [
         one.placement for one in sim.engine.observe() if all(rank.state in ready for rank in one.ranks)
     ]
+    held_back = [
+        one.placement for one in sim.engine.observe() if any(rank.state == "paused" for rank in one.ranks)
+    ]
+    sim.checkers.grid.still_paused(held_back)
     transfers = control.store.query("select rowid, debit, credit, amount_micros, currency from transfers")
     entries = []
     for number, debit, credit, amount, currency in transfers:

@@ -43,6 +43,7 @@ class Result:
     denied: Counter[str] = field(default_factory=Counter)
     requests: Counter[str] = field(default_factory=Counter)
     shapes: Counter[str] = field(default_factory=Counter)
+    grid: Counter[str] = field(default_factory=Counter)
     last: list[str] = field(default_factory=list)
     digest: str = ""
     wall_s: float = 0.0
@@ -85,6 +86,7 @@ def _play(seed: int, kind: Kind, scale: Scale, folder: Path) -> Result:
         witness.notebook.denied,
         witness.notebook.asked,
         witness.shapes,
+        Counter(witness.checkers.grid.covered),
         [_line(committed) for committed in witness.last[-SHOWN_EVENTS:]],
         witness.heads.bytes.hexdigest(),
     )
@@ -152,6 +154,7 @@ class Total:
     denied: Counter[str] = field(default_factory=Counter)
     requests: Counter[str] = field(default_factory=Counter)
     shapes: Counter[str] = field(default_factory=Counter)
+    grid: Counter[str] = field(default_factory=Counter)
     seed_s: float = 0.0
 
     def add(self, result: Result) -> None:
@@ -167,6 +170,7 @@ class Total:
             (self.denied, result.denied),
             (self.requests, result.requests),
             (self.shapes, result.shapes),
+            (self.grid, result.grid),
         ):
             mine.update(its)
 
@@ -178,6 +182,7 @@ def _print_coverage(total: Total) -> None:
         ("states", total.states),
         ("requests", total.requests),
         ("shapes placed", total.shapes),
+        ("under instructions", total.grid),
         ("denied", total.denied),
     ):
         listed = ", ".join(f"{what} {count}" for what, count in sorted(counts.items()))

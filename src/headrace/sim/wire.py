@@ -131,7 +131,10 @@ def _estate(estate: Estate) -> Document:
 
 
 def _site(site: Site) -> Document:
-    connection = {"firm": _watts(site.connection.firm_w), "flexible": _watts(site.connection.flexible_w)}
+    line = site.connection
+    connection = {"firm": _watts(line.firm_w), "flexible": _watts(line.flexible_w)}
+    if line.ramp_up_w_per_minute:
+        connection["ramp_up"] = _watts(line.ramp_up_w_per_minute)
     energy = {
         "source": site.energy_source,
         "carbon": site.carbon_g_per_kwh,

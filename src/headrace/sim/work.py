@@ -49,6 +49,8 @@ class SpecMaker:
         self.chance, self.ground, self.shaping = chance, ground, aside(chance)
         self.middle_ms, self.most_ms = middle_ms, most_ms
         self.made = 0
+        self.pausing: Random | None = None
+        """Chance by which work that can be paused saves its state; None: none does."""
         self._saved: dict[str, WorkloadSpec] = {}
 
     def make(self, tenant: str) -> tuple[WorkloadSpec, dict[str, str]]:
@@ -81,6 +83,8 @@ class SpecMaker:
             spec = self._shaped(spec)
         if kind is WorkloadType.JOB and spec.flex is Flex.PREEMPTIBLE and self.shaping.random() < SAVING:
             spec = self._saving(tenant, spec)
+        if self.pausing is not None and spec.flex is Flex.PAUSABLE and self.pausing.random() < SAVING:
+            spec = replace(spec, checkpoint_ms=MS_PER_MINUTE)
         if kind is WorkloadType.SERVICE and chance.random() < 0.6:
             spec = replace(spec, counters="llamacpp", ports={"http": 0})
         secrets = {"SECRET": f"secret of {name}"} if chance.random() < 0.2 else {}

@@ -8,7 +8,7 @@ from random import Random
 
 import msgspec
 
-from headrace.api.views import DocumentView
+from headrace.api.views import DocumentView, ProblemView
 from headrace.control import SYSTEM
 from headrace.core import commands as c
 from headrace.core.authority import Role
@@ -31,6 +31,7 @@ from headrace.sim.clock import TrueClock, WallClock
 from headrace.sim.clusters import engines_of, some_capabilities, with_cluster
 from headrace.sim.estates import aside, make_ground
 from headrace.sim.faults import Crash, RemoteEngine, Switches
+from headrace.sim.grid import Grid
 from headrace.sim.heads import HeadKeeper
 from headrace.sim.intruders import Strangers, stranger_steps
 from headrace.sim.mischief import Mischief
@@ -44,7 +45,7 @@ FIRST_DAY_MS = 1_767_225_600_000
 """The beginning of 2026."""
 _ASKED_AGAIN = CREATES | {
     *("Stop", "Pause", "Resume", "Drain", "Undrain"),
-    *("RevokeToken", "ApplyDocuments", "RemoveDocument"),
+    *("RevokeToken", "ApplyDocuments", "RemoveDocument", "Instruct", "Withdraw"),
 }
 """Requests that a careless client sends again after they were answered."""
 _REUSED = {
@@ -82,20 +83,17 @@ class Simulation:
         remote = RemoteEngine(self.engine, self.switches, self._ordered)
         path = folder / "journal.sqlite"
         self.plant = Plant(path, keys, self.wall, remote, plant_chance, self.witness, scale.meter_every_ms)
-        self.plant.on_answer = self._answered
-        self.plant.on_denied = self._denied
-        self.plant.on_unavailable = lambda request: self._again([request])
         ground = make_ground(ground_chance, self.start_ms, is_long=is_long)
         strange = aside(ground_chance)
         ground.estate = with_cluster(strange, ground.estate)
         able = some_capabilities(strange, [one.id for one in ground.tenants])
+        self.grid = Grid(self, aside(aside(aside(script_chance))))
+        ground.estate, able = self.grid.with_ramps(ground.estate), self.grid.able(able)
         self.plant.engines = engines_of(self.engine, self.switches, self._ordered, ground.estate, able)
         self.strangers = Strangers(self, strange)
-        self.plant.on_boot = self.strangers.opened
-        self.plant.on_look = self._looked
-        self.checkers.intruders.was_lost = self.engine.lost.__contains__
-        self.checkers.intruders.has_fallen = self._has_fallen
+        self._listen()
         maker = SpecMaker(work_chance, ground, *(LONG_MS if is_long else SHORT_MS))
+        maker.pausing = self.grid.pausing
         self.mischief = Mischief(self, fault_chance)
         self.plant.alter = self.mischief.alter
         self.steps = write_script(script_chance, scale)
@@ -103,6 +101,7 @@ class Simulation:
             self.steps.extend(calendar_steps(aside(script_chance), scale))
         has_cluster = self.strangers.cluster is not None
         self.steps.extend(stranger_steps(aside(aside(script_chance)), scale, has_cluster=has_cluster))
+        self.steps.extend(self.grid.steps)
         self.calendar = Calendar(self, aside(work_chance), LONG_MS)
         self.ask_again = 0
         self.is_resting = False
@@ -114,6 +113,16 @@ class Simulation:
         self.boot()
         operator = self.plant.first_operator(f"hr_{root.randbytes(16).hex()}")
         self.people = People(people_chance, ground, maker, self.start_ms, operator)
+
+    def _listen(self) -> None:
+        """Be told of what happens in the plant."""
+        self.plant.on_answer = self._answered
+        self.plant.on_denied = self._denied
+        self.plant.on_unavailable = lambda request: self._again([request])
+        self.plant.on_boot = self.strangers.opened
+        self.plant.on_look = self._looked
+        self.checkers.intruders.was_lost = self.engine.lost.__contains__
+        self.checkers.intruders.has_fallen = self._has_fallen
 
     # -- time -----------------------------------------------------------------------------------------------
 
@@ -167,6 +176,8 @@ class Simulation:
     def _step(self, step: Step) -> Callable[[], None]:
         if step.kind == "fault":
             return lambda: self.mischief.happen(step.what)
+        if step.kind == "grid":
+            return lambda: self.grid.happen(step.what)
         if step.kind == "stranger":
             return lambda: self.strangers.happen(step.what)
         if step.kind == "submit":
@@ -290,9 +301,11 @@ class Simulation:
             again = replace(request, same_as=request, acts=False, made=None, expect=due)
             self.later(self.chance.randint(0, 20 * 60_000), self._sender(again))
 
-    def _denied(self, request: Request) -> None:
+    def _denied(self, request: Request, problem: ProblemView) -> None:
         """Who asked for too much asks again for less."""
         self._on_answer.pop(id(request), None)
+        if request.what == "Instruct":
+            self.grid.denied(request, problem.code)
         if request.what == "Submit" and not request.expect and not self.is_resting:
             less = self.people.ask_for_less(request)
             if less is not None:
@@ -329,6 +342,7 @@ class Simulation:
         self._plan_round(0)
 
     def _died(self) -> None:
+        self.checkers.grid.hindered()
         self._again(self.plant.die())
         delay_ms = self.chance.randint(*RESTART_MS)
         self.later(delay_ms, self.boot)
@@ -336,6 +350,7 @@ class Simulation:
 
     def _lost(self) -> None:
         """A commit failed: clients were told so, and nothing is decided until the store takes commits again."""
+        self.checkers.grid.hindered()
         self.later(self.chance.randint(500, 5_000), self._recover)
 
     def _recover(self) -> None:
@@ -411,6 +426,9 @@ class Simulation:
         control = self.plant.control
         if control is None:
             return
+        asked = self.grid.next_look_ms()
+        if asked is not None:
+            self._plan_round(asked)
         if self.plant.is_busy():
             wait = self.plant.next_ms() - control.now_ms()
             self._plan_round(wait if control.world.unsettled else latency // 10)
@@ -433,6 +451,7 @@ class Simulation:
         """A control plane has looked at its engines: what they say must be on record before long."""
         self.checkers.power.looked()
         self.checkers.intruders.looked(self.strangers.look())
+        self.grid.looked()
 
     def _has_fallen(self, node: str) -> bool:
         return node in self.strangers.fell or node in self.engine.fell

@@ -24,6 +24,7 @@ PUBLIC = {
     "hardware",
     "ids",
     "observation",
+    "power.instruction",
     "scheduling.check",
     "scheduling.refuse",
     "sovereignty.plain",

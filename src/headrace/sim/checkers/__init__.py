@@ -15,6 +15,7 @@ from headrace.sim.checkers.durability import DurabilityChecker
 from headrace.sim.checkers.equals import EqualsChecker
 from headrace.sim.checkers.exactness import Entry, ExactnessChecker
 from headrace.sim.checkers.explanation import ExplanationChecker
+from headrace.sim.checkers.grid import GridChecker
 from headrace.sim.checkers.intruders import IntruderChecker
 from headrace.sim.checkers.isolation import IsolationChecker
 from headrace.sim.checkers.law import LawChecker
@@ -71,6 +72,7 @@ class Checkers:
         self.states = StateChecker(self.papers)
         self.windows = WindowChecker(self.papers, self.occupancy)
         self.intruders = IntruderChecker(self.papers, self.occupancy)
+        self.grid = GridChecker(self.papers)
         self.all: tuple[Checker, ...] = (
             self.occupancy,
             self.power,
@@ -86,6 +88,7 @@ class Checkers:
             self.states,
             self.windows,
             self.intruders,
+            self.grid,
         )
         self._table = self._handlers()
 
@@ -112,6 +115,7 @@ class Checkers:
     def at_rest(self, rest: Rest) -> list[Violation]:
         """Compare everything, once faults have stopped and nothing more happens by itself; all violations so far."""
         self.power.at_rest(rest.now_ms)
+        self.grid.at_rest(rest.now_ms)
         self.durability.at_rest()
         self.exactness.at_rest(rest.raw, rest.ledger)
         self.liveness.at_rest(rest.now_ms, rest.running)

@@ -176,6 +176,11 @@ class ExplanationChecker(Checker):
                 return ready and not free
             case Refusal.TOPOLOGY:
                 return free and not fits(taken=True, power=False, state=True, topology=True)
+            case _ if not all(
+                self.occupancy.leaves_firm(waiting, option, site, now_ms) for option in would_do(waiting.spec)
+            ):
+                # Only what can be shed may have the flexible part of a connection.
+                return True
             case _:
                 now = free and not fits(taken=True, power=True, state=True, topology=True)
                 return now or (ready and not fits(taken=False, power=True, state=True, topology=True))

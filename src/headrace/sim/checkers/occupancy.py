@@ -26,11 +26,13 @@ from headrace.core.events import (
 )
 from headrace.core.hardware import HardwareType
 from headrace.core.observation import Capabilities
-from headrace.core.workload import RankPlace, WorkloadSpec, WorkloadType
+from headrace.core.units import PERMILLE
+from headrace.core.workload import Flex, RankPlace, WorkloadSpec, WorkloadType
 from headrace.sim.checkers.base import Checker, Handler
 from headrace.sim.checkers.contract import in_force
 from headrace.sim.checkers.law import allowed_countries
 from headrace.sim.checkers.papers import Papers, Spot, draw_w, iso_day
+from headrace.sim.checkers.quiet import loads_w
 from headrace.sim.checkers.wishes import (
     WHOLE,
     due_milli,
@@ -326,9 +328,62 @@ class Occupancy(Checker):
                         now_ms,
                         Regard(power=waiting.spec.reservation is None or bool(self.intruders)),
                     )
+                    and self.leaves_firm(waiting, option, site, now_ms)
                 ):
                     return site
         return None
+
+    def leaves_firm(self, waiting: Waiting, option: tuple[str, int], site: Site, now_ms: int) -> bool:
+        """Whether what can't be shed there stays within the firm part of its connection, on whichever of the nodes that would do.
+
+        The flexible part may be asked back at any time. Always, where there is none.
+        """
+        line, spec, today = site.connection, waiting.spec, iso_day(now_ms)
+        if not line.flexible_w:
+            return True
+        uses, spots = self._uses(), self.papers.ground.spots
+        here = [
+            (rank, self._how_shed(known.spec, site))
+            for live in self.live.values()
+            if (known := self.known.get(live.workload)) is not None
+            for rank in live.ranks
+            if rank.node in spots and spots[rank.node].site == site.id
+        ]
+        found = [
+            spot
+            for spot in self.papers.ground.by_site.get(site.id, ())
+            if self._node_does(waiting, option, spot, uses.get(spot.node, FREE), today, Regard())
+        ]
+        # Whoever comes has its accelerators beside all that are taken; whole nodes of a cluster are empty.
+        more = [
+            (RankPlace(spot.node, self._free_mask(waiting, option[1], spot, uses), 0, 0), how)
+            for how in [self._how_shed(spec, site)]
+            for spot in sorted(
+                found, key=lambda one: _more_w(waiting, option[1], one, uses.get(one.node, FREE))
+            )[: spec.nodes]
+        ]
+        ranks = [(rank, how == "quiet") for rank, how in (*here, *more) if how != "gone"]
+        fixed_w = loads_w(self.papers.ground, site.id, today, ranks, self.intruders).get(site.id, 0)
+        return fixed_w <= line.firm_w * PERMILLE // max(1, site.pue_permille)
+
+    def _free_mask(self, waiting: Waiting, count: int, spot: Spot, uses: dict[str, Use]) -> int:
+        if waiting.spec.type is WorkloadType.CLUSTER:
+            count = spot.hardware.accelerators
+        free = [
+            bit for bit in range(spot.hardware.accelerators) if not uses.get(spot.node, FREE).mask >> bit & 1
+        ]
+        return sum(1 << bit for bit in free[:count])
+
+    def _how_shed(self, spec: WorkloadSpec, site: Site) -> str:
+        """What the grid leaves of it: all ("stays"), the node without its accelerators ("quiet"), or nothing ("gone")."""
+        engine = self.engines.get(site.engine)
+        if spec.type is WorkloadType.FILLER or spec.flex is Flex.PREEMPTIBLE:
+            return "gone"
+        if spec.flex is not Flex.PAUSABLE:
+            return "stays"
+        if engine is not None and engine.pause_sheds:
+            return "quiet"
+        return "gone" if spec.checkpoint_ms else "stays"
 
     def fits(self, waiting: Waiting, site: Site, now_ms: int, regard: Regard) -> bool:
         """Whether all its ranks find nodes at a site, for any of what would do, regarding only what ``regard`` says."""

@@ -5,14 +5,22 @@ from collections.abc import Iterable
 from headrace.core.events import (
     AlarmRaised,
     Committed,
+    CurtailmentLifted,
+    CurtailmentOrdered,
     DocumentApplied,
+    EngineDeclared,
     NodeIntruded,
+    PauseObserved,
     PlacementEnded,
     PlacementMade,
 )
 from headrace.core.workload import RankPlace
 from headrace.sim.checkers.base import Checker, Handler
 from headrace.sim.checkers.papers import Ground, Papers, Spot, draw_w, iso_day
+from headrace.sim.checkers.quiet import Quiet, loud_mask
+
+Here = tuple[str, RankPlace]
+"""A rank, and whose: its placement."""
 
 
 class PowerChecker(Checker):
@@ -21,14 +29,16 @@ class PowerChecker(Checker):
     Only the paths that an event touches are looked at. Applying an estate with lower limits is no violation by
     itself: the next placement below an element over its limit is, and so is standing over it at rest. Where strangers
     run, a node counts at nameplate until they are gone: what was there before may stand over a limit with them, and then there
-    is an alarm for that element.
+    is an alarm for that element. What is paused for the grid counts less (:mod:`headrace.sim.checkers.quiet`) until it may go
+    on: then there must be power for it.
     """
 
     promise = 1
 
     def __init__(self, papers: Papers | None = None) -> None:
         self.placements: dict[str, tuple[RankPlace, ...]] = {}
-        self.on_node: dict[str, list[RankPlace]] = {}
+        self.on_node: dict[str, list[Here]] = {}
+        self.quiet: dict[str, None] = {}
         self.above_idle_w: dict[str, int] = {}
         self.intruders: dict[str, None] = {}
         self.due_alarms: dict[str, str] = {}
@@ -36,15 +46,20 @@ class PowerChecker(Checker):
         self.day = -1
         self.today = ""
         super().__init__(papers)
+        self._pauses = Quiet(self.papers)
 
     def handlers(self) -> Iterable[tuple[type, Handler]]:
-        """Placements, and the estate."""
+        """Placements, their pauses, and the estate."""
         return (
             (PlacementMade, self._made),
             (PlacementEnded, self._ended),
             (DocumentApplied, self._applied),
             (NodeIntruded, self._intruded),
             (AlarmRaised, self._alarm),
+            (CurtailmentOrdered, self._curtailed),
+            (CurtailmentLifted, self._curtailed),
+            (PauseObserved, self._paused),
+            (EngineDeclared, self._declared),
         )
 
     def _made(self, committed: Committed, event: PlacementMade) -> None:
@@ -52,17 +67,53 @@ class PowerChecker(Checker):
         if event.placement in self.placements:
             return
         self.placements[event.placement] = event.ranks
+        self._pauses.made(event)
+        self._compare(self._stand_all(event.placement, event.ranks, 1))
+
+    def _stand_all(self, placement: str, ranks: Iterable[RankPlace], sign: int) -> dict[str, None]:
+        """Put all ranks of a placement on their nodes (or take them away); the elements whose draw changed."""
         ground = self.papers.ground
         touched: dict[str, None] = {}
-        for rank in event.ranks:
-            for element in self._add(ground, rank, 1):
+        for rank in ranks:
+            for element in self._add(ground, (placement, rank), sign):
                 touched[element] = None
-        self._compare(touched)
+        return touched
 
     def _ended(self, committed: Committed, event: PlacementEnded) -> None:
         self._at(committed.at_ms)
-        for rank in self.placements.pop(event.placement, ()):
-            self._add(self.papers.ground, rank, -1)
+        self._stand_all(event.placement, self.placements.pop(event.placement, ()), -1)
+        self.quiet.pop(event.placement, None)
+        self._pauses.ended(event)
+
+    def _curtailed(self, committed: Committed, event: CurtailmentOrdered | CurtailmentLifted) -> None:
+        self._pauses.ordered(event)
+        touched = self._requiet(committed)
+        if isinstance(event, CurtailmentLifted):
+            self._compare(touched)
+
+    def _paused(self, committed: Committed, event: PauseObserved) -> None:
+        self._pauses.seen(event)
+        self._requiet(committed)
+
+    def _declared(self, committed: Committed, event: EngineDeclared) -> None:
+        self._pauses.declared(event)
+        self._requiet(committed)
+
+    def _requiet(self, committed: Committed) -> dict[str, None]:
+        """Count anew who is quiet now, or no longer; the elements whose draw changed."""
+        self._at(committed.at_ms)
+        touched: dict[str, None] = {}
+        for name in self._pauses.at(committed):
+            ranks = self.placements.get(name, ())
+            if self._pauses.is_quiet(name) == (name in self.quiet):
+                continue
+            touched |= self._stand_all(name, ranks, -1)
+            if name in self.quiet:
+                del self.quiet[name]
+            else:
+                self.quiet[name] = None
+            touched |= self._stand_all(name, ranks, 1)
+        return touched
 
     def _applied(self, _committed: Committed, event: DocumentApplied) -> None:
         if event.kind != "estate":
@@ -71,9 +122,8 @@ class PowerChecker(Checker):
         self.above_idle_w.clear()
         for node in self.intruders:
             self._stand(node, 1)
-        for ranks in self.placements.values():
-            for rank in ranks:
-                self._add(self.papers.ground, rank, 1)
+        for name, ranks in self.placements.items():
+            self._stand_all(name, ranks, 1)
 
     def at_rest(self, now_ms: int) -> None:
         """Look at every element below which anything runs; those with strangers below them may stand over."""
@@ -110,7 +160,7 @@ class PowerChecker(Checker):
         if spot is None:
             return
         ranks = self.on_node.get(node, [])
-        more_w = spot.hardware.nameplate_w - _known_w(spot, ranks)
+        more_w = spot.hardware.nameplate_w - self._known_w(spot, ranks)
         for element in spot.path:
             self.above_idle_w[element] = self.above_idle_w.get(element, 0) + sign * more_w
 
@@ -138,19 +188,20 @@ class PowerChecker(Checker):
         if day != self.day:
             self.day, self.today = day, iso_day(at_ms)
 
-    def _add(self, ground: Ground, rank: RankPlace, sign: int) -> tuple[str, ...]:
+    def _add(self, ground: Ground, here: Here, sign: int) -> tuple[str, ...]:
         """Put a rank on its node (or, with ``sign`` -1, take it away); the elements whose draw changed."""
-        spot = ground.spots.get(rank.node)
+        node = here[1].node
+        spot = ground.spots.get(node)
         if spot is None:
             return ()
-        ranks = self.on_node.setdefault(rank.node, [])
-        before_w = draw_w(spot.hardware, _taken(ranks), len(ranks))
+        ranks = self.on_node.setdefault(node, [])
+        before_w = draw_w(spot.hardware, self._taken(ranks), len(ranks))
         if sign > 0:
-            ranks.append(rank)
-        elif rank in ranks:
-            ranks.remove(rank)
-        more_w = draw_w(spot.hardware, _taken(ranks), len(ranks)) - before_w
-        if rank.node in self.intruders:
+            ranks.append(here)
+        elif here in ranks:
+            ranks.remove(here)
+        more_w = draw_w(spot.hardware, self._taken(ranks), len(ranks)) - before_w
+        if node in self.intruders:
             more_w = 0
         above = self.above_idle_w
         for element in spot.path:
@@ -168,15 +219,13 @@ class PowerChecker(Checker):
             if load_w > limit_w:
                 self.found("power", element, f"{load_w} W of IT load could be drawn, {limit_w} W are allowed")
 
+    def _known_w(self, spot: Spot, ranks: list[Here]) -> int:
+        """What stands in the sum for a node without strangers: one without a day is not in it at all."""
+        return draw_w(spot.hardware, self._taken(ranks), len(ranks)) if spot.from_day else 0
 
-def _known_w(spot: Spot, ranks: list[RankPlace]) -> int:
-    """What stands in the sum for a node without strangers: one without a day is not in it at all."""
-    return draw_w(spot.hardware, _taken(ranks), len(ranks)) if spot.from_day else 0
-
-
-def _taken(ranks: Iterable[RankPlace]) -> int:
-    """Accelerators that draw as taken ones: those of which anybody has any part."""
-    mask = 0
-    for rank in ranks:
-        mask |= rank.mask
-    return mask.bit_count()
+    def _taken(self, ranks: Iterable[Here]) -> int:
+        """Accelerators that draw as taken ones: those of which anybody has any part, and is not quiet."""
+        mask = 0
+        for placement, rank in ranks:
+            mask |= loud_mask(rank, is_quiet=placement in self.quiet)
+        return mask.bit_count()

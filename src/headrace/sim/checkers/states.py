@@ -304,8 +304,16 @@ class StateChecker(Checker):
 
 def _end_of(track: Track, event: PlacementEnded) -> State:
     """The state that an end leads to; a failure when it might be tried again."""
+    if event.reason is EndReason.STOPPED and _lasted(track.spec, event):
+        return State.STOPPED
     if track.stop_asked or event.reason is EndReason.STOPPED:
         return State.STOPPED if track.state is State.STOPPING or track.stop_asked else State.FAILED
     if event.reason is EndReason.EXITED and not any(event.exit_codes):
         return State.SUCCEEDED
     return State.FAILED
+
+
+def _lasted(spec: WorkloadSpec, event: PlacementEnded) -> bool:
+    """Whether it is a lease that was asked for no longer than one of its ranks was there: nobody need have stopped it."""
+    longest_ms = max((running + paused for running, paused in event.ranks), default=0)
+    return spec.type is WorkloadType.CLUSTER and 0 < spec.max_duration_ms <= longest_ms
