@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from headrace.control import SYSTEM, Control
+from headrace.control import SYSTEM, Caller, Control
 from headrace.core import commands as c
 from headrace.core.errors import Problem, ProblemCode
 from headrace.core.ids import Epoch, NodeId, PlacementId, WorkloadId
@@ -23,6 +23,7 @@ from headrace.reconcile import (
     MISSING_MS,
     MISSING_STOP_MS,
     START_TRIES,
+    WALK_MS,
     Reconciler,
     replica_key,
 )
@@ -40,6 +41,19 @@ class Store(SqliteStore):
         if self.full:
             raise JournalUnavailable("disk full")
         super().append(*args, **more)
+
+
+class Watched(Control):
+    """A control loop that remembers what it was told of engines."""
+
+    def __init__(self, *args: Any, **more: Any) -> None:
+        super().__init__(*args, **more)
+        self.told: list[c.Observe] = []
+
+    def execute(self, caller: Caller, command: c.Command, key: str = "", asked: str = "") -> c.Reply:
+        if isinstance(command, c.Observe):
+            self.told.append(command)
+        return super().execute(caller, command, key, asked)
 
 
 class Engine(FakeEngine):
@@ -76,7 +90,7 @@ class Plant:
 
     store: Store
     clock: SetClock
-    control: Control
+    control: Watched
     engine: Engine
     reconciler: Reconciler
 
@@ -113,7 +127,7 @@ class Plant:
 @pytest.fixture
 def plant(tmp_path: Path) -> Iterator[Plant]:
     clock, store = SetClock(), Store(tmp_path / "journal.sqlite")
-    control = Control(store, keys(), clock, random=SeededBytes())
+    control = Watched(store, keys(), clock, random=SeededBytes())
     control.execute(SYSTEM, c.StartControl("small", "0.1.0", "boot"))
     documents = load(DOCUMENTS.encode(), "small")
     control.execute(
@@ -193,6 +207,20 @@ def test_an_engine_that_takes_an_order_and_shows_nothing_is_asked_ever_more_rare
     plant.control.commit()
     plant.reconciler.act()
     assert plant.engine.stops == [f"{ident}.1"]
+
+
+def test_an_order_that_its_engine_shows_is_not_given_again(plant: Plant) -> None:
+    """A job may wait in a cluster's own queue for days: the engine has it, and says so. Once it does not, it is asked again."""
+    plant.engine.faults.start_delay_ms = 1_000 * ASK_AGAIN_MOST_MS
+    plant.submit(job("a", commands=LONG))
+    plant.rounds(100)
+    assert plant.engine.known == plant.placements
+    assert len(plant.engine.orders) == 1
+    plant.engine = Engine(plant.clock)
+    plant.reconciler.engines = {"fake": plant.engine}
+    plant.rounds(1 + ASK_AGAIN_MOST_MS // 1_000)
+    assert len(plant.engine.orders) == 1
+    assert plant.engine.known == plant.placements
 
 
 def test_asking_goes_on_where_it_was_interrupted(plant: Plant) -> None:
@@ -283,6 +311,38 @@ def test_reports_are_heard_in_parts_and_none_is_lost(plant: Plant) -> None:
     version = plant.control.world.state.version
     assert not plant.reconciler.observe(at_most=1)
     assert plant.control.world.state.version == version
+
+
+def test_that_a_rank_ran_on_is_decided_on_only_when_it_is_metered(plant: Plant) -> None:
+    """Thousands of ranks tell every few seconds how long they have run: then it is the newest that counts."""
+    plant.submit(job("a", commands=("sleep 86400",)))
+    plant.rounds(2)
+    told = len(plant.control.told)
+    plant.rounds(30)
+    (report,) = plant.engine.observe()
+    assert report.ranks[0].running_ms > 29_000
+    assert len(plant.control.told) == told
+    plant.reconciler.observe(meter_all=True)
+    plant.control.commit()
+    assert [one.reports for one in plant.control.told[told:]] == [[report]]
+    assert plant.billed_ms() == report.ranks[0].running_ms
+
+
+def test_what_the_world_forgot_is_ended_although_its_engine_says_nothing_new(plant: Plant) -> None:
+    """All that is reported is compared with the world every second, whether it changed or not."""
+    ident = plant.submit(job("a", commands=LONG))
+    plant.rounds(2)
+    plant.engine.faults.rate_permille = 0
+    plant.look()
+    before = plant.engine.observe()
+    plant.control.execute(SYSTEM, c.Observe((), missing=(PlacementId(f"{ident}.1"),)))
+    plant.control.commit()
+    for _ in range(10):
+        assert plant.engine.observe() is before
+        assert plant.engine.stops == []
+        plant.clock.at_ms += WALK_MS // 10
+        plant.look()
+    assert plant.engine.stops == [f"{ident}.1"]
 
 
 # -- ending ------------------------------------------------------------------------------------------------------------

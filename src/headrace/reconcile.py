@@ -7,9 +7,10 @@ event that wants it is durable.
 
 import hashlib
 import hmac
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from itertools import islice
+from itertools import chain, compress, islice, repeat
+from operator import attrgetter, is_not
 
 import numpy as np
 
@@ -19,13 +20,20 @@ from headrace.core.errors import HeadraceError, Problem, ProblemCode, unknown
 from headrace.core.fleet import Fleet
 from headrace.core.ids import NodeId, PlacementId, SiteId
 from headrace.core.observation import NodeReport, PlacementReport, RankState
+from headrace.core.power.ladder import grace_of
 from headrace.core.units import MS_PER_HOUR
 from headrace.core.workload import Placement, Workload
-from headrace.engines.compare import mismatches
+from headrace.engines.compare import mismatches, misnamed_in
 from headrace.ports import FIRST_TENANT_UID, Engine, EngineError, StartOrder
 
 ASK_AT_ONCE = 100
 """So much is asked of engines before somebody else has a turn."""
+WALK_MS = 1_000
+"""How often all that engines report is compared with the world, and all that the world wants with what was asked.
+
+In between only what is new: of reports those that are other objects than in the last look, and of what is wanted all as soon as
+anything happens.
+"""
 LOOK_AT_ONCE = 500
 """So many placements are looked at between two looks at the time: a fraction of a millisecond."""
 LOOK_AT_MOST = 2_000
@@ -38,6 +46,8 @@ MISSING_MS = 30_000
 """A placement that its engine does not report for this long is taken as lost."""
 MISSING_STOP_MS = 5_000
 """The same for one that was to stop: it may never have been started."""
+FOLLOW_MS = 1_000
+"""How often what is drawn is compared with what the grid asks."""
 START_TRIES = 5
 """So many refused starts end the placement, and its workload goes back to the queue."""
 
@@ -65,6 +75,28 @@ class _Round:
     more: bool = False
 
 
+@dataclass(slots=True)
+class _Looked:
+    """What an engine reported when all of it was compared with the world, and since."""
+
+    at_ms: int
+    reports: Sequence[PlacementReport] = ()
+    present: set[PlacementId] = field(default_factory=set)
+
+    def holds(self, reports: Sequence[PlacementReport], now_ms: int) -> bool:
+        """Whether it is of late, and nothing was reported in it that is not any more."""
+        return 0 <= now_ms - self.at_ms < WALK_MS and len(reports) >= len(self.reports)
+
+    def news(self, reports: Sequence[PlacementReport]) -> list[PlacementReport]:
+        """Those reports that are other objects than at their place in the last look: mostly few, and found without a loop."""
+        before, self.reports = self.reports, reports
+        return list(compress(reports, map(is_not, reports, chain(before, repeat(None)))))
+
+
+_STANDING = attrgetter("state", "exit_code", "reason", "detail", "estimated")
+"""What is decided on of a rank's report, whenever it changes; how long it ran is metered when that is due."""
+
+
 class Reconciler:
     """Joins a control loop to its engines (by name); several sites may share an engine."""
 
@@ -78,18 +110,21 @@ class Reconciler:
         self._given_up: dict[PlacementId, None] = {}
         self._unmetered: dict[PlacementId, None] = {}
         self._absent: dict[str, Iterator[PlacementId]] = {}
+        self._looked: dict[str, _Looked] = {}
         self._seen: dict[PlacementId, PlacementReport] = {}
         self._missing_since: dict[PlacementId, int] = {}
         self._ended: dict[PlacementId, int] = {}
         self._generation = control.generation
         self._last_meter_ms = 0
         self._sweep: Iterator[PlacementId] | None = None
+        self._swept, self._swept_ms = (-1, -1), 0
         self._nodes: dict[str, tuple[NodeId, ...]] = {}
         self._fleet: Fleet | None = None
         self._told: dict[NodeId, NodeReport] = {}
         self._heard: dict[str, Sequence[NodeReport]] = {}
         self._down: dict[str, list[NodeReport]] = {}
         self._cordoned: dict[str, dict[NodeId, str]] = {}
+        self._limited, self._followed_ms = -1, 0
         self.may_stop: Callable[[Placement], bool] = lambda _: True
         """Asked before a placement is stopped: a meter may want a last look at it first."""
 
@@ -155,6 +190,16 @@ class Reconciler:
             engine.cordon(drained)
             self._cordoned[name] = drained
 
+    def misnamed(self) -> list[str]:
+        """Names in the file of engines that are neither a node's of the estate nor a tenant's, each in a line."""
+        fleet, tenants = self.control.world.fleet, self.control.world.state.tenants
+        # Before there are any, nothing can be told.
+        return [
+            f"engine {name}: {one.line()}"
+            for name, engine in self.engines.items()
+            for one in misnamed_in(fleet, self.nodes_of(name), engine, tenants or None)
+        ]
+
     def engine_of(self, site: SiteId) -> Engine:
         """The engine of a site; raises HeadraceError when it is not configured here."""
         if site not in self.control.world.fleet.site_index:
@@ -180,11 +225,22 @@ class Reconciler:
         if meter_all or self._is_meter_time(now_ms):
             self._last_meter_ms = now_ms
             self._unmetered = dict.fromkeys(self.control.world.state.placements)
+            self._looked.clear()
         more = False
         for name, engine in self.engines.items():
             more |= self._observe_engine(name, engine, now_ms, failed, meter_all=meter_all, at_most=at_most)
             failed = []
+        self.follow_grid(now_ms)
         return more
+
+    def follow_grid(self, now_ms: int) -> None:
+        """Shed what the grid asks for, and let go on what may: each second while it asks for anything, and when that changes."""
+        world = self.control.world
+        if not (world.state.instructions or world.curtailed or world.has_hours):
+            return
+        if world.limited != self._limited or not 0 <= now_ms - self._followed_ms < FOLLOW_MS:
+            self._limited, self._followed_ms = world.limited, now_ms
+            self.control.execute(SYSTEM, c.FollowGrid())
 
     def _is_given_up(self, ident: PlacementId) -> bool:
         asked = self.asked.get(ident)
@@ -196,13 +252,14 @@ class Reconciler:
             self._generation = self.control.generation
             self.declare()
             self._seen.clear()
+            self._looked.clear()
             self._told.clear()
             self._heard.clear()
             self._down.clear()
             self._cordoned.clear()
             self._ended.clear()
             self.asked.clear()
-            self._sweep = None
+            self._sweep, self._swept = None, (-1, -1)
 
     def _is_meter_time(self, now_ms: int) -> bool:
         return now_ms // self.meter_every_ms != self._last_meter_ms // self.meter_every_ms
@@ -239,27 +296,35 @@ class Reconciler:
                 self._unmetered.pop(report.placement, None)
                 if report.placement not in state.placements:
                     self._ended[report.placement] = state.version
+                    self._looked.pop(name, None)
         return found.more
 
     def _sort(
         self,
         name: str,
         engine: Engine,
-        reports: Iterable[PlacementReport],
+        reports: Sequence[PlacementReport],
         now_ms: int,
         at_most: int | None,
     ) -> _Round:
         """Tell changed reports from known ones, and end what should not run."""
         placements = self.control.world.state.placements
-        found, present, ranks = _Round(), set[PlacementId](), 0
-        for report in reports:
+        found, ranks, is_settled = _Round(), 0, True
+        looked = self._looked.get(name)
+        if looked is None or not looked.holds(reports, now_ms):
+            looked = self._looked[name] = _Looked(now_ms)
+        for report in looked.news(reports):
             if report.placement not in placements:
                 self._end_orphan(engine, report)
+                is_settled = False
                 continue
-            present.add(report.placement)
+            looked.present.add(report.placement)
             known = self._seen.get(report.placement)
             is_due = report.placement in self._unmetered
-            if not is_due and (known is report or known == report):
+            if not is_due and known is report:
+                continue
+            if not is_due and _stands(known, report):
+                self._seen[report.placement] = report
                 continue
             if at_most is not None and ranks and ranks + len(report.ranks) > at_most:
                 found.more = True
@@ -267,15 +332,24 @@ class Reconciler:
             ranks += len(report.ranks)
             found.changed.append(report)
             found.meters |= is_due
-        found.missing = self._missing(name, present, now_ms)
+        found.missing = self._missing(name, looked.present, now_ms)
+        if found.more or not is_settled:
+            # The rest is looked for among all of them again.
+            del self._looked[name]
         return found
 
     def _missing(self, name: str, present: set[PlacementId], now_ms: int) -> list[PlacementId]:
         """Placements that an engine should report and has not for too long, of the next ``LOOK_AT_MOST``."""
         placements = self.control.world.state.placements
+        reported = sum(len(looked.present) for looked in self._looked.values())
+        if reported >= len(placements) and not self._missing_since:
+            return []
         here = {site.id for site in self.control.world.fleet.sites if site.engine == name}
         found: list[PlacementId] = []
-        sweep = self._absent.pop(name, None) or iter(list(placements))
+        sweep = self._absent.pop(name, None)
+        if sweep is None:
+            self._missing_since = {one: at for one, at in self._missing_since.items() if one in placements}
+            sweep = iter(list(placements))
         looked = list(islice(sweep, LOOK_AT_MOST))
         for ident in looked:
             placement = placements.get(ident)
@@ -320,6 +394,10 @@ class Reconciler:
         now_ms, unsettled = self.control.now_ms(), self.control.world.unsettled
         placements = self.control.world.state.placements
         if self._sweep is None:
+            heard = self.control.world.state.version, self.control.durable
+            if heard == self._swept and 0 <= now_ms - self._swept_ms < WALK_MS:
+                return False
+            self._swept, self._swept_ms = heard, now_ms
             self._sweep = iter(list(unsettled))
         asked_now = 0
         for looked, ident in enumerate(self._sweep, 1):
@@ -353,6 +431,10 @@ class Reconciler:
         if asked is not None and asked.what == wanted and now_ms < asked.again_ms:
             return False
         if wanted == "stop" and not self.may_stop(placement):
+            self._swept = -1, -1  # Soon again: nothing need happen until it may.
+            return False
+        if wanted == "start" and asked is not None and asked.taken and self._is_shown(placement):
+            asked.again_ms = now_ms + ASK_AGAIN_MOST_MS
             return False
         if asked is None or asked.what != wanted:
             asked = self.asked[ident] = _Asked(wanted)
@@ -370,12 +452,21 @@ class Reconciler:
             asked.taken = min(asked.taken + 1, 10)
         return True
 
+    def _is_shown(self, placement: Placement) -> bool:
+        """Whether its engine says of a placement that it has its order, from this control plane."""
+        looked = self._looked.get(self.control.world.site(placement.site).engine)
+        seen = self._seen.get(placement.id)
+        epoch = self.control.world.state.epoch
+        return (
+            looked is not None and placement.id in looked.present and seen is not None and seen.epoch == epoch
+        )
+
     def _ask(self, wanted: str, placement: Placement, work: Workload) -> None:
         engine = self.engine_of(placement.site)
         if wanted == "start":
             engine.start(self.order(placement, work))
         elif wanted == "stop":
-            engine.stop(placement.id, work.spec.grace_ms)
+            engine.stop(placement.id, grace_of(placement, work.spec))
         elif wanted == "pause":
             engine.pause(placement.id)
         else:
@@ -418,7 +509,17 @@ def _wanted(placement: Placement, work: Workload) -> str:
         return "stop"
     if not placement.started_ms:
         return "start"
-    return "pause" if work.pause_wanted else "resume"
+    return "pause" if work.pause_wanted or placement.curtailed else "resume"
+
+
+def _stands(known: PlacementReport | None, report: PlacementReport) -> bool:
+    """Whether a report says no more than the one before but that its ranks ran on."""
+    return (
+        known is not None
+        and known.epoch == report.epoch
+        and known.endpoints == report.endpoints
+        and list(map(_STANDING, known.ranks)) == list(map(_STANDING, report.ranks))
+    )
 
 
 def replica_key(root: str, placement: PlacementId) -> str:

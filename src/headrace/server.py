@@ -70,10 +70,11 @@ class Settings:
 
 
 class Server:
-    """One control plane. ``open`` before ``serve``; ``close`` leaves what runs running."""
+    """One control plane. ``open`` before ``serve``; ``close`` leaves what runs running. ``declared``: its clusters' engines."""
 
     def __init__(self, settings: Settings, engines: Mapping[str, Engine] | None = None) -> None:
         self.settings = settings
+        self.declared = load_engines(settings.engines) if settings.engines and engines is None else []
         self.directory = StateDirectory(settings.state)
         self.lock = self.directory.hold()
         self.control = Control(
@@ -90,7 +91,7 @@ class Server:
                     isolate=settings.isolate,
                     settings=LocalSettings(keep_records=settings.keep_records),
                 )
-            } | connect(load_engines(settings.engines) if settings.engines else ())
+            } | connect(self.declared)
         self.reconciler = Reconciler(self.control, engines, settings.meter_every_ms)
         self.reconciler.declare()
         self.admin_token = self._admin_token()

@@ -30,6 +30,7 @@ KNOWN = {
     "token": "t-4",
     "line": 1,
     "seq": 0,
+    "instruction": "evening",
 }
 
 load_all_checks()

@@ -46,6 +46,7 @@ def _paths(world: Small) -> list[tuple[str, str]]:
         "line": "1",
         "token": "t-2",
         "seq": "0",
+        "instruction": "evening",
     }
     found: list[tuple[str, str]] = []
     for route in world.app.routes:
@@ -85,6 +86,7 @@ def test_a_revoked_token_and_an_expired_one_open_nothing(world: Small) -> None:
 OPERATORS = [
     ("GET", "/v1/nodes", None),
     ("GET", "/v1/power", None),
+    ("GET", "/v1/power/impact?element=glomfjord", None),
     ("POST", "/v1/nodes/drain", {"site": "glomfjord"}),
     ("POST", "/v1/apply", {"documents": [{"kind": "tenant", "name": "x", "projects": ["p"]}]}),
     ("DELETE", "/v1/documents/tenant/fjord-ai", None),

@@ -17,7 +17,8 @@ from tests.cli.plane import LAB, ROOT
 
 OFFLINE = frozenset(
     {"up", "demo", "check", "sim", "doctor", "journal verify"}
-    | {f"replay {trace}" for trace in ("openb", "muri", "philly", "swf")}
+    | {f"replay {trace}" for trace in ("openb", "muri", "philly", "swf", "power", "event", "carbon", "year")}
+    | {"plant", "devices", "grid vtn", "grid listen", "grid announce", "grid recall"}
 )
 """Commands that ask no control plane: they are one, start one, read what one left, or have a world of their own."""
 MINE = str(ROOT / "examples" / "workloads" / "mine.yaml")
@@ -45,6 +46,10 @@ ARGUMENTS: dict[str, list[str]] = {
     "sites": [],
     "engines": [],
     "power": [],
+    "power impact": ["glomfjord"],
+    "grid ls": [],
+    "grid instruct": ["--site", "loughton", "--limit", "1MW"],
+    "grid withdraw": ["evening"],
     "drain": ["--site", "loughton"],
     "undrain": ["--site", "loughton"],
     "top": ["--once"],
@@ -73,7 +78,8 @@ def commands() -> dict[str, Any]:
             command = group.get_command(None, name)
             if hasattr(command, "list_commands"):
                 walk(command, f"{words}{name} ")
-            else:
+            # `power` is both: a command of its own, and one that has others below it.
+            if not hasattr(command, "list_commands") or command.invoke_without_command:
                 found[f"{words}{name}"] = command
 
     walk(typer.main.get_command(app), "")

@@ -35,6 +35,18 @@ def test_power_shows_the_tree_with_limits(headrace: Headrace) -> None:
     assert all(one["admitted_w"] <= one["limit_w"] for one in elements)
 
 
+def test_the_loss_of_an_element_is_told_in_words(headrace: Headrace) -> None:
+    """What goes dark, and what the others carry then; a plain tree has one way up."""
+    said = headrace("power", "impact", "glomfjord/feed-a")
+    assert "feed glomfjord/feed-a lost: 3 nodes of glomfjord dark" in said.out
+    assert "glomfjord/block-1/lab-0-2" in said.out
+    assert "feed glomfjord/feed-b" in said.out
+    assert json.loads(headrace("power", "impact", "glomfjord", "--json").out)["nodes_dark"] == 6
+    wrong = headrace("power", "impact", "glomfjord/feed-c")
+    assert (wrong.code, wrong.err.count("\n")) == (4, 1)
+    assert "Did you mean glomfjord/feed-" in wrong.err
+
+
 def test_top_prints_one_frame(headrace: Headrace) -> None:
     """Sites with power and accelerators in use, in one look."""
     said = headrace("top", "--once")

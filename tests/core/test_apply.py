@@ -40,6 +40,7 @@ OUTCOMES: dict[EndReason, tuple[State, State, State]] = {
     EndReason.NODE_LOST: (QUEUED, QUEUED, QUEUED),
     EndReason.START_FAILED: (QUEUED, QUEUED, QUEUED),
     EndReason.DRAINED: (QUEUED, QUEUED, QUEUED),
+    EndReason.CURTAILED: (QUEUED, QUEUED, QUEUED),
 }
 
 

@@ -11,6 +11,7 @@ from headrace.core.authority import Policy, Role, Subject, Target, Verdict
 from headrace.core.decide import ACTION_OF, decide
 from headrace.core.errors import HeadraceError, ProblemCode
 from headrace.core.ids import InvoiceNumber, NodeId, PlacementId, TokenId, WorkloadId
+from headrace.core.power.instruction import Instruction, InstructionId
 from headrace.core.scheduling.proposal import Plan
 from headrace.core.sovereignty.plain import (
     ACTIONS,
@@ -31,6 +32,7 @@ from tests.core.small import (
     MEMBER,
     OPERATOR,
     RUNNING,
+    START_MS,
     SYSTEM,
     Core,
     core,
@@ -79,6 +81,12 @@ TABLE: dict[str, tuple[c.Command, set[str]]] = {
     "invoice one's tenant": (c.IssueInvoices(ACME, "2026-11"), OURS),
     "invoice another tenant": (c.IssueInvoices(BOREALIS, "2026-11"), OURS),
     "credit an invoice": (c.IssueCreditNote(InvoiceNumber("x"), 1, "why"), OURS),
+    "instruct a site": (
+        c.Instruct(Instruction(InstructionId("x"), FJORD, 1, START_MS, 0), binding=True),
+        OURS,
+    ),
+    "withdraw an instruction": (c.Withdraw(InstructionId("x")), OURS),
+    "follow the grid": (c.FollowGrid(), MACHINE),
     "erase one's tenant": (c.EraseTenant(ACME), OURS),
     "erase another tenant": (c.EraseTenant(BOREALIS), OURS),
 }
@@ -132,7 +140,10 @@ def test_decide_agrees_with_the_table_of_who_may(lived: Core, what: str, who: st
     elif error is not None:
         # Refused for what it asks, not for who asks.
         assert error.problem.code is not ProblemCode.FORBIDDEN
-        assert what in ("credit an invoice", "remove a document") or error.problem.code not in DENIED
+        assert (
+            what in ("credit an invoice", "remove a document", "withdraw an instruction")
+            or error.problem.code not in DENIED
+        )
 
 
 @pytest.mark.parametrize(

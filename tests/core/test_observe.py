@@ -253,6 +253,59 @@ def test_what_reached_its_longest_duration_has_failed_and_a_service_does_not_com
         assert work.reason == "reached its max_duration"
 
 
+def cluster(nodes: int = 1) -> WorkloadSpec:
+    """Nodes leased whole, for a second."""
+    return job(type=WorkloadType.CLUSTER, max_duration_ms=1_000, nodes=nodes)
+
+
+def test_a_lease_that_lasted_for_its_time_has_stopped_as_it_was_asked_to() -> None:
+    """It did not fail, and it does not come back."""
+    one = core()
+    work, placement = one.started(cluster())
+    (end,) = one.report(placement, ended(0, 143, reason="max_duration"))
+    assert isinstance(end, ev.PlacementEnded)
+    assert (end.reason, end.exit_codes, end.detail) == (EndReason.STOPPED, (143,), "reached its max_duration")
+    assert (state_of(work), work.reason) == (State.STOPPED, "reached its max_duration")
+
+
+@pytest.mark.parametrize("code", [0, 143])
+def test_the_time_of_a_gang_is_over_with_that_of_its_first_rank(code: int) -> None:
+    """It did not fail at that: what comes back after a failure, a service or a lease, stays away."""
+    for spec, after in (
+        (job(nodes=2, max_duration_ms=1_000), State.FAILED),
+        (service(nodes=2, max_duration_ms=1_000), State.FAILED),
+        (cluster(nodes=2), State.STOPPED),
+    ):
+        one = core()
+        work, placement = one.started(spec)
+        (eviction,) = one.report(placement, ended(0, code, reason="max_duration"), running(1))
+        assert eviction == ev.EvictionRequested(placement, EndReason.MAX_DURATION, "reached its max_duration")
+        assert one.report(placement, ended(0, code, reason="max_duration"), running(1)) == []
+        events = one.report(placement, ended(0, code, reason="max_duration"), ended(1, 143))
+        assert kinds(events) == ["PlacementEnded"]
+        assert (state_of(work), work.reason) == (after, "reached its max_duration")
+
+
+def test_a_lease_that_no_engine_knows_after_its_time_does_not_come_back() -> None:
+    """Its end was not seen; that its time was over was."""
+    one = core()
+    work, placement = one.started(cluster(nodes=2))
+    one.report(placement, ended(0, 143, reason="max_duration"), running(1))
+    (end,) = one.missing(placement)
+    assert isinstance(end, ev.PlacementEnded)
+    assert (end.reason, end.estimated) == (EndReason.STOPPED, True)
+    assert (state_of(work), work.reason) == (State.STOPPED, "reached its max_duration")
+
+
+def test_a_lease_that_went_before_its_time_comes_back() -> None:
+    """With a node, or by itself."""
+    for rank in (lost(0), ended(0, 143)):
+        one = core()
+        work, placement = one.started(cluster())
+        one.report(placement, rank)
+        assert state_of(work) is State.QUEUED
+
+
 # -- what no engine knows any more -------------------------------------------------------------------------------------
 
 

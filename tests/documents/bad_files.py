@@ -58,6 +58,23 @@ def site(old: str, new: str) -> str:
     return changed(SITE, old, new)
 
 
+def two_sides(old: str, new: str) -> str:
+    """The estate with its block on two sides, and one thing changed."""
+    more = "      - {name: feed-b, kind: feed, rating: 20MW}\n    blocks:"
+    made = site("        fed_by: feed-a\n", "        fed_by: [feed-a, feed-b]\n        redundancy: 2N\n")
+    return changed(made.replace("    blocks:", more), old, new)
+
+
+def curve(old: str, new: str) -> str:
+    """The estate with a curve for its PUE, and one thing changed."""
+    points = [f"{{load: {load}, outdoor_c: {at}, pue: {pue}}}" for load, at, pue in CURVE]
+    made = site("pue: 1.1", f"pue: {{design_outdoor_c: 30, points: [{', '.join(points)}]}}")
+    return changed(made, old, new)
+
+
+CURVE = ((0.5, 10, 1.2), (0.5, 30, 1.3), (1, 10, 1.1), (1, 30, 1.15))
+
+
 def work(new: str, old: str = "nodes: 2") -> str:
     """The workload with one thing changed, which must be there."""
     return changed(WORK, old, new)
@@ -112,6 +129,70 @@ BAD_FILES: dict[str, str | bytes] = {
         "rating: 20MW, fed_by: ups-1}\n      - {name: ups-1, kind: ups, rating: 20MW, fed_by: feed-a}",
     ),
     "fed by itself": site("rating: 20MW}", "rating: 20MW, fed_by: feed-a}"),
+    "fed by itself among others": two_sides("[feed-a, feed-b]", "feed-a").replace(
+        "feed-a, kind: feed, rating: 20MW", "feed-a, kind: feed, rating: 20MW, fed_by: [feed-a, feed-b]"
+    ),
+    "a cycle through one of several feeders": two_sides(
+        "feed-b, kind: feed, rating: 20MW}", "feed-b, kind: feed, rating: 20MW, fed_by: [feed-a, ups-1]}"
+    ).replace("    blocks:", "      - {name: ups-1, kind: ups, rating: 9MW, fed_by: feed-b}\n    blocks:"),
+    "an unknown feeder among several": two_sides("[feed-a, feed-b]", "[feed-a, feed-c]"),
+    "a feeder twice": two_sides("[feed-a, feed-b]", "[feed-a, feed-b, feed-a]"),
+    "no feeders": two_sides("[feed-a, feed-b]", "[]"),
+    "too many feeders": two_sides("[feed-a, feed-b]", f"[{', '.join(f'x{n}' for n in range(9))}]"),
+    "two sides that share a transformer": two_sides("rating: 20MW}", "rating: 20MW, fed_by: t-1}").replace(
+        "    power:\n", "    power:\n      - {name: t-1, kind: transformer, rating: 40MW}\n"
+    ),
+    "two sides of which one is missing": two_sides("[feed-a, feed-b]", "feed-a"),
+    "a site that claims two sides of a plain tree": site(
+        "    pue: 1.1\n", "    pue: 1.1\n    redundancy: 2N\n"
+    ),
+    "racks with two cords to one busway": two_sides(
+        "        fed_by: [feed-a, feed-b]\n        redundancy: 2N\n", ""
+    )
+    .replace("nodes_per_rack: 4}", "nodes_per_rack: 4, fed_by: [w-1, w-2], redundancy: 2N}")
+    .replace(
+        "    blocks:",
+        "      - {name: w-1, kind: busway, rating: 9MW, fed_by: feed-a}\n"
+        "      - {name: w-2, kind: busway, rating: 9MW, fed_by: [feed-a, feed-b]}\n    blocks:",
+    ),
+    "an unknown redundancy": two_sides("redundancy: 2N", "redundancy: 3N"),
+    "distributed over no other": two_sides("redundancy: 2N", "redundancy: distributed"),
+    "fed twice over": two_sides("nodes_per_rack: 4}", "nodes_per_rack: 4, fed_by: feed-a}"),
+    "a group that nothing feeds": two_sides(
+        "        fed_by: [feed-a, feed-b]\n        redundancy: 2N\n", ""
+    ).replace(
+        "nodes_per_rack: 4}", "nodes_per_rack: 4, fed_by: feed-a}\n          - {name: h, hardware: h100-8}"
+    ),
+    "a derating above one": site("rating: 20MW}", "rating: 20MW, derate: 1.25}"),
+    "a derating of nothing": site("rating: 20MW}", "rating: 20MW, derate: 0}"),
+    "a derating in percent": site("rating: 20MW}", "rating: 20MW, derate: 80%}"),
+    "a derating without a rating": site(
+        "        fed_by: feed-a", "        fed_by: feed-a\n        derate: 0.8"
+    ),
+    "a rack's derating without a rating": site("nodes_per_rack: 4}", "nodes_per_rack: 4, rack_derate: 0.8}"),
+    "windows of no flexible part": site("flexible: 10MW}", "windows: [{days: [sat]}]}"),
+    "a window that is none": site(
+        "flexible: 10MW}", "flexible: 10MW, windows: [{from: '22:00', until: '22:00'}]}"
+    ),
+    "a time of the day that is none": site("flexible: 10MW}", "flexible: 10MW, windows: [{from: '25:00'}]}"),
+    "an unknown day of the week": site("flexible: 10MW}", "flexible: 10MW, windows: [{days: [sun, satu]}]}"),
+    "a ramp without a unit": site("flexible: 10MW}", "flexible: 10MW, ramp_up: 5}"),
+    "a curve with a hole": curve(
+        "{load: 1, outdoor_c: 10, pue: 1.1}", "{load: 0.9, outdoor_c: 10, pue: 1.1}"
+    ),
+    "a curve that ends early": curve("load: 1,", "load: 0.9,"),
+    "a curve with a point twice": curve(
+        "{load: 1, outdoor_c: 10, pue: 1.1}", "{load: 1, outdoor_c: 30, pue: 1.1}"
+    ),
+    "a curve that falls": curve(
+        "{load: 1, outdoor_c: 10, pue: 1.1}", "{load: 1, outdoor_c: 10, pue: 1.0}"
+    ).replace("load: 0.5, outdoor_c: 10, pue: 1.2", "load: 0.5, outdoor_c: 10, pue: 2.5"),
+    "a curve that does not reach the design temperature": curve(
+        "design_outdoor_c: 30", "design_outdoor_c: 35"
+    ),
+    "a curve without points": site("pue: 1.1", "pue: {design_outdoor_c: 30, points: []}"),
+    "a curve of half degrees": curve("design_outdoor_c: 30", "design_outdoor_c: 30.5"),
+    "a load above one": curve("load: 1,", "load: 1.2,"),
     "a day that is none": site("delivered: 2025-01-01", "delivered: 2025-02-30"),
     "commissioned before delivered": site("commissioned: 2025-02-01", "commissioned: 2024-12-31"),
     "a name in capitals": site("name: glomfjord", "name: Glom Fjord"),

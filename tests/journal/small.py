@@ -1,6 +1,7 @@
 """A small journal with every kind of event in it, made through the production control loop: time and chance are fixed."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 from hashlib import sha256
 from pathlib import Path
 
@@ -11,8 +12,10 @@ from headrace.core.codec import normalise
 from headrace.core.contracts import Reservation
 from headrace.core.ids import NodeId, PlacementId, ProjectId, SiteId, TenantId, TokenId, WindowId, WorkloadId
 from headrace.core.observation import Capabilities, NodeReport, PlacementReport, RankReport, RankState
+from headrace.core.power.instruction import Instruction, InstructionId
 from headrace.core.scheduling.plan import PlanLimits, plan
-from headrace.core.workload import PolicyRef, Resources, WorkloadSpec, WorkloadType
+from headrace.core.units import facility_watts
+from headrace.core.workload import Flex, PolicyRef, Resources, WorkloadSpec, WorkloadType
 from headrace.documents import load
 from headrace.journal.keys import Keys
 from headrace.journal.sqlite import SqliteStore
@@ -254,6 +257,33 @@ def drive_a_cluster(control: Control) -> None:
     )
     node = control.world.fleet.node_ids[0]
     control.execute(SYSTEM, c.Observe((), nodes=(NodeReport(node, up=True, foreign="job 7 of root"),)))
+    control.commit()
+
+
+def follow_the_grid(control: Control, clock: SetClock) -> None:
+    """A pause for an instruction, until it is withdrawn; and another instruction that stays."""
+    able = Capabilities("uid", pause=True, ports=True, parts=False, pause_sheds=True)
+    control.execute(SYSTEM, c.DeclareEngines({"fake": able}))
+    control.execute(SYSTEM, c.Observe((), nodes=(NodeReport(control.world.fleet.node_ids[0], up=True),)))
+    nodes = tuple(NodeId(f"glomfjord/b/lab-0-{number}") for number in range(1, 4))
+    control.execute(SYSTEM, c.SetNodes(nodes, "ready"))
+    submit(control, "flexible", job("flexible", flex=Flex.PAUSABLE))
+    works, made = control.world.state.workloads, place(control)
+    placements = control.world.state.placements
+    (placement,) = [one for one in made if works[placements[one].workload].spec.flex is Flex.PAUSABLE]
+    report(control, placement, RankState.RUNNING)
+    site = control.world.state.placements[placement].site
+    floor_w = control.world.floors.watts[control.world.fleet.site_index[site]]
+    limit_w = facility_watts(floor_w, control.world.site(site).pue_permille)
+    evening = Instruction(InstructionId("evening"), site, limit_w, clock.at_ms, 0, note="a cold evening")
+    control.execute(SYSTEM, c.Instruct(evening))
+    control.execute(SYSTEM, c.FollowGrid())
+    report(control, placement, RankState.PAUSED, 1_000)
+    clock.at_ms += 60_000
+    control.execute(SYSTEM, c.Withdraw(evening.id, "it is over"))
+    control.execute(SYSTEM, c.FollowGrid())
+    morning = replace(evening, id=InstructionId("morning"), from_ms=clock.at_ms + 3_600_000)
+    control.execute(SYSTEM, c.Instruct(morning))
     control.commit()
 
 

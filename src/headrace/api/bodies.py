@@ -11,12 +11,13 @@ from headrace.core.errors import HeadraceError, Problem, ProblemCode
 from headrace.core.units import MS_PER_DAY
 from headrace.documents import values
 from headrace.documents.report import validated
-from headrace.documents.schema import Model, Name
+from headrace.documents.schema import Model, Moment, Name
 from headrace.documents.source import Source
 from headrace.documents.values import Bad
 
 MAX_BODY = 8 * 1024 * 1024
 """Bytes of a body; nothing longer is ever held in memory."""
+URGENCIES = ["normal", "emergency"]
 ROLES = ["operator-admin", "tenant-admin", "tenant-member"]
 MAX_NAMED = 10_000
 MAX_LINE = 500
@@ -111,6 +112,35 @@ class DrainBody(Model):
     site: Name | None = None
     reason: Line = ""
     evict: bool = False
+
+
+class InstructionBody(Model):
+    """What the grid lets a site draw at its meter, ``limit`` like 40MW, from one time until another (RFC 3339 with an offset).
+
+    Without ``from`` it begins at once, without ``until`` it holds until it is withdrawn. ``id`` names it, so that it can be
+    replaced; ``binding``: it holds even where it can't be met.
+    """
+
+    site: Name
+    limit: Annotated[
+        int, BeforeValidator(values.watts_or_none), WithJsonSchema({"type": "string", "examples": ["40MW"]})
+    ]
+    begins: Moment | None = Field(default=None, alias="from")
+    until: Moment | None = None
+    id: Name | None = None
+    urgency: Annotated[
+        str,
+        BeforeValidator(values.choice("urgency", *URGENCIES)),
+        WithJsonSchema({"type": "string", "enum": URGENCIES}),
+    ] = "normal"
+    note: Line = ""
+    binding: bool = False
+
+
+class WithdrawBody(Model):
+    """Why an instruction is withdrawn."""
+
+    reason: Line = ""
 
 
 class UndrainBody(Model):

@@ -12,6 +12,7 @@ LISTED_BY: dict[str, str] = {
     "estate": "headrace documents",
     "invoice": "headrace invoice ls",
     "token": "headrace token ls",
+    "instruction": "headrace grid ls",
     "event": "headrace journal events",
 }
 """The command that lists each kind of thing, by the kind's name in messages."""

@@ -58,6 +58,8 @@ BODIES: tuple[type[BaseModel], ...] = (
     PlanBody,
     bodies.DrainBody,
     bodies.UndrainBody,
+    bodies.InstructionBody,
+    bodies.WithdrawBody,
     bodies.TokenBody,
     bodies.CreditBody,
     bodies.IssueBody,

@@ -257,7 +257,12 @@ class Engines:
 
 @dataclass(frozen=True, slots=True)
 class PowerView:
-    """An element of the power tree, in watts of IT load. ``parent`` is empty for a connection."""
+    """An element of the power tree, in watts of IT load. ``parent`` is empty for a connection.
+
+    What is fed by several names them all in ``feeders``. ``limit_w`` is what it may carry: a derated rating (of a breaker of
+    ``breaker_w``, where that is said); of an ``allotment`` what may be admitted below it. ``worst_w`` is what it would carry if
+    ``lost`` were lost: the one of all single losses that is worst for it ("": none is worse than now).
+    """
 
     id: str
     kind: str
@@ -265,6 +270,10 @@ class PowerView:
     parent: str
     limit_w: int
     admitted_w: int
+    feeders: tuple[str, ...] = ()
+    breaker_w: int = 0
+    worst_w: int = 0
+    lost: str = ""
 
 
 @dataclass(frozen=True, slots=True)

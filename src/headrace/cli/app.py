@@ -39,7 +39,8 @@ COMMANDS: dict[str, str] = {
     "sites": "operator",
     "engines": "engines",
     "doctor": "engines",
-    "power": "operator",
+    "power": "power",
+    "grid": "grid",
     "drain": "operator",
     "undrain": "operator",
     "top": "top",
@@ -49,8 +50,10 @@ COMMANDS: dict[str, str] = {
     "invoice": "money",
     "journal": "journal",
     "check": "check",
+    "plant": "plant",
+    "devices": "plant",
     "sim": "simulate",
-    "replay": "replay",
+    "replay": "replays",
 }
 """Every command, in the order of the help, and the module of this package that has it.
 

@@ -11,6 +11,7 @@ from headrace.core.errors import HeadraceError, Problem, ProblemCode
 from headrace.core.estate import Estate
 from headrace.documents import load
 from headrace.documents.show import print_estate
+from headrace.sdk import Client
 
 app = typer.Typer(rich_markup_mode=None)
 estate = typer.Typer(
@@ -59,10 +60,18 @@ def from_file(file: Path) -> Estate:
 def applied() -> Estate:
     """The estate that is applied; raises HeadraceError when none is."""
     with client() as control:
-        for one in control.documents():
-            if one.kind == "estate":
-                value = from_normalised("estate", control.document("estate", one.name).document)
-                if isinstance(value, Estate):
-                    return value
-    step = "Apply one: headrace apply -f examples/estates/lab.yaml"
-    raise HeadraceError(Problem(ProblemCode.NOT_FOUND, "no estate is applied yet.", step))
+        found = estate_of(control)
+    if found is None:
+        step = "Apply one: headrace apply -f examples/estates/lab.yaml"
+        raise HeadraceError(Problem(ProblemCode.NOT_FOUND, "no estate is applied yet.", step))
+    return found
+
+
+def estate_of(control: Client) -> Estate | None:
+    """The estate that a control plane has, if any is applied."""
+    for one in control.documents():
+        if one.kind == "estate":
+            value = from_normalised("estate", control.document("estate", one.name).document)
+            if isinstance(value, Estate):
+                return value
+    return None

@@ -18,8 +18,6 @@ AS_JSON = typer.Option(False, "--json", help="Print JSON.")
 SITE = typer.Option("", help="Only this site.")
 NODES = typer.Argument(None, help="Nodes by name.")
 WHOLE_SITE = typer.Option(None, "--site", help="All nodes of this site.")
-NO_LIMIT_W = 1 << 50
-"""What an element without a rating has for a limit."""
 SETTLE_S = 0.5
 """So long after a node is taken back its engine has said what its cluster thinks of it."""
 REASON = typer.Option("", help="Why; it is kept with the event.")
@@ -109,31 +107,6 @@ def sites(as_json: bool = AS_JSON) -> None:
     ]
     columns = ("SITE", "COUNTRY", "GRID ZONE", "SOURCE", "gCO2e/kWh", "PRICE/kWh", "PUE", "DEDICATED TO")
     print_table(columns, rows, "no sites: apply an estate.", ("gCO2e/kWh", "PRICE/kWh", "PUE"))
-
-
-@app.command()
-def power(
-    site: str = SITE,
-    racks: bool = typer.Option(False, "--racks", help="Racks too."),
-    as_json: bool = AS_JSON,
-) -> None:
-    """Show the power tree: what is admitted against each limit. In watts of IT load."""
-    with client() as control:
-        found = list(control.power(site, racks=racks))
-    if as_json:
-        print_json(found)
-        return
-    depth: dict[str, int] = {}
-    rows = []
-    for one in found:
-        depth[one.id] = depth.get(one.parent, -1) + 1
-        name = f"{'  ' * depth[one.id]}{one.kind} {one.id}"
-        limited = one.limit_w < NO_LIMIT_W
-        share = f"{one.admitted_w * 100 // one.limit_w} %" if limited and one.limit_w else "-"
-        limit = format_watts(one.limit_w) if limited else "none of its own"
-        rows.append((name, format_watts(one.admitted_w), limit, share))
-    columns = ("ELEMENT", "ADMITTED", "LIMIT", "USED")
-    print_table(columns, rows, "no power tree: apply an estate.", columns[1:])
 
 
 @app.command()

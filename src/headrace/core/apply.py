@@ -11,6 +11,8 @@ from headrace.core.errors import Problem
 from headrace.core.ids import Epoch, EventSeq, NodeId, SiteId
 from headrace.core.ledger import Transfer, transfers_for_credit_note, transfers_for_invoice
 from headrace.core.metering import token_row, usage_row
+from headrace.core.power.floors import is_past
+from headrace.core.power.limits import Standing
 from headrace.core.scheduling.sharing import kind_of, shares_time
 from headrace.core.state import AuditRow, Done, Row, TenantRecord, Token
 from headrace.core.units import MS_PER_MINUTE
@@ -24,7 +26,15 @@ BACKOFF_MOST_MS = 5 * MS_PER_MINUTE
 _RESTARTED = frozenset({WorkloadType.SERVICE, WorkloadType.FILLER, WorkloadType.CLUSTER})
 _FALLS_KEPT = 10
 _BY_ITSELF = frozenset({EndReason.EXITED, EndReason.RANK_FAILED})
-_REQUEUED = frozenset({EndReason.PREEMPTED, EndReason.NODE_LOST, EndReason.DRAINED, EndReason.START_FAILED})
+_REQUEUED = frozenset(
+    {
+        EndReason.PREEMPTED,
+        EndReason.NODE_LOST,
+        EndReason.DRAINED,
+        EndReason.START_FAILED,
+        EndReason.CURTAILED,
+    }
+)
 
 
 def backoff_ms(attempt: int) -> int:
@@ -253,10 +263,14 @@ def _metered(world: World, committed: ev.Committed, event: ev.UsageMetered) -> l
 def _ended(world: World, committed: ev.Committed, event: ev.PlacementEnded) -> list[Row]:
     placement = world.state.placements[event.placement]
     rows = _meter(world, committed, placement, event)
+    world.quieten(placement, quiet=False)
     world.hold(placement, -1)
     del world.state.placements[placement.id]
     world.unsettled.pop(placement.id, None)
     world.stopping.pop(placement.id, None)
+    if placement.id in world.curtailed:
+        del world.curtailed[placement.id]
+        world.limit(committed.at_ms)
     work = world.state.workloads[placement.workload]
     work.placement = None
     work.exit_codes = event.exit_codes
@@ -321,15 +335,21 @@ def _pause(world: World, committed: ev.Committed, event: ev.PauseRequested) -> l
 def _pause_observed(world: World, committed: ev.Committed, event: ev.PauseObserved) -> list[Row]:
     placement = world.state.placements[event.placement]
     placement.paused = event.paused
+    engine = world.state.engines.get(world.site(placement.site).engine)
+    sheds = engine is not None and engine.pause_sheds
+    world.quieten(placement, quiet=bool(event.paused and placement.curtailed and sheds))
     if placement.stop_reason is None:
         state = WorkloadState.PAUSED if event.paused else WorkloadState.RUNNING
-        _enter(world, world.state.workloads[placement.workload], state, committed.at_ms)
+        why = f"for the grid: instruction {placement.curtailed}" if placement.curtailed else ""
+        _enter(world, world.state.workloads[placement.workload], state, committed.at_ms, why)
     world.settle(placement)
     return []
 
 
 def _evicted(world: World, committed: ev.Committed, event: ev.EvictionRequested) -> list[Row]:
-    _leave(world, committed, world.state.placements[event.placement], event.reason, event.detail)
+    placement = world.state.placements[event.placement]
+    placement.stop_grace_ms = event.grace_ms
+    _leave(world, committed, placement, event.reason, event.detail)
     return []
 
 
@@ -432,6 +452,46 @@ def _alarm(world: World, committed: ev.Committed, event: ev.AlarmRaised) -> list
     return _audit(committed, event.subject, "")
 
 
+def _instructed(world: World, committed: ev.Committed, event: ev.InstructionReceived) -> list[Row]:
+    standing = world.state.instructions
+    for ident in [one for one, known in standing.items() if is_past(world.fleet, known, committed.at_ms)]:
+        del standing[ident]
+    instruction = event.instruction
+    standing[instruction.id] = Standing(instruction, committed.at_ms)
+    world.limit(committed.at_ms)
+    _remember(world, committed, instruction.id)
+    return _audit(committed, instruction.id, event.verdict)
+
+
+def _withdrawn(world: World, committed: ev.Committed, event: ev.InstructionWithdrawn) -> list[Row]:
+    standing = world.state.instructions
+    standing[event.instruction] = standing[event.instruction].ended(committed.at_ms)
+    world.limit(committed.at_ms)
+    _remember(world, committed, event.instruction)
+    return _audit(committed, event.instruction, event.verdict)
+
+
+def _curtailed(world: World, committed: ev.Committed, event: ev.CurtailmentOrdered) -> list[Row]:
+    placement = world.state.placements[event.placement]
+    placement.curtailed, placement.curtailed_ms = event.instruction, committed.at_ms
+    placement.wanted_seq = committed.seq
+    world.curtailed[placement.id] = None
+    world.settle(placement)
+    return []
+
+
+def _lifted(world: World, committed: ev.Committed, event: ev.CurtailmentLifted) -> list[Row]:
+    placement = world.state.placements[event.placement]
+    # It counts in full before any engine lets it go on.
+    world.quieten(placement, quiet=False)
+    placement.curtailed, placement.curtailed_ms = "", 0
+    world.curtailed.pop(placement.id, None)
+    placement.wanted_seq = committed.seq
+    world.settle(placement)
+    world.limit(committed.at_ms)
+    return []
+
+
 def _answered(world: World, committed: ev.Committed, event: ev.RequestAnswered) -> list[Row]:
     _remember(world, committed, "", event.asked, event.answer)
     return []
@@ -467,6 +527,10 @@ _APPLY: dict[type, Callable[[World, ev.Committed, Any], list[Row]]] = {
     ev.LogRead: _log_read,
     ev.AlarmRaised: _alarm,
     ev.RequestAnswered: _answered,
+    ev.InstructionReceived: _instructed,
+    ev.InstructionWithdrawn: _withdrawn,
+    ev.CurtailmentOrdered: _curtailed,
+    ev.CurtailmentLifted: _lifted,
 }
 
 
@@ -488,6 +552,8 @@ def streams(world: World, event: ev.Event) -> tuple[str, ...]:
             | ev.TokensMetered(placement=placement)
             | ev.EvictionRequested(placement=placement)
             | ev.PauseObserved(placement=placement)
+            | ev.CurtailmentOrdered(placement=placement)
+            | ev.CurtailmentLifted(placement=placement)
         ):
             known = world.state.placements[placement]
             return (f"tenant:{known.tenant}", f"site:{known.site}")
@@ -499,18 +565,28 @@ def streams(world: World, event: ev.Event) -> tuple[str, ...]:
             | ev.LogRead(workload=workload)
         ):
             return (f"tenant:{world.state.workloads[workload].tenant}",)
-        case ev.InvoiceIssued(tenant=tenant) | ev.CreditNoteIssued(tenant=tenant):
+        case (
+            ev.InvoiceIssued(tenant=str(tenant))
+            | ev.CreditNoteIssued(tenant=str(tenant))
+            | ev.TokenIssued(tenant=str(tenant))
+        ):
             return (f"tenant:{tenant}", "operator")
         case ev.NodeStateChanged(node=node) | ev.NodeIntruded(node=node):
             return (f"site:{_site_of(world, node)}",)
-        case ev.TokenIssued(tenant=tenant) if tenant:
-            return (f"tenant:{tenant}", "operator")
+        case ev.InstructionReceived() | ev.InstructionWithdrawn():
+            return (f"site:{_site_instructed(world, event)}", "operator")
         case ev.DecisionRecorded(verdict=verdict) if "@" in verdict.subject:
             return (f"tenant:{verdict.subject.partition('@')[2]}", "operator")
         case ev.DocumentApplied(kind="tenant", name=name) | ev.DocumentRemoved(kind="tenant", name=name):
             return (f"tenant:{name}", "operator")
         case _:
             return ("operator",)
+
+
+def _site_instructed(world: World, event: ev.InstructionReceived | ev.InstructionWithdrawn) -> SiteId:
+    if isinstance(event, ev.InstructionReceived):
+        return event.instruction.site
+    return world.state.instructions[event.instruction].instruction.site
 
 
 def _site_of(world: World, node: str) -> SiteId:

@@ -10,6 +10,7 @@ from typing import Literal
 
 from headrace.core.estate import Block, Claim, Estate, Site
 from headrace.core.hardware import CATALOGUE, HardwareType
+from headrace.core.power.pue import meter_watts
 from headrace.core.units import PERMILLE, ceil_div, facility_watts, format_watts
 
 Verdict = Literal["holds", "contradicted", "unknown"]
@@ -76,7 +77,7 @@ def figures(estate: Estate, site: Site, by: str | None = None) -> Figures:
             models[hardware.accelerator] = (
                 models.get(hardware.accelerator, 0) + group.node_count * hardware.accelerators
             )
-    meter_w = facility_watts(it_w, site.pue_permille)
+    meter_w = meter_watts(site, it_w)
     return Figures(
         blocks=len(blocks),
         racks=racks,

@@ -10,6 +10,7 @@ from headrace.core.authority import Role
 from headrace.core.codec import from_plain, to_plain
 from headrace.core.ids import InvoiceNumber, NodeId, PlacementId, TenantId, TokenId, WorkloadId
 from headrace.core.observation import Capabilities, NodeReport, PlacementReport
+from headrace.core.power.instruction import Instruction, InstructionId
 from headrace.core.scheduling.proposal import Plan
 from headrace.core.workload import WorkloadSpec
 
@@ -179,6 +180,30 @@ class RaiseAlarm:
     detail: str
 
 
+@dataclass(frozen=True, slots=True)
+class Instruct:
+    """Take an instruction of the grid; one of the same id is replaced. ``binding``: it holds even where it can't be met.
+
+    What is not binding, and below what can't be shed, is refused.
+    """
+
+    instruction: Instruction
+    binding: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Withdraw:
+    """End an instruction now."""
+
+    instruction: InstructionId
+    reason: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class FollowGrid:
+    """Shed what the instructions that stand ask for, and let go on what may: asked again and again."""
+
+
 Command = (
     StartControl
     | DeclareEngines
@@ -198,6 +223,9 @@ Command = (
     | EraseTenant
     | ReadLog
     | RaiseAlarm
+    | Instruct
+    | Withdraw
+    | FollowGrid
 )
 
 

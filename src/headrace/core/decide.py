@@ -18,6 +18,8 @@ from headrace.core.ids import Epoch, TenantId, TokenId, WorkloadId
 from headrace.core.invoicing import credit_note, draft_invoices, nothing_to_invoice
 from headrace.core.observe import observe
 from headrace.core.placing import adopt, reserve, set_nodes
+from headrace.core.power.grid import instruct, withdraw
+from headrace.core.power.ladder import follow
 from headrace.core.scheduling.admit import can_ever_fit
 from headrace.core.scheduling.columns import ask_of
 from headrace.core.scheduling.refuse import Refusal
@@ -458,6 +460,9 @@ _COMMANDS: dict[type, tuple[str, Callable[[World, Any, Asked], Deciding]]] = {
     c.EraseTenant: ("tenant.erase", _erase),
     c.ReadLog: ("workload.logs", _read_log),
     c.RaiseAlarm: ("engine.observe", _alarm),
+    c.Instruct: ("grid.instruct", instruct),
+    c.Withdraw: ("grid.instruct", withdraw),
+    c.FollowGrid: ("grid.follow", follow),
 }
 ACTION_OF: dict[type, str] = {command: action for command, (action, _) in _COMMANDS.items()}
 """The action that each command is decided as."""

@@ -23,6 +23,7 @@ from headrace.core.ids import (
     WorkloadId,
 )
 from headrace.core.observation import Capabilities
+from headrace.core.power.instruction import Instruction, InstructionId
 from headrace.core.workload import EndReason, RankPlace, WorkloadSpec
 
 
@@ -202,11 +203,15 @@ class PauseObserved:
 
 @dataclass(frozen=True, slots=True)
 class EvictionRequested:
-    """A placement must give its nodes back (preempted, drained, over its time, a rank gone); ``detail`` says for whom or why."""
+    """A placement must give its nodes back (preempted, drained, over its time, a rank gone); ``detail`` says for whom or why.
+
+    ``grace_ms``: less than its own grace, for the grid (0: its own).
+    """
 
     placement: PlacementId
     reason: EndReason
     detail: str = ""
+    grace_ms: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -358,6 +363,38 @@ class RequestAnswered:
     tenant: TenantId | None = None
 
 
+@dataclass(frozen=True, slots=True)
+class InstructionReceived:
+    """The grid (or a person for it) limits a site for a time; an earlier one of the same id is replaced."""
+
+    instruction: Instruction
+    verdict: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class InstructionWithdrawn:
+    """An instruction ends now, or never begins."""
+
+    instruction: InstructionId
+    reason: str = ""
+    verdict: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class CurtailmentOrdered:
+    """A placement is to be paused for an instruction, until :class:`CurtailmentLifted`."""
+
+    placement: PlacementId
+    instruction: InstructionId
+
+
+@dataclass(frozen=True, slots=True)
+class CurtailmentLifted:
+    """A placement that was paused for the grid may go on; from now on it counts in full again."""
+
+    placement: PlacementId
+
+
 Event = (
     JournalOpened
     | ControlStarted
@@ -388,6 +425,10 @@ Event = (
     | AlarmRaised
     | RequestAnswered
     | NodesReserved
+    | InstructionReceived
+    | InstructionWithdrawn
+    | CurtailmentOrdered
+    | CurtailmentLifted
 )
 
 KINDS: dict[int, type] = {
@@ -420,6 +461,10 @@ KINDS: dict[int, type] = {
     27: NodesReserved,
     28: NodeIntruded,
     29: EngineDeclared,
+    30: InstructionReceived,
+    31: InstructionWithdrawn,
+    32: CurtailmentOrdered,
+    33: CurtailmentLifted,
 }
 KIND_OF: dict[type, int] = {event: number for number, event in KINDS.items()}
 VERSIONS: dict[int, int] = dict.fromkeys(KINDS, 1)

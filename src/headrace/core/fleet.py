@@ -4,6 +4,7 @@ Index ``i`` is a node in every node column, ``p`` an element of the power tree i
 that of the estate, so that two processes agree on it.
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -12,7 +13,9 @@ import numpy.typing as npt
 from headrace.core.estate import Block, Estate, NodeGroup, Site
 from headrace.core.hardware import CATALOGUE, HardwareType
 from headrace.core.ids import NodeId, PowerNodeId, SiteId
-from headrace.core.units import PERMILLE
+from headrace.core.power.allot import TreeNode, allot
+from headrace.core.power.pue import it_watts
+from headrace.core.power.tree import graph_of, leaves_of
 
 I16 = npt.NDArray[np.int16]
 I32 = npt.NDArray[np.int32]
@@ -25,8 +28,9 @@ class Fleet:
 
     ``node_domain``, ``node_rail`` and ``node_pod`` number groups of nodes: on one fast fabric, on the same rails, in one block.
     ``power_parent`` is -1 at a connection. ``power_limit_w`` is IT load everywhere (at a connection the limit at the meter
-    divided by the PUE). ``node_from_day`` is the first day (ISO, as ``yyyymmdd``) that a node can be placed on; 99991231 when
-    never.
+    divided by the PUE). Where something has several feeders, elements of kind ``allotment`` stand for what they share, with
+    limits that leave room for the loss of any one (:mod:`headrace.core.power.allot`). ``node_from_day`` is the first day (ISO, as
+    ``yyyymmdd``) that a node can be placed on; 99991231 when never.
     """
 
     sites: tuple[Site, ...]
@@ -86,35 +90,55 @@ class _Builder:
         return index
 
     def site(self, number: int, site: Site) -> None:
-        # facility(it) <= limit exactly when it <= floor(limit / PUE): so every limit of the tree is one of IT load.
-        it_limit_w = site.connection.total_w * PERMILLE // site.pue_permille
+        # facility(it) <= limit exactly when it <= this: so every limit of the tree is one of IT load.
+        it_limit_w = it_watts(site, site.connection.total_w)
         root = self.power(site.id, -1, number, it_limit_w, "connection")
-        placed: dict[str, int] = {"": root}
-        waiting = list(site.power)
-        while waiting:
-            ready = [element for element in waiting if element.fed_by in placed]
-            if not ready:
-                names = ", ".join(element.id for element in waiting)
-                raise ValueError(
-                    f"site {site.id}: the power tree has a cycle or an unknown feeder among {names}"
-                )
-            for element in ready:
-                ident = f"{site.id}/{element.id}"
-                placed[element.id] = self.power(
-                    ident, placed[element.fed_by], number, element.rating_w, element.kind
-                )
-            waiting = [element for element in waiting if element.id not in placed]
-        for block in site.blocks:
-            self.block(number, site, block, placed[block.fed_by])
+        graph = graph_of(site)
+        if graph.is_tree:
+            placed: dict[str, int] = {"": root}
+            for element in graph.elements.values():
+                ident, parent = f"{site.id}/{element.id}", placed[element.fed_by]
+                placed[element.id] = self.power(ident, parent, number, element.rating_w, element.kind)
+            for block in site.blocks:
+                self.block(number, site, block, placed["".join(leaves_of(block)[0].feeders)])
+        else:
+            self.graph(number, site, root)
 
-    def block(self, number: int, site: Site, block: Block, parent: int) -> None:
+    def graph(self, number: int, site: Site, root: int) -> None:
+        """A site with several ways up: a tree of allotments in the place of what is shared."""
+        names = dict.fromkeys(group.hardware for block in site.blocks for group in block.groups)
+        tree = allot(site, tuple(self.catalogue[name] for name in names))
+        placed: dict[str, int] = {"": root}
+        for node in tree.nodes:
+            ident = f"{site.id}/{node.id}"
+            placed[node.id] = self.power(ident, placed[node.parent], number, node.limit_w, node.kind)
+        for block in site.blocks:
+            inside = {group: part for (of, group), part in tree.parts.items() if of == block.id}
+            self.block(number, site, block, placed[tree.over[block.id]], inside)
+
+    def block(
+        self,
+        number: int,
+        site: Site,
+        block: Block,
+        parent: int,
+        inside: Mapping[str, TreeNode] | None = None,
+    ) -> None:
         # A rating of 0 means "not stated": the sum of what hangs below can't exceed a limit that no one gave.
         ident = f"{site.id}/{block.id}"
         here = self.power(ident, parent, number, block.rating_w or _UNLIMITED_W, "block")
         day = day_number(block.commissioned) if site.country else NEVER_DAY
         self.pods += 1
+        placed: dict[str, int] = {}
         for group in block.groups:
-            self.group(number, ident, group, here, day)
+            over, part = here, inside.get(group.id) if inside else None
+            if part is not None:
+                if part.id not in placed:
+                    placed[part.id] = self.power(
+                        f"{site.id}/{part.id}", here, number, part.limit_w, part.kind
+                    )
+                over = placed[part.id]
+            self.group(number, ident, group, over, day)
 
     def group(self, number: int, block: str, group: NodeGroup, parent: int, day: int) -> None:
         hardware = self.hardware.setdefault(group.hardware, len(self.hardware))

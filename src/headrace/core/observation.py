@@ -49,7 +49,8 @@ class Capabilities:
     """What an engine can do; ``isolation`` is none, uid or container.
 
     ``parts``: several ranks can share an accelerator. ``tenant``: the only one that it serves, "" for everybody. ``lease``: how
-    it hands nodes over to a tenant beside bare ones, see :class:`~headrace.core.workload.WorkloadSpec`.
+    it hands nodes over to a tenant beside bare ones, see :class:`~headrace.core.workload.WorkloadSpec`. ``pause_sheds``: what is
+    paused draws no more than an idle accelerator, so that a pause counts against a limit of the grid as soon as it is seen.
     """
 
     isolation: str
@@ -58,6 +59,7 @@ class Capabilities:
     parts: bool = True
     tenant: str = ""
     lease: str = ""
+    pause_sheds: bool = False
 
 
 @dataclass(frozen=True, slots=True)

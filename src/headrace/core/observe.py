@@ -9,7 +9,7 @@ from headrace.core.ids import NodeId
 from headrace.core.observation import NodeReport, PlacementReport, RankReport, RankState
 from headrace.core.placing import not_cleared, on_nodes, replace_reserved
 from headrace.core.units import MS_PER_HOUR
-from headrace.core.workload import OUTLIVED, EndReason, Placement, State, Workload
+from headrace.core.workload import OUTLIVED, EndReason, Placement, State, Workload, WorkloadType
 from headrace.core.world import World
 
 Deciding = Generator[ev.Event, None, None]
@@ -133,6 +133,10 @@ def _gang(placement: Placement, ranks: Sequence[RankReport]) -> Deciding:
                 placement.id, EndReason.NODE_LOST, f"rank {rank.rank} was lost with its node{_told(rank)}"
             )
             return
+        if rank.state is RankState.EXITED and rank.reason == EndReason.MAX_DURATION:
+            # Not a failure that would have a cluster or a service start anew: all of its ranks have the same time.
+            yield ev.EvictionRequested(placement.id, EndReason.MAX_DURATION, OUTLIVED)
+            return
         if rank.state is RankState.EXITED and rank.exit_code != 0:
             detail = f"rank {rank.rank} ended with exit code {rank.exit_code}{_because(rank)}"
             yield ev.EvictionRequested(placement.id, EndReason.RANK_FAILED, detail)
@@ -156,7 +160,7 @@ def _usage(placement: Placement, ranks: Sequence[RankReport]) -> tuple[tuple[int
     )
 
 
-_ASKED_TO_GO = frozenset({EndReason.STOPPED, EndReason.PREEMPTED, EndReason.DRAINED})
+_ASKED_TO_GO = frozenset({EndReason.STOPPED, EndReason.PREEMPTED, EndReason.DRAINED, EndReason.CURTAILED})
 
 
 def _reason(placement: Placement, ranks: Sequence[RankReport]) -> tuple[EndReason, str]:
@@ -164,7 +168,7 @@ def _reason(placement: Placement, ranks: Sequence[RankReport]) -> tuple[EndReaso
         if rank.reason == EndReason.START_FAILED:
             detail = f"rank {rank.rank} did not start: {rank.detail}"
             return placement.stop_reason or EndReason.START_FAILED, detail
-        if rank.reason == EndReason.MAX_DURATION and placement.stop_reason is None:
+        if rank.reason == EndReason.MAX_DURATION and placement.stop_reason in (None, EndReason.MAX_DURATION):
             return EndReason.MAX_DURATION, OUTLIVED
     if placement.stop_reason in _ASKED_TO_GO:
         # Also with exit code 0: ending well on SIGTERM is not having done the work.
@@ -180,9 +184,16 @@ def _reason(placement: Placement, ranks: Sequence[RankReport]) -> tuple[EndReaso
     return EndReason.EXITED, f"rank {bad.rank} ended with exit code {bad.exit_code}"
 
 
+def _told_to_end(work: Workload, reason: EndReason) -> EndReason:
+    """A lease that lasted for its time ends as one that its tenant deletes then: it was asked for with it."""
+    is_lease_over = reason is EndReason.MAX_DURATION and work.spec.type is WorkloadType.CLUSTER
+    return EndReason.STOPPED if is_lease_over else reason
+
+
 def _end(world: World, placement: Placement, ranks: Sequence[RankReport], now_ms: int) -> Deciding:
-    reason, detail = _reason(placement, ranks)
     work = world.state.workloads[placement.workload]
+    reason, detail = _reason(placement, ranks)
+    reason = _told_to_end(work, reason)
     codes = tuple(_UNKNOWN_CODE if rank.exit_code is None else rank.exit_code for rank in ranks)
     yield ev.PlacementEnded(
         placement=placement.id,
@@ -199,6 +210,9 @@ def _end_unseen(world: World, placement: Placement, reason: EndReason, detail: s
     """End a placement that no engine can say more of: what was metered stands, and the end is marked estimated."""
     ranks = placement.metered or ((0, 0),) * len(placement.ranks)
     codes = (_UNKNOWN_CODE,) * len(ranks)
+    if reason is EndReason.MAX_DURATION:
+        detail = OUTLIVED
+    reason = _told_to_end(world.state.workloads[placement.workload], reason)
     yield ev.PlacementEnded(
         placement.id, reason, codes, ranks, estimated=bool(placement.started_ms), detail=detail
     )
@@ -208,6 +222,11 @@ def _end_unseen(world: World, placement: Placement, reason: EndReason, detail: s
 def _requeue(work: Workload, reason: EndReason, now_ms: int) -> Deciding:
     if work.state is not State.QUEUED:
         return
-    gently = reason in (EndReason.PREEMPTED, EndReason.DRAINED, EndReason.NODE_LOST)
+    gently = reason in (
+        EndReason.PREEMPTED,
+        EndReason.DRAINED,
+        EndReason.NODE_LOST,
+        EndReason.CURTAILED,
+    )
     not_before_ms = 0 if gently else now_ms + backoff_ms(work.attempt)
     yield ev.WorkloadRequeued(work.id, work.reason, not_before_ms)

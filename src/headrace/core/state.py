@@ -18,6 +18,8 @@ from headrace.core.ids import (
 from headrace.core.ledger import Ledger, Transfer
 from headrace.core.metering import UsageRow, UsageTotals
 from headrace.core.observation import Capabilities
+from headrace.core.power.instruction import InstructionId
+from headrace.core.power.limits import Standing
 from headrace.core.scheduling.service import Sibling
 from headrace.core.workload import Placement, Workload
 
@@ -90,6 +92,8 @@ class State:
     """The nodes of each reservation."""
     unisolated: dict[str, int] = field(default_factory=dict)
     """``tenant/period`` to how many of its placements shared a Unix user with others' ("none" isolation)."""
+    instructions: dict[InstructionId, Standing] = field(default_factory=dict)
+    """What the grid asks of sites: those that hold, those to come, and those whose ramp is not over."""
     siblings: dict[str, list[Sibling]] = field(default_factory=dict)
     """How long those ran that share accelerators in time: by kind, in order of submission."""
 

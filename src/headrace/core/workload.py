@@ -41,7 +41,7 @@ class State(StrEnum):
 
 
 OUTLIVED = "reached its max_duration"
-"""The reason of what was ended after its time."""
+"""The reason of what was ended after its time: a job has failed then, a leased cluster has stopped as it was asked to."""
 TERMINAL = frozenset({State.SUCCEEDED, State.FAILED, State.STOPPED, State.REFUSED})
 HOLDING = frozenset({State.PLACED, State.RUNNING, State.PAUSED, State.STOPPING})
 
@@ -214,6 +214,7 @@ class EndReason(StrEnum):
     NODE_LOST = "node_lost"
     START_FAILED = "start_failed"
     DRAINED = "drained"
+    CURTAILED = "curtailed"
 
 
 @dataclass(slots=True)
@@ -222,7 +223,9 @@ class Placement:
 
     ``metered`` holds, for each rank, the running and paused milliseconds that usage was already recorded for; ``tokens`` the
     input and output tokens, in ``token_batches`` batches. ``wanted_seq`` is the event that last changed what is wanted of it: no
-    engine is asked before that is durable.
+    engine is asked before that is durable. ``curtailed`` names the instruction for which it is held paused since
+    ``curtailed_ms``; ``stop_grace_ms`` is what it was given to end, where the grid leaves less than its own grace (0: its own).
+    It ``is_quiet`` while that is seen and counts against limits: its accelerators draw what idle ones do.
     """
 
     id: PlacementId
@@ -246,6 +249,10 @@ class Placement:
     metered_ms: int = 0
     tokens: tuple[int, int] = (0, 0)
     token_batches: int = 0
+    curtailed: str = ""
+    curtailed_ms: int = 0
+    stop_grace_ms: int = 0
+    is_quiet: bool = False
 
 
 @dataclass(slots=True)

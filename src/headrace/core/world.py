@@ -36,6 +36,8 @@ from headrace.core.metering import (
     period_of,
 )
 from headrace.core.observation import Capabilities
+from headrace.core.power.floors import Floors, kept_of, limits_of
+from headrace.core.power.shedding import Rung, rung_of, shed_class
 from headrace.core.scheduling.demand import Popularity
 from headrace.core.scheduling.endings import Endings
 from headrace.core.scheduling.memory import Memory
@@ -48,7 +50,7 @@ from headrace.core.scheduling.windows import Window, windows_of
 from headrace.core.sovereignty.plain import RIGHTS_POLICY, PlainPolicies, decide, decide_place
 from headrace.core.state import State, Token
 from headrace.core.units import MS_PER_DAY, MS_PER_MINUTE
-from headrace.core.workload import TERMINAL, WHOLE_MILLI, Placement, PolicyRef
+from headrace.core.workload import TERMINAL, WHOLE_MILLI, Placement, PolicyRef, WorkloadSpec
 from headrace.core.workload import State as WorkloadState
 
 REQUEST_RETENTION_MS = 2 * MS_PER_DAY
@@ -63,7 +65,7 @@ _QUARTER_MS = 15 * MS_PER_MINUTE
 class _Fast:
     """The columns that every placement touches, cell by cell: memory views cost a third of numpy's own indexing."""
 
-    __slots__ = ("cpu_milli", "hardware", "leaf", "mask", "memory_mb", "power_w", "ranks")
+    __slots__ = ("cpu_milli", "hardware", "leaf", "mask", "memory_mb", "power_w", "quiet", "ranks")
 
     def __init__(self, world: "World") -> None:
         self.mask = world.node_mask.data
@@ -71,6 +73,7 @@ class _Fast:
         self.memory_mb = world.node_memory_mb.data
         self.ranks = world.node_ranks.data
         self.power_w = world.power_w.data
+        self.quiet = world.node_quiet.data
         self.leaf: list[int] = world.fleet.node_leaf.tolist()
         self.hardware: list[HardwareType] = [
             world.fleet.hardware[number] for number in world.fleet.node_hardware.tolist()
@@ -107,6 +110,7 @@ class World:
         self.usage: dict[tuple[TenantId, ProjectId], Taken] = {}
         self.unsettled: dict[PlacementId, None] = {}
         self.stopping: dict[PlacementId, None] = {}
+        self.curtailed: dict[PlacementId, None] = {}
         self.contract_held_milli: dict[ContractId, int] = {}
         self.by_number: dict[int, Token] = {}
         self.day = 0
@@ -119,6 +123,10 @@ class World:
         ] = {}
         self._quarter, self._period = -1, ""
         self._today = ""
+        self.power_limit_w = self.fleet.power_limit_w
+        self._limit_until_ms = -1
+        self.limited = 0
+        self.has_hours = False
         self.memory = Memory()
         self.endings = Endings()
         self.admissions: dict[tuple[object, ...], tuple[Refusal, str] | None] = {}
@@ -195,13 +203,18 @@ class World:
         self.node_memory_mb = np.zeros(count, np.int64)
         self.node_ranks = np.zeros(count, np.int32)
         self.node_ready = np.ones(count, np.bool_)
+        self.node_quiet = np.zeros(count, np.uint64)
         self.power_w = np.zeros(powers, np.int64)
+        self.floors = Floors(fleet)
+        self._limit_until_ms = -1
         for node, (state, _) in self.state.nodes.items():
             if node in fleet.node_index:
                 self.node_ready[fleet.node_index[node]] = state == "ready"
         self._intruded = {
             fleet.node_index[node]: None for node in self.state.intruders if node in fleet.node_index
         }
+        for index in self._intruded:
+            self.floors.strangers(index, 1)
         self._fast = _Fast(self)
         self.node_share_milli = np.zeros((0, 0), np.int16)
         self.node_sharer = np.zeros((0, 0), np.int32)
@@ -209,7 +222,11 @@ class World:
         self.usage.clear()
         for placement in self.state.placements.values():
             self.hold(placement, 1, power=False)
+            if placement.is_quiet:
+                self._mark_quiet(placement)
+        self.curtailed = {one.id: None for one in self.state.placements.values() if one.curtailed}
         self._commission(self.state.last_ms)
+        self.limit(self.state.last_ms)
         self.memory.clear()
         self.endings.clear()
         # By arrival: a requeued workload keeps the place that it had.
@@ -240,6 +257,7 @@ class World:
             # Who runs something on a node without a day has shown that it is there.
             counted[list(self._intruded)] = True
             np.add.at(self.power_w, fleet.node_leaf[counted], self._nodes_w()[counted])
+        self.floors.count_idle(fleet.node_from_day < NEVER_DAY)
         # Children come after their parents in the columns, so that one pass from the end sums every subtree.
         parents = fleet.power_parent.tolist()
         sums = self.power_w.tolist()
@@ -255,7 +273,7 @@ class World:
         def column(of: Callable[[HardwareType], int]) -> I64:
             return np.array([of(one) for one in types], np.int64)[self.fleet.node_hardware]
 
-        used = np.bitwise_count(self.node_mask).astype(np.int64)
+        used = np.bitwise_count(self.node_mask & ~self.node_quiet).astype(np.int64)
         count, accelerator_w = column(lambda one: one.accelerators), column(lambda one: one.accelerator_w)
         busy_w = column(lambda one: one.nameplate_w) - count * accelerator_w + used * accelerator_w
         busy_w += (count - used) * column(lambda one: one.accelerator_idle_w)
@@ -268,6 +286,8 @@ class World:
         """Let it be ``now_ms``: nodes are commissioned on days of UTC, contracts begin and end on days of the operator's zone."""
         if now_ms // MS_PER_DAY != self.day:
             self._commission(now_ms)
+        if now_ms >= self._limit_until_ms:
+            self.limit(now_ms)
         # No zone's day begins within a quarter of an hour.
         if now_ms // _QUARTER_MS != self.now_ms // _QUARTER_MS:
             today = day_of(now_ms, self.zone)
@@ -297,6 +317,7 @@ class World:
         """Take (1) or give back (-1) what a placement has: accelerators, processors, memory, and power up the tree."""
         columns, fleet, intruded = self._fast, self.fleet, self._intruded
         spec = self.state.workloads[placement.workload].spec
+        self.floors.hold(placement, self._rung(spec, placement.site), sign)
         self.memory.moved(placement, spec, fleet.site_index[placement.site], sign)
         self.endings.moved(placement, sign)
         held_milli = 0
@@ -314,9 +335,9 @@ class World:
             columns.memory_mb[node] += sign * memory_mb
             columns.ranks[node] = busy + sign
             if power and not (intruded and node in intruded):
-                leaf = columns.leaf[node]
-                delta_w = hardware.node_watts(after.bit_count(), busy + sign > 0)
-                delta_w -= hardware.node_watts(before.bit_count(), busy > 0)
+                leaf, loud = columns.leaf[node], ~columns.quiet[node]
+                delta_w = hardware.node_watts((after & loud).bit_count(), busy + sign > 0)
+                delta_w -= hardware.node_watts((before & loud).bit_count(), busy > 0)
                 leaves[leaf] = leaves.get(leaf, 0) + delta_w
         for leaf, delta_w in leaves.items():
             for element in self._path(leaf):
@@ -340,18 +361,66 @@ class World:
         else:
             del self._intruded[index]
             self.memory.came_free(int(self.fleet.node_site[index]))
+        self.floors.strangers(index, 1 if who else -1)
         columns = self._fast
         hardware = columns.hardware[index]
         more_w = hardware.nameplate_w
         if self.fleet.node_from_day[index] < NEVER_DAY:
-            more_w -= hardware.node_watts(columns.mask[index].bit_count(), columns.ranks[index] > 0)
+            loud = columns.mask[index] & ~columns.quiet[index]
+            more_w -= hardware.node_watts(loud.bit_count(), columns.ranks[index] > 0)
         for element in self._path(columns.leaf[index]):
             columns.power_w[element] += more_w if who else -more_w
 
     def declare(self, engine: str, capabilities: Capabilities) -> None:
         """What an engine can do, from now on."""
         self.state.engines[engine] = capabilities
+        # What can be shed hangs on what the engines can do.
+        self.floors.clear()
+        for placement in self.state.placements.values():
+            spec = self.state.workloads[placement.workload].spec
+            self.floors.hold(placement, self._rung(spec, placement.site), 1)
         self._forget_classes()
+
+    def _rung(self, spec: WorkloadSpec, site: SiteId) -> Rung:
+        """How a workload at a site is shed."""
+        return rung_of(shed_class(spec), self.state.engines.get(self.site(site).engine))
+
+    # -- what the grid allows ------------------------------------------------------------------------------------------
+
+    def limit(self, now_ms: int) -> None:
+        """Limits of the power tree as they are now, and until when; ``limited`` counts how often they were looked at."""
+        before, limited_before = self.power_limit_w, self.floors.limit_w
+        paused = [self.state.placements[one] for one in self.curtailed]
+        kept_w = kept_of(paused, self.hardware_of)
+        found = limits_of(self.fleet, self.state.instructions.values(), kept_w, now_ms)
+        self.power_limit_w, self.floors.limit_w, self._limit_until_ms, self.floors.limited_by = found
+        self.limited += 1
+        self.has_hours = any(site.connection.windows for site in self.fleet.sites)
+        if len(before) != len(found[0]) or limited_before != found[1] or (before != found[0]).any():
+            self.memory.clear()
+
+    def quieten(self, placement: Placement, *, quiet: bool) -> None:
+        """From now on a placement's accelerators draw what idle ones do, since it is paused (or no longer)."""
+        if placement.is_quiet == quiet:
+            return
+        placement.is_quiet = quiet
+        columns, fleet = self._fast, self.fleet
+        for rank in placement.ranks:
+            if rank.share_milli != WHOLE_MILLI:
+                continue
+            node = fleet.node_index[NodeId(rank.node)]
+            hardware = columns.hardware[node]
+            change_w = rank.mask.bit_count() * (hardware.accelerator_idle_w - hardware.accelerator_w)
+            columns.quiet[node] ^= rank.mask
+            if node not in self._intruded:
+                for element in self._path(columns.leaf[node]):
+                    columns.power_w[element] += change_w if quiet else -change_w
+        self.memory.came_free(fleet.site_index[placement.site])
+
+    def _mark_quiet(self, placement: Placement) -> None:
+        for rank in placement.ranks:
+            if rank.share_milli == WHOLE_MILLI:
+                self._fast.quiet[self.fleet.node_index[NodeId(rank.node)]] ^= rank.mask
 
     def over(self, node: NodeId) -> list[int]:
         """The elements of the power tree above a node."""
@@ -397,7 +466,8 @@ class World:
     def _is_unsettled(self, placement: Placement) -> bool:
         if not placement.started_ms or placement.stop_reason is not None:
             return True
-        return self.state.workloads[placement.workload].pause_wanted != placement.paused
+        wanted = self.state.workloads[placement.workload].pause_wanted or bool(placement.curtailed)
+        return wanted != placement.paused
 
     def settle(self, placement: Placement) -> None:
         """Remember whether what is wanted of a placement and what was seen of it differ."""
@@ -501,7 +571,9 @@ class World:
             node_memory_mb=self.node_memory_mb,
             node_ranks=self.node_ranks,
             power_w=self.power_w,
-            power_limit_w=self.fleet.power_limit_w,
+            power_limit_w=self.power_limit_w,
+            floors=self.floors,
+            limit_until_ms=self._limit_until_ms,
             queue=self.queue.values(),
             waiting=self.queue,
             memory=self.memory,

@@ -6,13 +6,21 @@ from typing import Any
 
 from headrace.core.errors import did_you_mean
 from headrace.core.hardware import CATALOGUE
+from headrace.core.power import pue
+from headrace.core.power.redundancy import Contradiction, contradictions
+from headrace.core.power.tree import graph_of
+from headrace.core.units import PERMILLE
 from headrace.documents import schema
-from headrace.documents.convert import problems_of, workload_spec
+from headrace.documents.convert import problems_of, site_of, unscaled, workload_spec
+from headrace.documents.fields import listed
 from headrace.documents.source import Place
 from headrace.documents.values import moment_text
 
 MAX_NODES = 1_000_000
 """Nodes of one estate: above it the columns of the fleet would not fit the memory that is promised."""
+
+MOST_ABOVE = 100
+"""Elements on the paths from one block up, where there are several: each is taken away, and all paths are walked again."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -148,7 +156,8 @@ def _hardware(place: Place, model: schema.HardwareModel) -> Iterator[Found]:
 
 def _site(place: Place, site: schema.SiteModel, hardware: set[str]) -> Iterator[Found]:
     yield from _names_of_site(place, site)
-    yield from _power_tree(place, site)
+    wrong = [*_power_tree(place, site), *_curve((*place, "pue"), site.pue), *_windows(place, site)]
+    yield from wrong
     for number, block in enumerate(site.blocks):
         here = (*place, "blocks", number)
         yield from _repeated((*here, "groups"), block.groups, f"groups of block {block.name} are")
@@ -157,6 +166,11 @@ def _site(place: Place, site: schema.SiteModel, hardware: set[str]) -> Iterator[
             yield Found((*here, "commissioned"), message, "Write the day of delivery or a later one.")
         for index, group in enumerate(block.groups):
             yield from _group((*here, "groups", index), group, hardware)
+        if block.derate and not block.rating:
+            yield Found((*here, "derate"), "a derating of no rating.", "Add rating, or leave derate out.")
+    # What is claimed is held against the paths once there are paths.
+    if not wrong:
+        yield from _redundancy(place, site)
 
 
 def _group(place: Place, group: schema.NodeGroupModel, hardware: set[str]) -> Iterator[Found]:
@@ -164,6 +178,9 @@ def _group(place: Place, group: schema.NodeGroupModel, hardware: set[str]) -> It
         yield Found(
             (*place, "hardware"), f"no hardware {group.hardware!r};", did_you_mean(group.hardware, hardware)
         )
+    if group.rack_derate and not group.rack_rating:
+        step = "Add rack_rating, or leave rack_derate out."
+        yield Found((*place, "rack_derate"), "a derating of no rating.", step)
     room = (group.racks or group.nodes or 1) * group.nodes_per_rack
     if group.nodes and group.nodes > room:
         message = f"{group.nodes} nodes don't fit {group.racks} racks of {group.nodes_per_rack}."
@@ -181,31 +198,128 @@ def _names_of_site(place: Place, site: schema.SiteModel) -> Iterator[Found]:
 
 
 def _power_tree(place: Place, site: schema.SiteModel) -> Iterator[Found]:
-    feeders = {element.name: element.fed_by for element in site.power}
-    fed = [(("power", number), element.fed_by) for number, element in enumerate(site.power)]
-    fed += [(("blocks", number), block.fed_by) for number, block in enumerate(site.blocks)]
-    for inside, feeder in fed:
-        if feeder and feeder not in feeders:
-            step = did_you_mean(feeder, feeders) + " Leave fed_by out for the connection itself."
-            yield Found(
-                (*place, *inside, "fed_by"), f"no power element {feeder!r} at site {site.name};", step
-            )
+    feeders = {element.name: listed(element.fed_by) for element in site.power}
+    for inside, fed_by in _fed(site):
+        for number, feeder in enumerate(listed(fed_by)):
+            here = (*place, *inside, "fed_by", *(() if isinstance(fed_by, str) else (number,)))
+            if feeder not in feeders:
+                step = did_you_mean(feeder, feeders) + " Leave fed_by out for the connection itself."
+                yield Found(here, f"no power element {feeder!r} at site {site.name};", step)
     numbers = {element.name: number for number, element in enumerate(site.power)}
     for cycle in _cycles(feeders):
-        message = f"the power tree has a cycle: {' -> '.join((*cycle, cycle[0]))}."
+        if len(cycle) == 1:
+            message = f"{cycle[0]} is fed by itself: the power tree has a cycle: {cycle[0]} -> {cycle[0]}."
+        else:
+            message = f"the power tree has a cycle: {' -> '.join((*cycle, cycle[0]))}."
         step = "Let one of them be fed by the connection: leave its fed_by out."
         yield Found((*place, "power", numbers[cycle[0]], "fed_by"), message, step)
+    for number, block in enumerate(site.blocks):
+        yield from _fed_in_parts((*place, "blocks", number), block)
 
 
-def _cycles(feeders: Mapping[str, str | None]) -> Iterator[list[str]]:
-    """Each cycle once, from its first element in the order of the file, following what feeds what."""
+def _fed(site: schema.SiteModel) -> Iterator[tuple[Place, str | list[str] | None]]:
+    """Everything of a site that has feeders, by its place in the site."""
+    for number, element in enumerate(site.power):
+        yield ("power", number), element.fed_by
+    for number, block in enumerate(site.blocks):
+        yield ("blocks", number), block.fed_by
+        for index, group in enumerate(block.groups):
+            yield ("blocks", number, "groups", index), group.fed_by
+
+
+def _fed_in_parts(place: Place, block: schema.BlockModel) -> Iterator[Found]:
+    """Either a block says what feeds it, or each of its groups does."""
+    said = [number for number, group in enumerate(block.groups) if group.fed_by]
+    if said and block.fed_by:
+        message = (
+            f"block {block.name} says what feeds it, and its group {block.groups[said[0]].name} does too."
+        )
+        yield Found((*place, "groups", said[0], "fed_by"), message, "Say it in one of the two places.")
+    elif said and len(said) < len(block.groups):
+        silent = next(number for number in range(len(block.groups)) if number not in said)
+        message = (
+            f"nothing says what feeds group {block.groups[silent].name}, but other groups of its block do."
+        )
+        yield Found((*place, "groups", silent), message, "Add fed_by to each group, or to the block alone.")
+
+
+def _cycles(feeders: Mapping[str, Sequence[str]]) -> Iterator[list[str]]:
+    """Of every start in the order of the file the first cycle that is reached, each once, along what feeds what."""
     done: set[str] = set()
     for start in feeders:
         path: list[str] = []
-        here: str | None = start
-        while here and here in feeders and here not in done and here not in path:
-            path.append(here)
-            here = feeders[here]
-        if here in path:
-            yield path[path.index(here) :]
-        done.update(path)
+        steps: list[Iterator[str]] = []
+        here: str | None = start if start not in done else None
+        while here is not None:
+            if here in path:
+                yield path[path.index(here) :]
+            elif here in feeders and here not in done:
+                path.append(here)
+                steps.append(iter(feeders[here]))
+            here = None
+            while steps and here is None:
+                here = next(steps[-1], None)
+                if here is None:
+                    steps.pop()
+                    done.add(path.pop())
+
+
+def _redundancy(place: Place, site: schema.SiteModel) -> Iterator[Found]:
+    places: dict[tuple[str, str], Place] = {("site", site.name): ()}
+    places |= {("element", element.name): ("power", number) for number, element in enumerate(site.power)}
+    for number, block in enumerate(site.blocks):
+        places["block", block.name] = "blocks", number
+        for index, group in enumerate(block.groups):
+            places["group", f"{block.name}/{group.name}"] = "blocks", number, "groups", index
+    made = site_of(site)
+    graph = graph_of(made)
+    deep = [leaf.block for leaf in graph.leaves if len(graph.ancestors(leaf.feeders)) > MOST_ABOVE]
+    if deep and not graph.is_tree:
+        message = f"more than {MOST_ABOVE} power elements stand over {deep[0]}."
+        yield Found((*place, *places["block", deep[0]]), message, "Leave out those that limit nothing.")
+        return
+    for one in contradictions(made):
+        yield Found((*place, *places[one.kind, one.what], "redundancy"), _said(one), one.next_step)
+
+
+def _said(one: Contradiction) -> str:
+    return one.message if one.kind == "site" else f"{one.what}: {one.message}"
+
+
+def _windows(place: Place, site: schema.SiteModel) -> Iterator[Found]:
+    here = (*place, "connection", "windows")
+    if site.connection.windows and not site.connection.flexible:
+        step = "Add flexible, or leave windows out."
+        yield Found(here, "windows of a connection that has no flexible part.", step)
+    for number, window in enumerate(site.connection.windows):
+        if window.starts == window.until:
+            step = "Write another time, or leave both out for the whole day."
+            yield Found((*here, number, "until"), "a window that ends when it begins.", step)
+
+
+def _curve(place: Place, curve: int | schema.PueCurveModel) -> Iterator[Found]:
+    if isinstance(curve, int):
+        return
+    points = [(point.load, point.outdoor_c) for point in curve.points]
+    for number, point in enumerate(points):
+        if point in points[:number]:
+            step = "Keep one of them."
+            yield Found((*place, "points", number), f"two points at {_at(*point)}.", step)
+    found = unscaled(curve)
+    wrong = [f"it has a hole: there is no point at {_at(*hole)}." for hole in pue.holes(found)[:3]]
+    if max(load for load, _ in points) < PERMILLE:
+        wrong.append(f"it ends at load {max(load for load, _ in points) / PERMILLE:g}.")
+    for message in wrong:
+        yield Found((*place, "points"), message, "Give a PUE for each load, up to 1, at each temperature.")
+    coldest, hottest = min(at for _, at in points), max(at for _, at in points)
+    if not coldest <= curve.design_outdoor_c <= hottest:
+        message = f"{curve.design_outdoor_c} °C lie outside of the curve ({coldest} to {hottest} °C)."
+        yield Found((*place, "design_outdoor_c"), message, "Limits are kept for it: add points there.")
+    for one in () if wrong else pue.falling(found):
+        message = f"between load {one.from_permille / PERMILLE:g} and {one.to_permille / PERMILLE:g}, at {one.outdoor_c} °C,"
+        step = "Its PUE falls faster than the load grows: mend one of the two points."
+        yield Found((*place, "points"), f"{message} more IT load would draw less at the meter.", step)
+
+
+def _at(load_permille: int, outdoor_c: int) -> str:
+    return f"load {load_permille / PERMILLE:g} and {outdoor_c} °C"

@@ -6,7 +6,7 @@ that say the same give the same normalised form.
 
 import re
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TypeVar
 
 from headrace.core.codec import Core
@@ -26,15 +26,20 @@ from headrace.core.estate import (
     Connection,
     EnergySource,
     Estate,
+    FlexibleWindow,
     NodeGroup,
     Operator,
     PowerElement,
     PowerKind,
+    PueCurve,
+    PuePoint,
+    Redundancy,
     Site,
 )
 from headrace.core.hardware import HardwareType
 from headrace.core.ids import ContractId, OperatorId, PlanId, ProjectId, SiteId, TenantId, WindowId
-from headrace.core.units import ceil_div, format_duration
+from headrace.core.power import pue
+from headrace.core.units import PERMILLE, ceil_div, format_duration
 from headrace.core.workload import (
     WHOLE_MILLI,
     Alternative,
@@ -48,6 +53,7 @@ from headrace.core.workload import (
     most_grace_ms,
 )
 from headrace.documents import schema
+from headrace.documents.fields import DAYS, listed
 from headrace.documents.source import Place
 from headrace.documents.values import Bad
 
@@ -99,7 +105,7 @@ def _estate(model: schema.EstateModel) -> Estate:
         operator=Operator(
             OperatorId(operator.name), operator.title, operator.country, operator.zone, operator.currency
         ),
-        sites=_sorted(_site(site) for site in model.sites),
+        sites=_sorted(site_of(site) for site in model.sites),
         hardware={item.id: item for item in hardware},
         claims=_sorted(
             Claim(
@@ -133,15 +139,18 @@ def _hardware(model: schema.HardwareModel) -> HardwareType:
     )
 
 
-def _site(model: schema.SiteModel) -> Site:
+def site_of(model: schema.SiteModel) -> Site:
+    """A site as the core has it; what its power elements say about each other may still be wrong."""
     source: EnergySource = model.energy.source  # type: ignore[assignment]  # the schema allows no other word
     claims = model.claims or schema.SiteClaimsModel()
+    connection = _connection(model.connection)
+    curve = None if isinstance(model.pue, int) else curve_of(model.pue, connection.total_w)
     return Site(
         id=SiteId(model.name),
         country=model.country,
         zone=model.zone,
-        connection=Connection(model.connection.firm, model.connection.flexible),
-        pue_permille=model.pue,
+        connection=connection,
+        pue_permille=model.pue if isinstance(model.pue, int) else int(pue.at_full_load(unscaled(model.pue))),
         carbon_g_per_kwh=model.energy.carbon,
         energy_price_micros_per_kwh=model.energy.price,
         currency=model.energy.currency,
@@ -157,22 +166,81 @@ def _site(model: schema.SiteModel) -> Site:
         claimed_accelerators=claims.accelerators,
         claimed_w=claims.power or 0,
         note="; ".join(note for note in (model.note, claims.note) if note),
+        pue_curve=curve,
+        redundancy=_redundancy(model.redundancy),
     )
+
+
+def _connection(model: schema.ConnectionModel) -> Connection:
+    windows = [
+        FlexibleWindow(tuple(sorted({DAYS.index(day) for day in one.days})), one.starts, one.until)
+        for one in model.windows
+    ]
+    return Connection(
+        model.firm,
+        model.flexible,
+        ramp_up_w_per_minute=model.ramp_up or 0,
+        ramp_down_w_per_minute=model.ramp_down or 0,
+        windows=tuple(sorted(set(windows), key=lambda one: (one.days, one.from_minute, one.until_minute))),
+    )
+
+
+def curve_of(model: schema.PueCurveModel, connection_w: int) -> PueCurve:
+    """A curve without holes as the core has it; ``connection_w``: what a curve is meant for that states no full load."""
+    curve = unscaled(model)
+    full_w = model.full_load or int(connection_w * PERMILLE / pue.at_full_load(curve))
+    return replace(curve, full_load_w=max(1, full_w))
+
+
+def unscaled(model: schema.PueCurveModel) -> PueCurve:
+    """A curve whose full load is one watt, and whose points may still leave holes."""
+    points = sorted((PuePoint(one.load, one.outdoor_c, one.pue) for one in model.points), key=_by_load)
+    return PueCurve(model.design_outdoor_c, 1, tuple(points))
+
+
+def _by_load(point: PuePoint) -> tuple[int, int]:
+    return point.load_permille, point.outdoor_c
+
+
+def _redundancy(claim: str | None) -> Redundancy:
+    known: Redundancy = claim or ""  # type: ignore[assignment]  # the schema allows no other word
+    return known
+
+
+def _fed(fed_by: str | list[str] | None) -> tuple[str, tuple[str, ...]]:
+    """``fed_by`` of one feeder, ``feeders`` of several."""
+    names = tuple(sorted(listed(fed_by), key=natural))
+    return ("", names) if len(names) > 1 else ("".join(names), ())
+
+
+def _derated(rating_w: int | None, derate: int | None) -> tuple[int, int]:
+    """What may be drawn of a rating, and the rating itself where it is derated."""
+    if derate is None:
+        return rating_w or 0, 0
+    # Not 0, which would say that there is no rating.
+    return max(1, rating_w * derate // PERMILLE) if rating_w else 0, rating_w or 0
 
 
 def _element(model: schema.PowerElementModel) -> PowerElement:
     kind: PowerKind = model.kind  # type: ignore[assignment]  # the schema allows no other word
-    return PowerElement(model.name, kind, model.rating, model.fed_by or "")
+    rating_w, breaker_w = _derated(model.rating, model.derate)
+    fed_by, feeders = _fed(model.fed_by)
+    return PowerElement(model.name, kind, rating_w, fed_by, feeders, breaker_w, _redundancy(model.redundancy))
 
 
 def _block(model: schema.BlockModel) -> Block:
+    rating_w, breaker_w = _derated(model.rating, model.derate)
+    fed_by, feeders = _fed(model.fed_by)
     return Block(
         id=model.name,
         groups=_sorted(_group(group) for group in model.groups),
-        fed_by=model.fed_by or "",
-        rating_w=model.rating or 0,
+        fed_by=fed_by,
+        rating_w=rating_w,
         delivered=model.delivered or "",
         commissioned=model.commissioned or "",
+        feeders=feeders,
+        breaker_w=breaker_w,
+        redundancy=_redundancy(model.redundancy),
     )
 
 
@@ -180,14 +248,18 @@ def _group(model: schema.NodeGroupModel) -> NodeGroup:
     racks = model.racks or ceil_div(model.nodes or 1, model.nodes_per_rack)
     nodes = model.nodes or 0
     whole = nodes == racks * model.nodes_per_rack
+    rating_w, breaker_w = _derated(model.rack_rating, model.rack_derate)
     return NodeGroup(
         model.name,
         model.hardware,
         racks,
         model.nodes_per_rack,
-        model.rack_rating or 0,
+        rating_w,
         0 if whole else nodes,
         model.rail_racks or 0,
+        tuple(sorted(listed(model.fed_by), key=natural)),
+        breaker_w,
+        _redundancy(model.redundancy),
     )
 
 

@@ -84,6 +84,8 @@ def _shown(field: str, value: Any) -> str:
     if isinstance(value, int) and not isinstance(value, bool):
         if field.endswith("_w"):
             return format_watts(value)
+        if field.endswith("_w_per_minute"):
+            return f"{format_watts(value)} a minute"
         if field in _MOMENTS:
             return moment_text(value)
         if field.endswith("_ms"):

@@ -4,14 +4,11 @@ Every model is strict and forbids fields that it doesn't know. Values are parsed
 that a validated model holds the core's integers.
 """
 
-from collections.abc import Callable
 from typing import Annotated, Any, Literal, NamedTuple
 
 from pydantic import (
     AfterValidator,
-    BaseModel,
     BeforeValidator,
-    ConfigDict,
     Discriminator,
     Field,
     PlainValidator,
@@ -21,73 +18,55 @@ from pydantic import (
 )
 
 from headrace.core.contracts import MOST_PRIORITY
+from headrace.core.estate import MINUTES_PER_DAY
 from headrace.core.workload import LEVELS
 from headrace.documents import values
+from headrace.documents.fields import (
+    DAYS,
+    MANY,
+    MAX_LIST,
+    ONE,
+    AcceleratorModel,
+    Country,
+    Currency,
+    Day,
+    Degrees,
+    Derate,
+    Duration,
+    FedBy,
+    Grace,
+    Load,
+    Memory,
+    Minute,
+    Model,
+    ModelOrAny,
+    Moment,
+    Name,
+    Price,
+    Profile,
+    Pue,
+    RedundancyClaim,
+    SiteCountry,
+    Text,
+    Watts,
+    WattsOrNone,
+    Weekday,
+    Zone,
+    curved,
+    few,
+    form,
+    number,
+    schema,
+    word,
+)
 from headrace.documents.source import show
 
-MAX_LIST = 1_000
+# What else is declared in the same words is made of the same fields.
+__all__ = ["MANY", "ONE", "Duration", "Model", "Moment", "Name", "Text", "Watts", "WattsOrNone", "Zone"]
+
 MAX_GROUP_NODES = 1_000_000
 MAX_ACCELERATORS = 100_000_000
-ONE, MANY = "[one]", "[many]"
-"""Tags of values with two forms; they are no steps to a place in a document."""
-
-
-def few(most: int) -> Callable[[object], object]:
-    """A validator of how many fields or entries there are, before each of a million is found to be wrong."""
-
-    def validate(value: object) -> object:
-        if isinstance(value, dict) and len(value) > most:
-            raise values.Bad(f"{len(value)} are too many.", f"At most {most}.")
-        return value
-
-    return validate
-
-
-class Model(BaseModel):
-    """The base of all: strict, closed, unchangeable."""
-
-    model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
-
-    @model_validator(mode="before")
-    @classmethod
-    def _few(cls, data: object) -> object:
-        return few(MAX_LIST)(data)
-
-
-def _form(value: object) -> str:
-    return MANY if isinstance(value, list) else ONE
-
-
-def _schema(kind: str, **more: Any) -> WithJsonSchema:
-    return WithJsonSchema({"type": kind, **more})
-
-
-def _number(least: int, most: int, what: str) -> tuple[BeforeValidator, WithJsonSchema]:
-    return BeforeValidator(values.count(least, most, what)), _schema("integer", minimum=least, maximum=most)
-
-
-def _word(what: str, *options: str) -> tuple[BeforeValidator, WithJsonSchema]:
-    return BeforeValidator(values.choice(what, *options)), _schema("string", enum=list(options))
-
-
-_NAME_SCHEMA = {"pattern": "^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?$", "maxLength": 63}
-Name = Annotated[str, BeforeValidator(values.name), _schema("string", **_NAME_SCHEMA)]
-Text = Annotated[str, BeforeValidator(values.text), _schema("string", maxLength=values.MAX_TEXT)]
-Watts = Annotated[int, BeforeValidator(values.watts), _schema("string", examples=["40MW"])]
-WattsOrNone = Annotated[int, BeforeValidator(values.watts_or_none), _schema("string", examples=["0W"])]
-Memory = Annotated[int, BeforeValidator(values.memory_mb), _schema("string", examples=["64GB"])]
-Duration = Annotated[int, BeforeValidator(values.duration_ms), _schema("string", examples=["1h30m"])]
-Grace = Annotated[int, BeforeValidator(values.grace_ms), _schema("string", examples=["10s"])]
-Country = Annotated[str, BeforeValidator(values.country), _schema("string", pattern="^[A-Z]{2}$")]
-SiteCountry = Annotated[str, BeforeValidator(values.site_country), _schema("string")]
-Zone = Annotated[str, BeforeValidator(values.zone), _schema("string", examples=["Europe/Oslo"])]
-Currency = Annotated[str, BeforeValidator(values.currency), _schema("string", pattern="^[A-Z]{3}$")]
-Day = Annotated[str, BeforeValidator(values.day), _schema("string", format="date")]
-Moment = Annotated[int, BeforeValidator(values.moment_ms), _schema("string", format="date-time")]
-Price = Annotated[int, BeforeValidator(values.price_micros), WithJsonSchema({"type": ["number", "string"]})]
-AcceleratorModel = Annotated[str, BeforeValidator(values.model), _schema("string")]
-Profile = Annotated[str, BeforeValidator(values.profile), _schema("string", examples=["nordic-only"])]
-ModelOrAny = Annotated[str, BeforeValidator(values.model_or_any), _schema("string")]
+MAX_PUE_POINTS = 400
 
 
 class OperatorModel(Model):
@@ -100,11 +79,22 @@ class OperatorModel(Model):
     currency: Currency
 
 
+class FlexibleWindowModel(Model):
+    """When the flexible part of a connection may be used, in the site's zone; without days: on all of them."""
+
+    days: list[Weekday] = Field(default=list(DAYS), min_length=1, max_length=7)
+    starts: Minute = Field(default=0, alias="from")
+    until: Minute = MINUTES_PER_DAY
+
+
 class ConnectionModel(Model):
-    """What the grid allows, in watts at the meter."""
+    """What the grid allows, in watts at the meter; how far the draw may rise and fall within a minute."""
 
     firm: WattsOrNone
     flexible: WattsOrNone = 0
+    windows: list[FlexibleWindowModel] = Field(default=[], max_length=MAX_LIST)
+    ramp_up: Watts | None = None
+    ramp_down: Watts | None = None
 
 
 def _connection(value: object) -> object:
@@ -116,9 +106,9 @@ class EnergyModel(Model):
 
     source: Annotated[
         str,
-        *_word("energy source", "hydro", "wind", "solar", "nuclear", "gas", "coal", "grid-mix", "unknown"),
+        *word("energy source", "hydro", "wind", "solar", "nuclear", "gas", "coal", "grid-mix", "unknown"),
     ] = "unknown"
-    carbon: Annotated[int, *_number(0, 2_000, "grams of CO2e per kWh")]
+    carbon: Annotated[int, *number(0, 2_000, "grams of CO2e per kWh")]
     price: Price
     currency: Currency
 
@@ -126,48 +116,71 @@ class EnergyModel(Model):
 class CoordinatesModel(Model):
     """Where it is, in degrees."""
 
-    latitude: Annotated[float, BeforeValidator(values.degrees(90)), _schema("number")]
-    longitude: Annotated[float, BeforeValidator(values.degrees(180)), _schema("number")]
+    latitude: Annotated[float, BeforeValidator(values.degrees(90)), schema("number")]
+    longitude: Annotated[float, BeforeValidator(values.degrees(180)), schema("number")]
 
 
 class PowerElementModel(Model):
-    """An element of the power tree between the connection and the blocks."""
+    """An element of the power tree between the connection and the blocks; ``rating`` x ``derate`` may be drawn."""
 
     name: Name
     kind: Annotated[
-        str, *_word("kind of power element", "transformer", "feed", "ups", "busway", "block", "row", "rack")
+        str, *word("kind of power element", "transformer", "feed", "ups", "busway", "block", "row", "rack")
     ]
     rating: Watts
-    fed_by: Name | None = None
+    derate: Derate | None = None
+    fed_by: FedBy | None = None
+    redundancy: RedundancyClaim | None = None
 
 
 class NodeGroupModel(Model):
-    """Racks of equal nodes. Without ``racks``, as many as ``nodes`` need."""
+    """Racks of equal nodes. Without ``racks``, as many as ``nodes`` need. ``fed_by``: where the block does not say it."""
 
     name: Name
     hardware: Name
-    racks: Annotated[int, *_number(1, 100_000, "racks")] | None = None
-    nodes_per_rack: Annotated[int, *_number(1, 1_000, "nodes per rack")] = 1
+    racks: Annotated[int, *number(1, 100_000, "racks")] | None = None
+    nodes_per_rack: Annotated[int, *number(1, 1_000, "nodes per rack")] = 1
     rack_rating: Watts | None = None
-    nodes: Annotated[int, *_number(1, MAX_GROUP_NODES, "nodes")] | None = None
-    rail_racks: Annotated[int, *_number(1, 100_000, "racks on the same rails")] | None = None
+    rack_derate: Derate | None = None
+    fed_by: FedBy | None = None
+    redundancy: RedundancyClaim | None = None
+    nodes: Annotated[int, *number(1, MAX_GROUP_NODES, "nodes")] | None = None
+    rail_racks: Annotated[int, *number(1, 100_000, "racks on the same rails")] | None = None
 
 
 class BlockModel(Model):
     """A modular unit that is delivered and commissioned as one."""
 
     name: Name
-    fed_by: Name | None = None
+    fed_by: FedBy | None = None
     rating: Watts | None = None
+    derate: Derate | None = None
+    redundancy: RedundancyClaim | None = None
     delivered: Day | None = None
     commissioned: Day | None = None
     groups: list[NodeGroupModel] = Field(default=[], max_length=MAX_LIST)
 
 
+class PuePointModel(Model):
+    """The PUE at a part of the full load and a temperature outside."""
+
+    load: Load
+    outdoor_c: Degrees
+    pue: Pue
+
+
+class PueCurveModel(Model):
+    """PUE by load and temperature: a point for each of both. ``full_load``: IT watts at load 1."""
+
+    design_outdoor_c: Degrees
+    full_load: Watts | None = None
+    points: list[PuePointModel] = Field(min_length=1, max_length=MAX_PUE_POINTS)
+
+
 class SiteClaimsModel(Model):
     """What is said about a site, for physics to check."""
 
-    accelerators: Annotated[int, *_number(1, 100_000_000, "accelerators")] = 0
+    accelerators: Annotated[int, *number(1, 100_000_000, "accelerators")] = 0
     power: Watts | None = None
     note: Text = ""
 
@@ -183,9 +196,10 @@ class SiteModel(Model):
     coordinates: CoordinatesModel | None = None
     energy: EnergyModel
     connection: Annotated[ConnectionModel, BeforeValidator(_connection)]
-    pue: Annotated[int, BeforeValidator(values.pue_permille), _schema("number", minimum=1, maximum=3)]
+    pue: Annotated[Annotated[Pue, Tag(ONE)] | Annotated[PueCurveModel, Tag(MANY)], Discriminator(curved)]
     engine: Name = "local"
     dedicated_to: Name | None = None
+    redundancy: RedundancyClaim | None = None
     power: list[PowerElementModel] = Field(default=[], max_length=MAX_LIST)
     blocks: list[BlockModel] = Field(default=[], max_length=MAX_LIST)
     claims: SiteClaimsModel | None = None
@@ -197,16 +211,16 @@ class HardwareModel(Model):
 
     name: Name
     accelerator: AcceleratorModel
-    accelerators: Annotated[int, *_number(1, 64, "accelerators of a node")]
+    accelerators: Annotated[int, *number(1, 64, "accelerators of a node")]
     nameplate: Watts
     idle: Watts
     accelerator_power: Watts
     accelerator_idle: WattsOrNone
     accelerator_cap: WattsOrNone = 0
     accelerator_memory: Memory | None = None
-    cpu: Annotated[int, BeforeValidator(values.cpu_milli), _schema("number")]
+    cpu: Annotated[int, BeforeValidator(values.cpu_milli), schema("number")]
     memory: Memory
-    domain_nodes: Annotated[int, *_number(1, 100_000, "nodes of a domain")] = 1
+    domain_nodes: Annotated[int, *number(1, 100_000, "nodes of a domain")] = 1
     source: Text = ""
 
 
@@ -215,7 +229,7 @@ class EstateClaimModel(Model):
 
     name: Name
     country: Country | None = None
-    accelerators: Annotated[int, *_number(1, 100_000_000, "accelerators")] = 0
+    accelerators: Annotated[int, *number(1, 100_000_000, "accelerators")] = 0
     power: Watts | None = None
     by: Day | None = None
     note: Text = ""
@@ -234,9 +248,9 @@ class EstateModel(Model):
 class QuotaModel(Model):
     """Accelerators that may be had: guaranteed, at most (without ``limit``: any number), and how much of what is borrowed."""
 
-    guaranteed: Annotated[int, *_number(0, MAX_ACCELERATORS, "accelerators")] = 0
-    limit: Annotated[int, *_number(1, MAX_ACCELERATORS, "accelerators")] | None = None
-    weight: Annotated[int, *_number(1, 1_000_000, "parts")] = 1
+    guaranteed: Annotated[int, *number(0, MAX_ACCELERATORS, "accelerators")] = 0
+    limit: Annotated[int, *number(1, MAX_ACCELERATORS, "accelerators")] | None = None
+    weight: Annotated[int, *number(1, 1_000_000, "parts")] = 1
 
     @model_validator(mode="after")
     def _limit_holds_what_is_guaranteed(self) -> "QuotaModel":
@@ -283,18 +297,18 @@ class TenantModel(Model):
     contact: Text = ""
     policy: Profile | None = None
     quota: QuotaModel = QuotaModel()
-    max_priority: Annotated[int, *_number(-MOST_PRIORITY, MOST_PRIORITY, "priority")] = MOST_PRIORITY
+    max_priority: Annotated[int, *number(-MOST_PRIORITY, MOST_PRIORITY, "priority")] = MOST_PRIORITY
     preferences: PreferencesModel = Field(default=PreferencesModel(), json_schema_extra={"default": {}})
 
 
 class PricesModel(Model):
     """Prices by what they are for."""
 
-    accelerator_per_hour: dict[ModelOrAny, Price] = {}
-    reserved_per_month: dict[ModelOrAny, Price] = {}
+    accelerator_per_hour: dict[ModelOrAny, Price] = Field(default={})
+    reserved_per_month: dict[ModelOrAny, Price] = Field(default={})
     tokens_per_million: dict[
         Annotated[str, BeforeValidator(values.choice("kind of token", "input", "output"))], Price
-    ] = {}
+    ] = Field(default={})
 
 
 class TaxModel(Model):
@@ -302,7 +316,7 @@ class TaxModel(Model):
 
     name: Text
     percent: Annotated[
-        int, BeforeValidator(values.percent_permille), _schema("number", minimum=0, maximum=100)
+        int, BeforeValidator(values.percent_permille), schema("number", minimum=0, maximum=100)
     ]
 
 
@@ -313,7 +327,7 @@ class PricePlanModel(Model):
     name: Name
     currency: Currency
     prices: PricesModel = PricesModel()
-    energy: Annotated[str, *_word("way to bill energy", "included", "pass-through")] = "included"
+    energy: Annotated[str, *word("way to bill energy", "included", "pass-through")] = "included"
     tax: TaxModel | None = None
 
 
@@ -324,9 +338,9 @@ class ContractModel(Model):
     name: Name
     tenant: Name
     plan: Name
-    type: Annotated[str, *_word("type of contract", "on-demand", "reserved", "dedicated")] = "on-demand"
+    type: Annotated[str, *word("type of contract", "on-demand", "reserved", "dedicated")] = "on-demand"
     site: Name | None = None
-    gpu: Annotated[tuple[str, int], BeforeValidator(values.gpu(9_999)), _schema("string")] | None = None
+    gpu: Annotated[tuple[str, int], BeforeValidator(values.gpu(9_999)), schema("string")] | None = None
     starts: Day | None = None
     ends: Day | None = None
 
@@ -338,8 +352,8 @@ class ReservationModel(Model):
     name: Name
     tenant: Name
     site: Name
-    gpu: Annotated[str, BeforeValidator(values.node_model), _schema("string", examples=["H100"])]
-    nodes: Annotated[int, *_number(1, values.MAX_NODES, "nodes")]
+    gpu: Annotated[str, BeforeValidator(values.node_model), schema("string", examples=["H100"])]
+    nodes: Annotated[int, *number(1, values.MAX_NODES, "nodes")]
     starts: Moment = Field(alias="from")
     until: Moment
 
@@ -350,7 +364,7 @@ class MaintenanceModel(Model):
     kind: Literal["maintenance"]
     name: Name
     site: Name
-    parts: list[Annotated[str, BeforeValidator(values.part), _schema("string")]] = Field(
+    parts: list[Annotated[str, BeforeValidator(values.part), schema("string")]] = Field(
         default=[], max_length=MAX_LIST
     )
     starts: Moment = Field(alias="from")
@@ -375,11 +389,11 @@ def _gpus(options: list[GpuOption]) -> list[GpuOption]:
     return options
 
 
-OneGpu = Annotated[GpuOption, PlainValidator(_gpu), _schema("string", examples=["H100:8", "H100:0.5"])]
+OneGpu = Annotated[GpuOption, PlainValidator(_gpu), schema("string", examples=["H100:8", "H100:0.5"])]
 _Several = Annotated[list[OneGpu], Field(min_length=1, max_length=values.MAX_ALTERNATIVES)]
 Gpu = Annotated[
     Annotated[OneGpu, Tag(ONE)] | Annotated[_Several, AfterValidator(_gpus), Tag(MANY)],
-    Discriminator(_form),
+    Discriminator(form),
 ]
 Nodes = Annotated[
     tuple[int, int],
@@ -393,10 +407,10 @@ Nodes = Annotated[
         }
     ),
 ]
-EnvName = Annotated[str, BeforeValidator(values.env_name), _schema("string")]
+EnvName = Annotated[str, BeforeValidator(values.env_name), schema("string")]
 EnvValue = Annotated[str, BeforeValidator(values.env_value), WithJsonSchema({"type": ["string", "integer"]})]
-SecretName = Annotated[str, BeforeValidator(values.secret_name), _schema("string")]
-SecretValue = Annotated[str, BeforeValidator(values.secret_value), _schema("string", writeOnly=True)]
+SecretName = Annotated[str, BeforeValidator(values.secret_name), schema("string")]
+SecretValue = Annotated[str, BeforeValidator(values.secret_value), schema("string", writeOnly=True)]
 Port = Annotated[
     int,
     BeforeValidator(values.port),
@@ -425,8 +439,8 @@ class ResourcesModel(Model):
 class TopologyModel(Model):
     """How the nodes should stand: in one group of a level, or each in another one."""
 
-    pack: Annotated[str, *_word("level", *LEVELS)] | None = None
-    spread: Annotated[str, *_word("level", *LEVELS)] | None = None
+    pack: Annotated[str, *word("level", *LEVELS)] | None = None
+    spread: Annotated[str, *word("level", *LEVELS)] | None = None
     required: Annotated[bool, BeforeValidator(values.flag)] = False
 
     @model_validator(mode="after")
@@ -502,39 +516,39 @@ class WorkloadModel(Model):
 
     kind: Literal["workload"] = "workload"
     name: Name
-    type: Annotated[str, *_word("type of workload", "job", "service", "cluster", "filler")]
+    type: Annotated[str, *word("type of workload", "job", "service", "cluster", "filler")]
     project: Name
     nodes: Nodes = Field(default=(1, 0), json_schema_extra={"default": 1})
     resources: ResourcesModel = ResourcesModel()
     commands: Annotated[
-        list[Annotated[str, BeforeValidator(values.command), _schema("string")]],
+        list[Annotated[str, BeforeValidator(values.command), schema("string")]],
         Field(max_length=values.MAX_COMMANDS),
         BeforeValidator(_listed),
-    ] = []
+    ] = Field(default=[])
     env: Annotated[
         dict[EnvName, EnvValue], Field(max_length=values.MAX_ENV), BeforeValidator(few(values.MAX_ENV))
-    ] = {}
+    ] = Field(default={})
     secrets: Annotated[
         dict[SecretName, SecretValue], Field(max_length=values.MAX_ENV), BeforeValidator(few(values.MAX_ENV))
-    ] = {}
-    ports: Annotated[dict[Name, Port], Field(max_length=16), BeforeValidator(few(16))] = {}
+    ] = Field(default={})
+    ports: Annotated[dict[Name, Port], Field(max_length=16), BeforeValidator(few(16))] = Field(default={})
     priority: Annotated[
         int,
         BeforeValidator(values.priority),
-        _schema("integer", minimum=-values.MAX_PRIORITY, maximum=values.MAX_PRIORITY),
+        schema("integer", minimum=-values.MAX_PRIORITY, maximum=values.MAX_PRIORITY),
     ] = 0
     max_duration: Duration | None = None
     expected: Duration | None = None
     checkpoint: Annotated[CheckpointModel | None, BeforeValidator(_checkpoint)] = None
     grace: Grace = 10_000
-    flex: Annotated[str, *_word("flex", "firm", "cappable", "pausable", "preemptible")] | None = None
+    flex: Annotated[str, *word("flex", "firm", "cappable", "pausable", "preemptible")] | None = None
     policy: Annotated[PolicyModel | None, BeforeValidator(_policy), WithJsonSchema(_POLICY_SCHEMA)] = None
     site: Name | None = None
     contract: Name | None = None
     reservation: Name | None = None
-    lease: Annotated[str, *_word("lease", "slurm")] | None = None
+    lease: Annotated[str, *word("lease", "slurm")] | None = None
     topology: Annotated[TopologyModel | None, BeforeValidator(_topology)] = None
-    counters: Annotated[str, *_word("way to count tokens", "", "llamacpp")] = ""
+    counters: Annotated[str, *word("way to count tokens", "", "llamacpp")] = ""
 
 
 class BatchModel(Model):

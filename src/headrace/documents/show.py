@@ -11,9 +11,12 @@ from rich.text import Text
 from rich.tree import Tree
 
 from headrace.core.claims import Finding, Verdict, figures, findings, milestones
-from headrace.core.estate import Block, Estate, NodeGroup, PowerElement, Site
+from headrace.core.estate import MINUTES_PER_DAY, Block, Connection, Estate, FlexibleWindow, NodeGroup, Site
 from headrace.core.hardware import CATALOGUE
+from headrace.core.power.allot import ALLOTMENT, allot
+from headrace.core.power.tree import graph_of
 from headrace.core.units import PERMILLE, format_watts
+from headrace.documents.fields import DAYS
 
 _COLOURS: dict[Verdict, str] = {"holds": "green", "contradicted": "red", "unknown": "yellow"}
 _UNKNOWN = "unknown"
@@ -36,10 +39,39 @@ def show_estate(estate: Estate, today: str) -> RenderableType:
     parts: list[RenderableType] = [Text(title, style="bold"), Text(), site_table(estate, today), Text()]
     parts.extend(power_tree(estate, site, today) for site in estate.sites)
     parts.extend([Text(), milestone_table(estate)])
-    found = findings(estate)
+    found = (*findings(estate), *(one for site in estate.sites for one in failover_findings(estate, site)))
     if found:
         parts.extend([Text(), finding_table(found)])
     return Group(*parts)
+
+
+def failover_findings(estate: Estate, site: Site) -> Iterable[Finding]:
+    """Of each set of feeders: whether all that hangs there can run at nameplate and outlive the loss of any one of them."""
+    graph = graph_of(site)
+    if graph.is_tree:
+        return
+    known = CATALOGUE | estate.hardware
+    tree = allot(site, tuple(known[name] for name in _hardware_names(site)))
+    limits = {node.id: node for node in (*tree.nodes, *tree.parts.values()) if node.kind == ALLOTMENT}
+    need: dict[str, int] = {}
+    for leaf in graph.leaves:
+        block = next(block for block in site.blocks if block.id == leaf.block)
+        name = leaf.part if leaf.is_part else tree.over[leaf.block]
+        groups = (group for group in block.groups if group.id in leaf.groups)
+        need[name] = need.get(name, 0) + sum(
+            group.node_count * known[group.hardware].nameplate_w for group in groups
+        )
+    for name, node in limits.items():
+        if not need.get(name):
+            continue
+        claim = f"all on {name.lstrip('+')} at nameplate outlives any single loss"
+        enough = node.limit_w >= need[name]
+        what = f"{format_watts(need[name])} at nameplate; {format_watts(node.limit_w)} are admitted"
+        yield Finding(site.id, claim, what, "holds" if enough else "contradicted")
+
+
+def _hardware_names(site: Site) -> dict[str, None]:
+    return dict.fromkeys(group.hardware for block in site.blocks for group in block.groups)
 
 
 def site_table(estate: Estate, today: str) -> Table:
@@ -98,43 +130,77 @@ def _state(site: Site, today: str) -> str:
 
 
 def power_tree(estate: Estate, site: Site, today: str) -> Tree:
-    """The power tree of a site with its ratings; equal racks in one line."""
-    pue = f"PUE {site.pue_permille / PERMILLE:g}"
-    tree = Tree(
-        Text(f"{site.id} ({site.country or 'country unknown'}): connection {_connection(site)}, {pue}")
-    )
+    """The power tree of a site with its ratings; equal racks in one line. What has several feeders hangs on the first of them."""
+    where = f"{site.id} ({site.country or 'country unknown'})"
+    connection = f"connection {_connection(site)}{_terms(site.connection)}"
+    tree = Tree(Text(f"{where}: {connection}, {_pue(site)}{_claimed(site.redundancy)}"))
     branches: dict[str, Tree] = {"": tree}
-    for element in _from_the_top(site.power):
-        label = f"{element.kind} {element.id}: {format_watts(element.rating_w)}"
-        branches[element.id] = branches[element.fed_by].add(Text(label))
+    for element in graph_of(site).elements.values():
+        rated = _rated(element.rating_w, element.breaker_w)
+        label = f"{element.kind} {element.id}: {rated}{_fed(element.feeds)}{_claimed(element.redundancy)}"
+        branches[element.id] = branches[next(iter(element.feeds), "")].add(Text(label))
     for block in site.blocks:
-        branch = branches[block.fed_by].add(Text(_block_label(block, today)))
+        branch = branches[next(iter(block.feeds), "")].add(Text(_block_label(block, today)))
         for group in block.groups:
             branch.add(Text(_group_label(estate, group)))
     return tree
 
 
-def _from_the_top(elements: tuple[PowerElement, ...]) -> Iterable[PowerElement]:
-    """Elements, each after the one that feeds it; the edge has refused cycles."""
-    by_id = {element.id: element for element in elements}
-    depth: dict[str, int] = {}
-    for element in elements:
-        steps, here = 0, element
-        while here.fed_by:
-            steps, here = steps + 1, by_id[here.fed_by]
-        depth[element.id] = steps
-    return sorted(elements, key=lambda element: depth[element.id])
+def _terms(connection: Connection) -> str:
+    """When its flexible part may be used, and how fast the draw may change."""
+    windows = "; ".join(_window(one) for one in connection.windows)
+    ramps = [
+        f"{word} {format_watts(watts)} a minute"
+        for word, watts in (
+            ("up", connection.ramp_up_w_per_minute),
+            ("down", connection.ramp_down_w_per_minute),
+        )
+        if watts
+    ]
+    return (f" ({windows})" if windows else "") + (f", ramps {', '.join(ramps)}" if ramps else "")
+
+
+def _window(window: FlexibleWindow) -> str:
+    days = " ".join(DAYS[day] for day in window.days)
+    if (window.from_minute, window.until_minute) == (0, MINUTES_PER_DAY):
+        return days
+    return f"{days} {_clock(window.from_minute)}-{_clock(window.until_minute)}"
+
+
+def _clock(minute: int) -> str:
+    return f"{minute // 60:02}:{minute % 60:02}"
+
+
+def _pue(site: Site) -> str:
+    curve, most = site.pue_curve, f"PUE {site.pue_permille / PERMILLE:g}"
+    if curve is None:
+        return most
+    least = min(point.pue_permille for point in curve.points) / PERMILLE
+    highest = max(point.pue_permille for point in curve.points) / PERMILLE
+    return f"{most} at full load and {curve.design_outdoor_c} °C ({least:g} to {highest:g} by load and temperature)"
+
+
+def _rated(rating_w: int, breaker_w: int) -> str:
+    return format_watts(rating_w) + (f" of a breaker of {format_watts(breaker_w)}" if breaker_w else "")
+
+
+def _fed(feeders: tuple[str, ...]) -> str:
+    return f", fed by {' and '.join(feeders)}" if len(feeders) > 1 else ""
+
+
+def _claimed(redundancy: str) -> str:
+    return f", {redundancy}" if redundancy else ""
 
 
 def _block_label(block: Block, today: str) -> str:
-    rating = f": {format_watts(block.rating_w)}" if block.rating_w else ""
+    rating = f": {_rated(block.rating_w, block.breaker_w)}" if block.rating_w else ""
     if not block.commissioned:
         when = f"delivered {block.delivered}, not commissioned" if block.delivered else "planned"
     elif block.commissioned <= today:
         when = f"commissioned {block.commissioned}"
     else:
         when = f"to be commissioned {block.commissioned}"
-    return f"block {block.id}{rating}, {when}"
+    return f"block {block.id}{rating}{_fed(block.feeds)}{_claimed(block.redundancy)}, {when}"
 
 
 def _group_label(estate: Estate, group: NodeGroup) -> str:
@@ -148,8 +214,9 @@ def _group_label(estate: Estate, group: NodeGroup) -> str:
         if group.rail_racks
         else ""
     )
+    fed = f", fed by {' and '.join(group.feeders)}" if group.feeders else ""
     total = f"{group.node_count * hardware.accelerators:,} {hardware.accelerator}"
-    return f"{group.id}: {racks} x {nodes} {group.hardware}{short}, {format_watts(rack_w)} a rack{rails}, {total}"
+    return f"{group.id}: {racks} x {nodes} {group.hardware}{short}, {format_watts(rack_w)} a rack{rails}{fed}, {total}"
 
 
 def milestone_table(estate: Estate) -> Table:

@@ -13,6 +13,8 @@ import httpx
 import msgspec
 
 from headrace.api import views as v
+from headrace.api import views_grid as g
+from headrace.api import views_power as p
 from headrace.core.errors import HeadraceError, Problem, ProblemCode
 from headrace.core.workload import TERMINAL
 from headrace.sdk.transport import Transport
@@ -166,6 +168,37 @@ class Client:
             after = page.next
             if not after:
                 return
+
+    def power_impact(self, element: str) -> p.ImpactView:
+        """What the loss of an element of the power tree, a rack or a node does."""
+        return self._api.get("/v1/power/impact", p.ImpactView, element=element)
+
+    def grid(self, site: str = "") -> g.GridView:
+        """What the grid asks of sites, and what each could give up."""
+        return self._api.get("/v1/grid", g.GridView, site=site)
+
+    def instruct(
+        self,
+        site: str,
+        limit: str,
+        *,
+        begins: str | None = None,
+        until: str | None = None,
+        name: str | None = None,
+        urgency: str = "normal",
+        note: str = "",
+        binding: bool = False,
+    ) -> g.Instructed:
+        """Let a site draw at most ``limit`` (like ``40MW``) at its meter; times as RFC 3339 with an offset."""
+        asked = {"site": site, "limit": limit, "from": begins, "until": until, "id": name}
+        asked = {key: value for key, value in asked.items() if value is not None}
+        more = {"urgency": urgency, "note": note, "binding": binding}
+        return self._api.send("POST", "/v1/grid/instructions", g.Instructed, asked | more)
+
+    def withdraw(self, instruction: str, reason: str = "") -> g.Instructed:
+        """End an instruction now."""
+        path = f"/v1/grid/instructions/{quote(instruction, safe='')}/withdraw"
+        return self._api.send("POST", path, g.Instructed, {"reason": reason})
 
     def drain(
         self, nodes: Sequence[str] = (), *, site: str | None = None, reason: str = "", evict: bool = False

@@ -6,7 +6,7 @@ import pytest
 
 from headrace.core.contracts import Quota, Tenant
 from headrace.core.errors import HeadraceError
-from headrace.core.ids import ProjectId, TenantId, WindowId, WorkloadId
+from headrace.core.ids import NodeId, ProjectId, TenantId, WindowId, WorkloadId
 from headrace.core.scheduling.endings import Endings
 from headrace.core.scheduling.explain import Explanation, explain
 from headrace.core.scheduling.plan import plan
@@ -81,6 +81,26 @@ def test_tells_capacity_state_and_hardware_apart() -> None:
     for workload, refusal, text in rows:
         got = told(world, workload)
         assert (got.refusal, got.line) == (refusal, f"waits: {refusal.name}: site glom: {text}")
+
+
+def test_names_the_partitions_of_clusters_that_keep_nodes_closed_and_no_other_reason() -> None:
+    """How many each of them; what the operator wrote of a node is not for tenants."""
+    world = World(fleet_of(site("glom", group(per_rack=4))))
+    said = (
+        "drained in its cluster: partition gpu is down; `scontrol update partitionname=gpu state=up` opens it",
+        "partition gpu is down; `scontrol update partitionname=gpu state=up` opens it",
+        "partition old is inact; `scontrol update partitionname=old state=up` opens it",
+        "a fan, ask Kari",
+    )
+    states = {NodeId(f"glom/b/g-0-{number}"): ("down", why) for number, why in enumerate(said)}
+    world.closed.update(states)
+    work = world.submit()
+    assert explain(world.snapshot(), work.id, states=states).reason.endswith(
+        "4 of the 4 that would do are draining, down or not commissioned "
+        "(2 because partition gpu of their cluster is down, 1 because partition old of their cluster is inact)"
+    )
+    world.closed.discard(NodeId("glom/b/g-0-0"))
+    assert explain(world.snapshot(), work.id, states=states).refusal is None
 
 
 def test_gives_law_dedication_and_contract_with_their_own_words() -> None:
@@ -348,12 +368,14 @@ def test_says_how_it_ended(state: State, reason: str, refusal: Refusal | None, l
 
 
 def test_says_of_a_lease_whose_time_is_over_nothing_but_that() -> None:
-    """It failed in nothing; one that went before its time is told as what it is."""
+    """It ended as it was asked to, also in a journal that calls it failed; one that went before its time is told as that."""
     world = World(fleet_of(site("glom", group())))
     workload = world.submit()
     workload.spec = replace(workload.spec, type=WorkloadType.CLUSTER, max_duration_ms=3_600_000)
-    workload.state, workload.reason, workload.exit_codes = State.FAILED, OUTLIVED, (143,)
-    assert told(world, workload).line == "ended after its time of 1h; create it again"
+    workload.reason, workload.exit_codes = OUTLIVED, (143,)
+    for state in (State.STOPPED, State.FAILED):
+        workload.state = state
+        assert told(world, workload).line == "ended after its time of 1h; create it again"
     workload.reason = "rank 0 was lost"
     assert told(world, workload).line.startswith("failed: rank 0 was lost, exit codes 143; ")
 

@@ -2,7 +2,7 @@
 
 Those beside this script are never made again: they are what versions of headrace once wrote, and every later one has to
 read. A new kind of event gets a golden journal of its own beside the old ones: ``2`` has ``RequestAnswered``, ``3``
-``NodesReserved``, ``4`` ``EngineDeclared`` and ``NodeIntruded``.
+``NodesReserved``, ``4`` ``EngineDeclared`` and ``NodeIntruded``, ``5`` instructions of the grid.
 """
 
 import json
@@ -15,7 +15,15 @@ from typing import Any
 import msgspec
 
 from headrace.core.state import State
-from tests.journal.small import SetClock, ask_by_keys, begun, drive_a_cluster, live_a_life, reserve
+from tests.journal.small import (
+    SetClock,
+    ask_by_keys,
+    begun,
+    drive_a_cluster,
+    follow_the_grid,
+    live_a_life,
+    reserve,
+)
 
 
 def make(folder: Path) -> None:
@@ -27,6 +35,7 @@ def make(folder: Path) -> None:
     ask_by_keys(control)
     reserve(control, clock)
     drive_a_cluster(control)
+    follow_the_grid(control, clock)
     control.store.close()
     # One file, whole: no log beside it.
     with sqlite3.connect(folder / "journal.sqlite") as db:

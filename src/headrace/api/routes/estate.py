@@ -1,5 +1,7 @@
 """The estate as it is now: sites, nodes, power; draining nodes and taking them back."""
 
+from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from itertools import islice
 from typing import Annotated
 
@@ -22,10 +24,13 @@ from headrace.api.views import (
     Sites,
     SiteView,
 )
+from headrace.api.views_power import HitView, ImpactView, SurvivorView
 from headrace.core import commands as c
 from headrace.core.errors import HeadraceError, Problem, ProblemCode, unknown
 from headrace.core.estate import Site
 from headrace.core.ids import NodeId, SiteId
+from headrace.core.power.impact import Impact, impact, worst_loads
+from headrace.core.power.tree import Worst, graph_of
 from headrace.core.world import World
 from headrace.engines.compare import mismatches
 from headrace.reconcile import Reconciler
@@ -207,7 +212,7 @@ async def list_engines(call: CallDep) -> Response:
 def _engine_view(world: World, reconciler: Reconciler, name: str) -> EngineView:
     engine, nodes = reconciler.engines[name], reconciler.nodes_of(name)
     seen, can = engine.inventory(), engine.capabilities
-    found = mismatches(world.fleet, nodes, engine)
+    found = mismatches(world.fleet, nodes, engine, world.state.tenants or None)
     intruders = world.state.intruders
     return EngineView(
         name=name,
@@ -226,6 +231,10 @@ def _engine_view(world: World, reconciler: Reconciler, name: str) -> EngineView:
 
 # -- power -------------------------------------------------------------------------------------------------------------
 
+MOST_LISTED = 1_000
+"""Nodes and workloads that an answer about a loss names."""
+AfterElement = Annotated[str, Query(max_length=1_000)]
+
 
 @estate.get("/v1/power", "estate.read", operators("power"), Power)
 async def list_power(
@@ -233,30 +242,148 @@ async def list_power(
     site: SiteQuery = "",
     racks: Annotated[bool, Query(description="racks too")] = True,
     limit: Limit = 1_000,
-    after: After = "",
+    after: AfterElement = "",
 ) -> Response:
-    """The power tree: the limit of each element, and what is admitted below it."""
+    """The power tree: what each element may carry, what it does, and what it would if another were lost."""
     world = call.world
     world.at(call.service.control.now_ms())
     fleet = world.fleet
     indexes = _of_site(world, site, fleet.power_site)
     if not racks:
         indexes = [index for index in indexes if fleet.power_kind[index] != "rack"]
-    known = {str(name): index for name, index in fleet.power_index.items()}
-    start = _position(indexes, known.get(after, -1), after)
-    elements = tuple(_power_view(world, index) for index in islice(indexes, start, start + limit))
-    following = elements[-1].id if elements and start + limit < len(indexes) else ""
-    return reply(Power(elements, len(indexes), next=following))
+    rows = _power_rows(world, indexes)
+    names = [name for name, _ in rows]
+    if after and after not in names:
+        raise HeadraceError(
+            Problem(
+                ProblemCode.BAD_INPUT, f"nothing {after!r} to go on after.", "Begin again.", "query.after"
+            )
+        )
+    start = names.index(after) + 1 if after else 0
+    page = rows[start : start + limit]
+    loads: dict[str, Mapping[str, Worst]] = {}
+    elements = tuple(_power_view(world, name, index, loads) for name, index in page)
+    following = elements[-1].id if elements and start + limit < len(rows) else ""
+    return reply(Power(elements, len(rows), next=following))
 
 
-def _power_view(world: World, index: int) -> PowerView:
+Row = tuple[str, int | None]
+"""An element by its name, and its number in the fleet (None: several ways lead past it, so that the planner has none)."""
+
+
+def _power_rows(world: World, indexes: list[int]) -> list[Row]:
+    """Elements in the order of the fleet; of a site with several ways what hangs on an element right after it."""
     fleet = world.fleet
+    rows: list[Row] = []
+    branches: dict[str, list[Row]] = {}
+    for index in indexes:
+        name, parent = fleet.power_ids[index], int(fleet.power_parent[index])
+        site = fleet.sites[int(fleet.power_site[index])]
+        graph = graph_of(site)
+        if graph.is_tree or parent < 0:
+            rows.append((name, index))
+        elif name.partition("/")[2] not in graph.elements:
+            branches.setdefault(fleet.power_ids[parent], []).append((name, index))
+        if parent < 0 and not graph.is_tree:
+            for element in graph.elements.values():
+                over = f"{site.id}/{element.feeds[0]}" if element.feeds else str(site.id)
+                branches.setdefault(over, []).append((f"{site.id}/{element.id}", None))
+    return [below for row in rows for below in _unfolded(row, branches)]
+
+
+def _unfolded(row: Row, branches: Mapping[str, list[Row]]) -> Iterator[Row]:
+    waiting = [row]
+    while waiting:
+        here = waiting.pop()
+        yield here
+        waiting.extend(reversed(branches.get(here[0], [])))
+
+
+def _power_view(
+    world: World, name: str, index: int | None, loads: dict[str, Mapping[str, Worst]]
+) -> PowerView:
+    fleet = world.fleet
+    if index is None:
+        return _shared_view(world, name, loads)
     parent = int(fleet.power_parent[index])
+    site = fleet.sites[int(fleet.power_site[index])]
+    graph, local = graph_of(site), name.partition("/")[2]
+    declared = graph.elements.get(local)
+    admitted_w = int(world.power_w[index])
     return PowerView(
-        id=fleet.power_ids[index],
+        id=name,
         kind=fleet.power_kind[index],
-        site=fleet.sites[int(fleet.power_site[index])].id,
+        site=site.id,
         parent=fleet.power_ids[parent] if parent >= 0 else "",
-        limit_w=int(fleet.power_limit_w[index]),
-        admitted_w=int(world.power_w[index]),
+        limit_w=int(world.power_limit_w[index]),
+        admitted_w=admitted_w,
+        breaker_w=declared.breaker_w if declared else 0,
+        worst_w=admitted_w,
+    )
+
+
+def _shared_view(world: World, name: str, loads: dict[str, Mapping[str, Worst]]) -> PowerView:
+    number, _, local = name.partition("/")
+    site = world.site(SiteId(number))
+    if number not in loads:
+        loads[number] = worst_loads(world, site)
+    declared, found = graph_of(site).elements[local], loads[number][local]
+    feeders = tuple(f"{number}/{feeder}" for feeder in declared.feeds)
+    return PowerView(
+        id=name,
+        kind=declared.kind,
+        site=number,
+        parent=feeders[0] if feeders else number,
+        limit_w=declared.rating_w,
+        admitted_w=found.now_w,
+        feeders=feeders if len(feeders) > 1 else (),
+        breaker_w=declared.breaker_w,
+        worst_w=found.worst_w,
+        lost=f"{number}/{found.lost}" if found.lost else "",
+    )
+
+
+@estate.get("/v1/power/impact", "estate.read", operators("power"), ImpactView)
+async def power_impact(
+    call: CallDep,
+    element: Annotated[
+        str,
+        Query(min_length=1, max_length=1_000, description="an element of the power tree, a rack or a node"),
+    ],
+) -> Response:
+    """What the loss of an element does: who is hit, what goes dark, and what the survivors would carry."""
+    world = call.world
+    world.at(call.service.control.now_ms())
+    found = impact(world, element)
+    if isinstance(found, Problem):
+        raise HeadraceError(replace(found, where="query.element"))
+    return reply(_impact_view(world, found))
+
+
+def _impact_view(world: World, found: Impact) -> ImpactView:
+    gone = set(found.nodes)
+    hits = []
+    for ident in found.placements[:MOST_LISTED]:
+        placement = world.state.placements[ident]
+        spec = world.state.workloads[placement.workload].spec
+        nodes = len({rank.node for rank in placement.ranks if rank.node in gone})
+        hits.append(
+            HitView(placement.workload, spec.name, placement.tenant, placement.contract, spec.flex, nodes)
+        )
+    return ImpactView(
+        element=found.element,
+        kind=found.kind,
+        site=found.site,
+        dark=found.dark,
+        nodes_dark=len(found.nodes),
+        nodes=found.nodes[:MOST_LISTED],
+        workloads_hit=len(found.workloads),
+        workloads=tuple(hits),
+        tenants=found.tenants,
+        contracts=found.contracts,
+        reservations=found.reservations,
+        survivors=tuple(
+            SurvivorView(one.element, one.kind, one.before_w, one.after_w, one.rating_w)
+            for one in found.survivors
+        ),
     )

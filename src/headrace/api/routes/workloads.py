@@ -218,7 +218,8 @@ async def read_workload(call: CallDep, workload: IdPath) -> Response:
 @workloads.get("/v1/workloads/{workload}/explain", "workload.explain", of_workload, ExplanationView)
 async def explain_workload(call: CallDep, workload: IdPath) -> Response:
     """Why it waits, runs, moved or was refused, in one line, and what would change it."""
-    found = explain(call.world.snapshot(call.service.control.now_ms()), WorkloadId(workload))
+    snapshot = call.world.snapshot(call.service.control.now_ms())
+    found = explain(snapshot, WorkloadId(workload), states=call.world.state.nodes)
     refusal = found.refusal.name if found.refusal is not None else None
     return reply(
         ExplanationView(

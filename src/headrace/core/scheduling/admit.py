@@ -11,6 +11,7 @@ from datetime import UTC, datetime
 import numpy as np
 
 from headrace.core.ids import NodeId, PowerNodeId, TenantId, WindowId
+from headrace.core.power.shedding import rung_of, shed_class
 from headrace.core.scheduling.columns import (
     Ask,
     ask_of,
@@ -174,6 +175,8 @@ def _power_refusal(
     snapshot: Snapshot, spec: WorkloadSpec, site: int, nodes: list[int], ranks: tuple[RankPlace, ...]
 ) -> Refusal | None:
     fleet = snapshot.fleet
+    if _is_below_floor(snapshot, spec, site, nodes, ranks):
+        return Refusal.POWER
     kept: dict[int, int] = {}
     if snapshot.windows and spec.reservation is None and not _is_gone_in_time(snapshot, spec, site):
         kept = kept_w(columns_of(fleet), snapshot, nodes)
@@ -191,6 +194,19 @@ def _power_refusal(
         if draw_w + more_w > int(snapshot.power_limit_w[element]):
             return Refusal.POWER
     return None
+
+
+def _is_below_floor(
+    snapshot: Snapshot, spec: WorkloadSpec, site: int, nodes: list[int], ranks: tuple[RankPlace, ...]
+) -> bool:
+    """Whether more would be beyond shedding than the grid may ask a site to come down to."""
+    floors = snapshot.floors
+    left_w = None if floors is None else floors.left_w(site)
+    if floors is None or left_w is None:
+        return False
+    rung = rung_of(shed_class(spec), snapshot.engines.get(snapshot.fleet.sites[site].engine))
+    each = [(node, rank.accelerators) for node, rank in zip(nodes, ranks, strict=True)]
+    return floors.needs_w(site, rung, each) > left_w
 
 
 def can_ever_fit(snapshot: Snapshot, spec: WorkloadSpec, tenant: TenantId) -> tuple[Refusal, str] | None:

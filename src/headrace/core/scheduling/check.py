@@ -13,6 +13,7 @@ from headrace.core.contracts import Contract, Quota
 from headrace.core.estate import Site
 from headrace.core.hardware import HardwareType
 from headrace.core.ids import ContractId, PlacementId, ProjectId, TenantId, WorkloadId
+from headrace.core.power.survive import above, overloads, several_ways
 from headrace.core.scheduling.equals import (
     is_paused_too_long,
     may_be_evicted,
@@ -509,6 +510,38 @@ class _Check:
             drawn_w = -(-load_w[element] * pue_permille // PERMILLE)
             if drawn_w > limit_w:
                 self.add("power", element, f"{drawn_w} W could be drawn, {limit_w} W are allowed")
+        self.losses()
+
+    def losses(self) -> None:
+        """Where there are several ways up: hold all above a touched node to its rating, whatever single element is lost."""
+        spots = [spot for node in self.touched if (spot := self.ground.find(node)) is not None]
+        for number in sorted({spot.group.site for spot in spots}):
+            site = self.snapshot.fleet.sites[number]
+            if site.pue_curve is None and not several_ways(site):
+                continue
+            names = {ident.removeprefix(f"{site.id}/") for ident in (spot.group.ident for spot in spots)}
+            touched = above(site, names) if site.pue_curve else above(site, names) - {site.id}
+            for one in overloads(site, self.group_w(number)):
+                if one.element in touched:
+                    gone = f" with {one.lost} lost" if one.lost else ""
+                    what = f"{one.carried_w} W could be carried{gone}, {one.rating_w} W are allowed"
+                    self.add("power", one.element, what)
+
+    def group_w(self, site: int) -> dict[str, int]:
+        """What each group of a site (``block/group``) can draw at most."""
+        found: dict[str, int] = {}
+        for ident, group in self.ground.groups.items():
+            if group.site == site:
+                found[ident.partition("/")[2]] = self.idle_w(group, group.count)
+        for node in dict.fromkeys([*self.uses, *self.snapshot.intruders]):
+            spot = self.ground.find(node)
+            if spot is not None and spot.group.site == site:
+                kind = spot.group.hardware
+                most_w = (
+                    kind.nameplate_w if node in self.snapshot.intruders else _draw_w(kind, self.uses[node])
+                )
+                found[spot.group.ident.partition("/")[2]] += most_w - self.idle_w(spot.group, 1)
+        return found
 
     def idle_w(self, group: Group, nodes: int) -> int:
         """What nodes of a group draw with nothing on them: reserved before their day, never for those without one."""

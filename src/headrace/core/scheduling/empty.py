@@ -158,8 +158,10 @@ class Empty:
         rows = sorted(zip(whole.need_w.tolist(), whole.block.tolist(), whole.amount.tolist(), strict=True))
         paths = list(self.above[kind.site].values())
         if kind.pack == "pod":
-            blocks = dict.fromkeys(block for _, block, _ in rows)
-            return max(self._carried([row for row in rows if row[1] == block], paths) for block in blocks)
+            # Racks of one block may hang on other feeders each: then there is an allotment between.
+            pods = [next(one for one in path if self.fleet.power_kind[one] == "block") for path in paths]
+            here = dict.fromkeys(pods[block] for _, block, _ in rows)
+            return max(self._carried([row for row in rows if pods[row[1]] == pod], paths) for pod in here)
         return self._carried(rows, paths)
 
     def _carried(self, rows: list[tuple[int, int, int]], paths: list[tuple[int, ...]]) -> int:

@@ -4,12 +4,15 @@ Worked out when asked, from a snapshot alone: the reason nearest to success over
 filter removed there, what change would let it start now (tried, not guessed), and when it could start at the earliest.
 """
 
-from collections.abc import Iterator
+import re
+from collections import Counter
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
+from types import MappingProxyType
 
 from headrace.core.contracts import Contract
 from headrace.core.errors import HeadraceError, Problem, ProblemCode
-from headrace.core.ids import WorkloadId
+from headrace.core.ids import NodeId, WorkloadId
 from headrace.core.scheduling.admit import can_ever_fit
 from headrace.core.scheduling.ahead import Ahead, Turns
 from headrace.core.scheduling.findings import Finding, Looking, count
@@ -36,6 +39,11 @@ _MOST_NAMED = 4
 """Countries that a line names."""
 _MOST_REMEDIES = 3
 """Changes that a line names."""
+PARTITION = re.compile(r"partition (\S+) is ([a-z]+)")
+"""What an engine says of a node whose partition starts nothing now. Other reasons are not its tenants' to know."""
+NodeStates = Mapping[NodeId, tuple[str, str]]
+"""Of nodes that are not ready: their state, and why."""
+_ALL_READY: NodeStates = MappingProxyType({})
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,10 +67,13 @@ class Explanation:
     earliest_ms: int | None = None
 
 
-def explain(snapshot: Snapshot, workload_id: WorkloadId, *, in_full: bool = True) -> Explanation:
+def explain(
+    snapshot: Snapshot, workload_id: WorkloadId, *, in_full: bool = True, states: NodeStates = _ALL_READY
+) -> Explanation:
     """Explain a workload; raises HeadraceError (NOT_FOUND) for one that there is not.
 
-    Without ``in_full`` the reason alone, as if nobody else waited: what a list of many can pay for.
+    Without ``in_full`` the reason alone, as if nobody else waited: what a list of many can pay for. With ``states`` a partition
+    of a cluster that starts nothing is named.
     """
     workload = snapshot.workloads.get(workload_id)
     if workload is None:
@@ -72,12 +83,12 @@ def explain(snapshot: Snapshot, workload_id: WorkloadId, *, in_full: bool = True
         return _ended(snapshot, workload)
     if workload.state is not State.QUEUED:
         return _held(snapshot, workload)
-    return _Waiting(snapshot, workload, in_full).explain()
+    return _Waiting(snapshot, workload, in_full, states).explain()
 
 
 def _ended(snapshot: Snapshot, workload: Workload) -> Explanation:
     if workload.spec.type is WorkloadType.CLUSTER and workload.reason == OUTLIVED:
-        # A lease that lasts for its time has failed in nothing.
+        # It ended as it was asked to, whatever its processes said to the signal.
         lasted = format_duration(workload.spec.max_duration_ms)
         return _explanation(workload, None, f"ended after its time of {lasted}", {}, "create it again")
     told = len(workload.exit_codes) == 1 and "exit code" in workload.reason
@@ -100,13 +111,18 @@ def _held(snapshot: Snapshot, workload: Workload) -> Explanation:
     placement = snapshot.placements.get(workload.placement) if workload.placement else None
     where = _where(placement) if placement else ""
     moved = f"; attempt {workload.attempt}" if workload.attempt > 1 else ""
-    why = f" ({workload.reason})" if workload.reason else ""
+    is_curtailed = placement is not None and placement.curtailed and placement.stop_reason is None
+    why = f" ({workload.reason})" if workload.reason and not is_curtailed else ""
     verb, change = {
         State.PLACED: ("is placed, its processes are starting", "nothing: it runs once its engine confirms"),
         State.RUNNING: ("runs", ""),
         State.PAUSED: ("is paused", "runs again when it is resumed"),
         State.STOPPING: ("is stopping", "nothing: it ends once its processes have"),
     }[workload.state]
+    if placement is not None and is_curtailed:
+        own = "it is resumed and " if workload.pause_wanted else ""
+        verb = f"{verb} for the grid, which limits {placement.site} (instruction {placement.curtailed})"
+        change = f"goes on when {own}the limit lets it"
     stopping = f", {placement.stop_reason}" if placement and placement.stop_reason else ""
     return _explanation(workload, None, f"{verb}{where}{moved}{stopping}{why}", {}, change)
 
@@ -154,8 +170,14 @@ def _nearness(finding: Finding) -> int:
 class _Waiting:
     """A queued workload before the world as it is."""
 
-    def __init__(self, snapshot: Snapshot, workload: Workload, in_full: bool = True) -> None:
-        self.snapshot, self.workload, self.in_full = snapshot, workload, in_full
+    def __init__(
+        self,
+        snapshot: Snapshot,
+        workload: Workload,
+        in_full: bool = True,
+        states: NodeStates = _ALL_READY,
+    ) -> None:
+        self.snapshot, self.workload, self.in_full, self.states = snapshot, workload, in_full, states
         self.sight = Sight(Ground.of(snapshot), workload.tenant, workload.spec)
         self.looking = Looking(self.sight)
 
@@ -178,7 +200,9 @@ class _Waiting:
         # The reason nearest to success: the weakest by precedence, of what is wanted most, at the site that comes first.
         best = max(findings, key=_nearness)
         removed = self.removed([one for one in findings if one.option == best.option])
-        line = f"waits: {best.refusal.name}: site {self.sight.id_of(best.site)}: {best.text}"
+        line = (
+            f"waits: {best.refusal.name}: site {self.sight.id_of(best.site)}: {best.text}{self.closed(best)}"
+        )
         return self.waits(best, line, removed)
 
     def not_yet(self) -> Explanation | None:
@@ -229,6 +253,18 @@ class _Waiting:
             for reason, number in finding.removed.items():
                 counts[reason.name] = counts.get(reason.name, 0) + number
         return counts
+
+    def closed(self, finding: Finding) -> str:
+        """Which partitions of clusters keep nodes closed that would do."""
+        found = finding.found
+        if finding.refusal is not Refusal.NODE_STATE or found is None:
+            return ""
+        ready, fleet = set(found.ready.tolist()), self.snapshot.fleet
+        closed = [fleet.node_ids[node] for node in found.suit.tolist() if node not in ready]
+        said = (PARTITION.search(self.states.get(node, ("", ""))[1]) for node in closed)
+        partitions = Counter(f"partition {one[1]} of their cluster is {one[2]}" for one in said if one)
+        because = ", ".join(f"{number} because {what}" for what, number in sorted(partitions.items()))
+        return f" ({because})" if because else ""
 
     def answer(
         self, refusal: Refusal | None, reason: str, removed: dict[str, int], change: str = ""

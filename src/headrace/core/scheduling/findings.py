@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from headrace.core.fleet import I64
+from headrace.core.power.shedding import rung_of, shed_class
 from headrace.core.scheduling.columns import Ask
 from headrace.core.scheduling.rank import Candidates, choose, increments_w, lacks, path_need_w
 from headrace.core.scheduling.refuse import SENTENCES, Refusal
@@ -86,6 +87,9 @@ class Looking:
             why, text, short = counted
             return Finding(option, ask, site, why, text, removed, spot, found, short)
         if nodes is not None:
+            text = self._beyond_shedding(spot, nodes)
+            if text:
+                return Finding(option, ask, site, Refusal.POWER, text, removed, spot, found)
             return self._kept(spot, found, removed)
         if refusal is None and sight.stands_badly(ask, site):
             refusal = Refusal.TOPOLOGY
@@ -202,11 +206,39 @@ class Looking:
         element, more_w = int(elements[at]), int(need[at])
         limit_w, left_w = int(snapshot.power_limit_w[element]), int(free.head_w[element])
         left = f"{format_watts(max(left_w, 0))} of {format_watts(limit_w)} left"
-        text = f"needs {format_watts(more_w)}, {self.element(element)} has {left}"
+        by = self._instruction(element)
+        text = f"needs {format_watts(more_w)}, {self.element(element)}{by} has {left}"
         if left_w < 0:
             text += f" (it is {format_watts(-left_w)} over)"
         order = np.argsort(-short, kind="stable")
         return {int(elements[one]): int(short[one]) for one in order if short[one] > 0}, text
+
+    def _instruction(self, element: int) -> str:
+        """By which instruction of the grid an element is limited now, in words."""
+        fleet, floors = self.snapshot.fleet, self.snapshot.floors
+        if floors is None or fleet.power_parent[element] >= 0:
+            return ""
+        by = floors.limited_by.get(int(fleet.power_site[element]))
+        return f", limited by the grid's instruction {by}," if by else ""
+
+    def _beyond_shedding(self, spot: Spot, nodes: I64) -> str:
+        """Why what can't be shed of it has no room, "" when it has."""
+        snapshot, floors = self.snapshot, self.snapshot.floors
+        left_w = None if floors is None else floors.left_w(spot.site)
+        if floors is None or left_w is None:
+            return ""
+        site = snapshot.fleet.sites[spot.site]
+        rung = rung_of(shed_class(self.sight.spec), snapshot.engines.get(site.engine))
+        count, total = spot.ask.accelerators, self.columns.total
+        picked = [(node, int(total[node]) if spot.ask.whole else count) for node in nodes.tolist()]
+        need_w = floors.needs_w(spot.site, rung, picked)
+        if need_w <= left_w:
+            return ""
+        limit_w = floors.limit_w[spot.site]
+        return (
+            f"needs {format_watts(need_w)} that the grid can't ask back, of which {site.id} has "
+            f"{format_watts(max(left_w, 0))} of {format_watts(limit_w)} left (firm, or a coming instruction)"
+        )
 
     def element(self, element: int) -> str:
         """An element of the power tree, as it is called."""

@@ -115,7 +115,9 @@ def read(sites: tuple[Site, ...], hardware: tuple[HardwareType, ...]) -> Ground:
     ground = Ground({}, {}, {}, {site.id: number for number, site in enumerate(sites)})
     first = 0
     for number, site in enumerate(sites):
-        ground.limit_w[site.id] = site.connection.total_w
+        # By a curve it is no multiple of the load: headrace.core.power.survive looks at those.
+        if site.pue_curve is None:
+            ground.limit_w[site.id] = site.connection.total_w
         ground.pue_permille[site.id] = site.pue_permille
         feeders = {element.id: element.fed_by for element in site.power}
         for element in site.power:

@@ -8,6 +8,7 @@ from typing import NamedTuple
 
 from headrace.core.contracts import Contract
 from headrace.core.ids import PlacementId, SiteId, TenantId
+from headrace.core.power.shedding import ShedClass
 from headrace.core.scheduling.columns import Ask, Columns, Mask
 from headrace.core.scheduling.held import Held
 from headrace.core.scheduling.leaving import Holder
@@ -90,7 +91,8 @@ class Option:
     ``number`` is its index among what would do. ``allowed``: the sites where law, contract and hardware let it, the best first.
     ``most``: nodes that elastic work takes where there are as many. ``is_counted``: a quota or a contract has only so much.
     ``is_plain``: whole accelerators of one node, whichever has the fewest free, and nothing else decides. ``changes``: those of
-    the memory. ``order``: the sites of ``allowed``, one object for all options that have the same.
+    the memory. ``order``: the sites of ``allowed``, one object for all options that have the same. ``sheds``: what it lets be
+    done to it when the grid asks.
     """
 
     number: int
@@ -100,6 +102,7 @@ class Option:
     is_counted: bool
     changes: dict[int, int]
     order: tuple[int, ...]
+    sheds: ShedClass = ShedClass.FIRM
     is_plain: bool = field(init=False)
     _sites: list[int] | None = None
 

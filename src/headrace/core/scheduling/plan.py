@@ -15,6 +15,8 @@ import numpy as np
 
 from headrace.core.contracts import Contract
 from headrace.core.ids import PlacementId, WorkloadId
+from headrace.core.power.limits import NEVER_MS
+from headrace.core.power.shedding import rung_of, shed_class
 from headrace.core.scheduling.columns import Ask, Columns, Mask, accelerators_milli_of, ask_of, columns_of
 from headrace.core.scheduling.grow import Elastic, grow
 from headrace.core.scheduling.leaving import Holder, leave_windows
@@ -61,6 +63,8 @@ def again_ms(
         times.append(proposed.again_ms)
     for window in snapshot.windows:
         times += moments_of(window, snapshot.now_ms)
+    if snapshot.limit_until_ms < NEVER_MS:
+        times.append(snapshot.limit_until_ms)
     return min(times, default=None)
 
 
@@ -179,6 +183,8 @@ class _Pass:
             return None
         if not shape.is_reserved and self.is_beyond(waiting, shape):
             return None
+        if self.is_kept_out(shape):
+            return None
         waits.wait(workload, shape)
         if shape.may_start or waits.may_wait_shortly(shape):
             return next(waiting.members, None)
@@ -203,6 +209,17 @@ class _Pass:
             for option in shape.options
             for site in option.allowed
         )
+
+    def is_kept_out(self, shape: Shape) -> bool:
+        """Whether only what the grid may ask for keeps it out, wherever it may run: nobody who leaves makes room there."""
+        for option in shape.options:
+            for site in option.allowed:
+                left_w = self.present.floor_left_w(site)
+                suit = np.flatnonzero(option.known.suit[site])[: option.ask.nodes]
+                nodes = (suit + self.columns.spans[site].start).tolist()
+                if left_w is None or self.floor_w(option, site, nodes) <= left_w:
+                    return False
+        return True
 
     def least_milli(self, option: Option, site: int) -> int:
         """The least thousandths of accelerators that an option takes at a site."""
@@ -241,12 +258,15 @@ class _Pass:
             places = self.allowed_sites(workload, need.accelerator)
             allowed = {site: paid for site, paid in places.items() if site in known.suit}
             if allowed:
-                counted = self.shares.is_limited(workload.tenant, spec.project) or any(
-                    one.kind == "reserved" for one in allowed.values()
+                counted = (
+                    self.shares.is_limited(workload.tenant, spec.project)
+                    or any(one.kind == "reserved" for one in allowed.values())
+                    or any(self.present.floor_left_w(site) is not None for site in allowed)
                 )
                 most = max(spec.nodes, spec.nodes_max)
                 order = self.memory.site_orders.setdefault(tuple(allowed), tuple(allowed))
-                yield Option(number, known, most, allowed, counted, self.memory.changes, order)
+                changes, sheds = self.memory.changes, shed_class(spec)
+                yield Option(number, known, most, allowed, counted, changes, order, sheds)
 
     def goes_by_rule(self, ask: Ask, suit: dict[int, Mask]) -> bool:
         """Whether a rule of costs decides between some of the nodes that suit."""
@@ -458,10 +478,23 @@ class _Pass:
         """Whether its quota and its contract have so much left."""
         if not option.is_counted:
             return True
+        left_w = self.present.floor_left_w(site)
+        if left_w is not None and self.floor_w(option, site, nodes) > left_w:
+            return False
         asked_milli = accelerators_milli_of(self.columns, option.ask, nodes)
         if option.allowed[site].kind == "reserved":
             return self.present.covers(option, site, asked_milli)
         return not waiting.is_over(asked_milli)
+
+    def floor_w(self, option: Option, site: int, nodes: Sequence[int]) -> int:
+        """By how much what can't be shed at a site grows if a workload gets these nodes."""
+        snapshot, floors = self.snapshot, self.snapshot.floors
+        if floors is None:
+            return 0
+        engine = snapshot.engines.get(snapshot.fleet.sites[site].engine)
+        count = option.ask.accelerators
+        each = [(node, int(self.columns.total[node]) if option.ask.whole else count) for node in nodes]
+        return floors.needs_w(site, rung_of(option.sheds, engine), each)
 
     def place(
         self,
@@ -474,6 +507,8 @@ class _Pass:
         apart: bool = False,
     ) -> None:
         """Let it start there; ``apart``: in a way that takes nothing from those who wait."""
+        if self.present.floor_left_w(site) is not None:
+            self.present.take_floor(site, self.floor_w(option, site, nodes))
         ranks = self.take(option, site, nodes, apart=apart, by_rule=option.known.by_rule and not apart)
         self.enter(waiting, workload, option, site, ranks)
         if option.most > len(nodes) and not apart:
@@ -508,6 +543,8 @@ class _Pass:
             return None
         nodes: list[int] = found.tolist()
         first = self.placements[one.at]
+        if present.floor_left_w(site) is not None:
+            present.take_floor(site, self.floor_w(option, site, nodes))
         ranks = self.take(option, site, nodes, apart=False, by_rule=False)
         self.enter(one.waiting, one.workload, option, site, ranks)
         more = self.placements.pop().ranks

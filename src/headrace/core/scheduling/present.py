@@ -61,12 +61,23 @@ class Present:
         self._taken: list[tuple[int, RankPlace]] = []
         self._singles: list[tuple[Sequence[ProposedPlacement], int, int]] = []
         self._caught_up = 0
+        self._floor_taken_w: dict[int, int] = {}
         if snapshot.windows:
             self._hold_windows()
             # What a window holds it holds until something comes free: the site is no other for that.
             self._shut_at.clear()
             for pools in self._pools.values():
                 pools.begin()
+
+    def floor_left_w(self, site: int) -> int | None:
+        """How much more may be beyond shedding at a site; None where the grid asks nothing of it."""
+        floors = self.snapshot.floors
+        left_w = None if floors is None else floors.left_w(site)
+        return None if left_w is None else left_w - self._floor_taken_w.get(site, 0)
+
+    def take_floor(self, site: int, watts: int) -> None:
+        """So much more is beyond shedding at a site."""
+        self._floor_taken_w[site] = self._floor_taken_w.get(site, 0) + watts
 
     def _hold_windows(self) -> None:
         snapshot, columns, now_ms = self.snapshot, self.columns, self.snapshot.now_ms

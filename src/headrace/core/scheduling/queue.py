@@ -4,6 +4,7 @@ from collections.abc import Iterable, Iterator, Mapping, ValuesView
 from typing import NamedTuple
 
 from headrace.core.ids import ContractId, ProjectId, SiteId, TenantId, WindowId, WorkloadId
+from headrace.core.power.shedding import ShedClass, shed_class
 from headrace.core.scheduling.sharing import shares_time
 from headrace.core.workload import Alternative, Topology, Workload, WorkloadType
 
@@ -32,6 +33,7 @@ class Line(NamedTuple):
     reservation: WindowId | None
     shares_time: bool
     lease: str
+    sheds: ShedClass
 
     @property
     def is_filler(self) -> bool:
@@ -99,6 +101,7 @@ def line_of(workload: Workload) -> Line:
         spec.reservation,
         shares_time(spec),
         spec.lease,
+        shed_class(spec),
     )
     return tuple.__new__(Line, fields)
 

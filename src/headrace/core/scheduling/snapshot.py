@@ -12,11 +12,13 @@ from headrace.core.contracts import Contract, Tenant
 from headrace.core.fleet import I16, I32, I64, Fleet
 from headrace.core.ids import ContractId, NodeId, PlacementId, ProjectId, TenantId, WorkloadId
 from headrace.core.observation import Capabilities
+from headrace.core.power.limits import NEVER_MS
 from headrace.core.scheduling.queue import Queue
 from headrace.core.scheduling.shapes import NO_DEMAND, Demand
 from headrace.core.workload import Placement, PolicyRef, Workload
 
 if TYPE_CHECKING:
+    from headrace.core.power.floors import Floors
     from headrace.core.scheduling.endings import Endings
     from headrace.core.scheduling.memory import Memory
     from headrace.core.scheduling.service import History
@@ -61,6 +63,8 @@ class Snapshot:
     - ``zone``: the operator's time zone: contracts begin and end on its days.
     - ``intruders``: nodes on which somebody runs something that was not placed here, who draw their nameplate; not open.
     - ``engines``: what the engines can do, by name, as far as they said so.
+    - ``floors``: what can't be shed at each site, and how much of it there may be (None: no limits of the grid).
+    - ``limit_until_ms``: when ``power_limit_w`` may next change by time alone.
     """
 
     version: int
@@ -91,6 +95,8 @@ class Snapshot:
     zone: str = "UTC"
     intruders: Mapping[NodeId, str] = field(default_factory=dict)
     engines: Mapping[str, Capabilities] = field(default_factory=dict)
+    floors: "Floors | None" = None
+    limit_until_ms: int = NEVER_MS
     waiting: Queue | None = None
     memory: "Memory | None" = None
     endings: "Endings | None" = None

@@ -58,6 +58,9 @@ ACTIONS: dict[str, str] = {
     "plan.adopt": "system",
     "engine.observe": "system",
     "control.start": "system",
+    "grid.read": OPERATOR_ONLY,
+    "grid.instruct": OPERATOR_ONLY,
+    "grid.follow": "system",
 }
 """Every action there is, and who may do it: the one table of rights."""
 

@@ -1,0 +1,144 @@
+"""The grid: what it asks of sites, and what they can give up."""
+
+from collections import Counter
+from typing import Annotated
+
+from fastapi import Query, Response
+
+from headrace.api.bodies import InstructionBody, WithdrawBody, body
+from headrace.api.endpoint import Group, IdPath, carry_out, head_view, json_body, reply
+from headrace.api.guard import Call, CallDep, operators
+from headrace.api.views import HeadView, rfc3339, when
+from headrace.api.views_grid import GridView, Instructed, InstructionView, LadderView, RungView
+from headrace.core import commands as c
+from headrace.core.errors import HeadraceError, unknown
+from headrace.core.ids import SiteId
+from headrace.core.power import limits
+from headrace.core.power.floors import is_past
+from headrace.core.power.instruction import Instruction, InstructionId
+from headrace.core.power.ladder import ladder_of
+from headrace.core.power.pue import meter_watts
+from headrace.core.power.shedding import Rung
+from headrace.core.world import World
+
+grid = Group("grid")
+
+
+@grid.get("/v1/grid", "grid.read", operators("grid"), GridView)
+async def show_grid(
+    call: CallDep, site: Annotated[str, Query(max_length=63, description="only this site's")] = ""
+) -> Response:
+    """What the grid asks of each site, and what each could give up: the ladder as it would be used now."""
+    world = call.world
+    now_ms = call.service.control.now_ms()
+    world.at(now_ms)
+    if site and site not in world.fleet.site_index:
+        raise HeadraceError(unknown("site", site, world.fleet.site_index))
+    names = [SiteId(site)] if site else [one.id for one in world.fleet.sites]
+    asked = [one for one in world.state.instructions.values() if one.instruction.site in names]
+    views = tuple(_instruction_view(one, now_ms) for one in asked if not is_past(world.fleet, one, now_ms))
+    return reply(GridView(views, tuple(_ladder_view(world, one, now_ms) for one in names)))
+
+
+@grid.write(
+    "POST",
+    "/v1/grid/instructions",
+    "grid.instruct",
+    operators("grid"),
+    Instructed,
+    body=json_body(InstructionBody),
+)
+async def instruct(call: CallDep) -> Response:
+    """Limit a site for a time. Below what can't be shed it is refused, unless it is binding."""
+    asked = await body(call.request, InstructionBody)
+    now_ms = call.service.control.now_ms()
+    ident = InstructionId(asked.id or _free_name(call.world))
+    instruction = Instruction(
+        ident,
+        SiteId(asked.site),
+        asked.limit,
+        asked.begins if asked.begins is not None else now_ms,
+        asked.until or 0,
+        "person",
+        "emergency" if asked.urgency == "emergency" else "normal",
+        asked.note,
+    )
+    # As it was asked: when it begins, and what it is called, may be another by the second attempt.
+    text = asked.model_dump_json(exclude_defaults=True)
+    named, head = await carry_out(call, c.Instruct(instruction, asked.binding), text)
+    return _instructed(
+        call, InstructionId(named.name) if isinstance(named, c.Named) else ident, head_view(head)
+    )
+
+
+def _free_name(world: World) -> str:
+    """A name that no instruction has had in this journal: it is made of the number of events."""
+    return f"person-{world.state.version}"
+
+
+@grid.write(
+    "POST",
+    "/v1/grid/instructions/{instruction}/withdraw",
+    "grid.instruct",
+    operators("grid"),
+    Instructed,
+    body=json_body(WithdrawBody, required=False),
+)
+async def withdraw(call: CallDep, instruction: IdPath) -> Response:
+    """End an instruction now."""
+    asked = await body(call.request, WithdrawBody)
+    ident = InstructionId(instruction)
+    _, head = await carry_out(call, c.Withdraw(ident, asked.reason), "")
+    return _instructed(call, ident, head_view(head))
+
+
+def _instructed(call: Call, ident: InstructionId, head: HeadView | None) -> Response:
+    world, now_ms = call.world, call.service.control.now_ms()
+    standing = world.state.instructions[ident]
+    site = _ladder_view(world, standing.instruction.site, now_ms)
+    return reply(Instructed(_instruction_view(standing, now_ms), site, head))
+
+
+def _instruction_view(standing: limits.Standing, now_ms: int) -> InstructionView:
+    one = standing.instruction
+    if not standing.was_in_force:
+        state = "withdrawn"
+    elif not standing.is_open(now_ms):
+        state = "over"
+    else:
+        state = "active" if one.from_ms <= now_ms else "coming"
+    return InstructionView(
+        id=one.id,
+        site=one.site,
+        limit_w=one.limit_w,
+        begins_at=when(one.from_ms),
+        ends_at=when(one.until_ms),
+        received_at=rfc3339(standing.received_ms),
+        source=one.source,
+        urgency=one.urgency,
+        state=state,
+        note=one.note,
+    )
+
+
+def _ladder_view(world: World, name: SiteId, now_ms: int) -> LadderView:
+    site = world.site(name)
+    own = [one for one in world.state.instructions.values() if one.instruction.site == name]
+    standing = limits.standings_at(site, own, now_ms)
+    ladder = ladder_of(world, name)
+    counts = Counter(rung for rung, _ in ladder.workloads())
+    rungs = tuple(
+        RungView(rung, watts, counts[rung])
+        for rung, watts in ladder.by_rung().items()
+        if rung is not Rung.KEEP
+    )
+    return LadderView(
+        site=name,
+        draws_w=meter_watts(site, ladder.draws_w),
+        allowed_w=limits.allowed(site.connection, standing, now_ms).start_w,
+        floor_w=meter_watts(site, ladder.floor_w),
+        firm_w=site.connection.firm_w,
+        flexible_w=site.connection.flexible_w,
+        rungs=rungs,
+        curtailed=tuple(one.placement.workload for one in ladder.candidates if one.placement.curtailed),
+    )

@@ -1,0 +1,65 @@
+"""What the API answers of the grid: instructions, and the ladder of each site."""
+
+from dataclasses import dataclass
+
+from headrace.api.views import HeadView
+
+
+@dataclass(frozen=True, slots=True)
+class RungView:
+    """A rung of a site's ladder, in the order in which they are used: how much it sheds, watts of IT load at most."""
+
+    rung: str
+    sheds_w: int
+    workloads: int
+
+
+@dataclass(frozen=True, slots=True)
+class LadderView:
+    """A site as the grid finds it, in watts at its meter: what may be drawn, what it could come down to, and how.
+
+    ``draws_w`` is the most that it can draw now; ``floor_w`` what can't be shed; ``allowed_w`` what may start now; ``firm_w`` and
+    ``flexible_w`` are its connection's.
+    """
+
+    site: str
+    draws_w: int
+    allowed_w: int
+    floor_w: int
+    firm_w: int
+    flexible_w: int
+    rungs: tuple[RungView, ...]
+    curtailed: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class InstructionView:
+    """What the grid asks of a site, watts at its meter. ``state``: coming, active, over, or withdrawn before it began."""
+
+    id: str
+    site: str
+    limit_w: int
+    begins_at: str | None
+    ends_at: str | None
+    received_at: str
+    source: str
+    urgency: str
+    state: str
+    note: str
+
+
+@dataclass(frozen=True, slots=True)
+class GridView:
+    """What the grid asks, and how each site stands to it."""
+
+    instructions: tuple[InstructionView, ...]
+    sites: tuple[LadderView, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Instructed:
+    """The instruction as it was taken, and the ladder of its site."""
+
+    instruction: InstructionView
+    site: LadderView
+    head: HeadView | None = None

@@ -1,0 +1,115 @@
+"""For the energy manager: what the grid asks, and what sites could give up."""
+
+import typer
+
+from headrace.api.views_grid import GridView, Instructed, LadderView
+from headrace.cli import signals
+from headrace.cli.common import client, print_json, print_table, say
+from headrace.core.units import format_watts
+
+app = typer.Typer(rich_markup_mode=None)
+grid = typer.Typer(
+    rich_markup_mode=None, help="What the grid asks of sites: instructions, and the ladder that meets them."
+)
+app.add_typer(grid, name="grid")
+AS_JSON = typer.Option(False, "--json", help="Print JSON.")
+SITE = typer.Option(..., help="The site.")
+
+
+@grid.command()
+def instruct(  # noqa: PLR0913, PLR0917 - one for each option
+    site: str = SITE,
+    limit: str = typer.Option(..., help="The most at its meter, like 40MW."),
+    begins: str = typer.Option(
+        "", "--from", help="When it begins, like 2026-12-01T17:00+01:00 [default: now]."
+    ),
+    until: str = typer.Option("", "--to", help="When it ends [default: when it is withdrawn]."),
+    name: str = typer.Option("", help="Its name; one of the same name is replaced."),
+    emergency: bool = typer.Option(False, help="An emergency of the grid."),
+    note: str = typer.Option("", help="A note that is kept with it."),
+    binding: bool = typer.Option(False, help="Take it even where it can't be met in full."),
+    as_json: bool = AS_JSON,
+) -> None:
+    """Limit a site for a time; what can't be met is refused, and says what could be."""
+    with client() as control:
+        found = control.instruct(
+            site,
+            limit,
+            begins=begins or None,
+            until=until or None,
+            name=name or None,
+            urgency="emergency" if emergency else "normal",
+            note=note,
+            binding=binding,
+        )
+    _print(found, as_json=as_json)
+
+
+@grid.command()
+def withdraw(
+    instruction: str = typer.Argument(..., help="Its name."),
+    reason: str = typer.Option("", help="Why."),
+    as_json: bool = AS_JSON,
+) -> None:
+    """End an instruction now."""
+    with client() as control:
+        found = control.withdraw(instruction, reason)
+    _print(found, as_json=as_json)
+
+
+def _print(found: Instructed, *, as_json: bool) -> None:
+    if as_json:
+        print_json(found)
+        return
+    one = found.instruction
+    begins = one.begins_at if one.state == "coming" else one.state
+    say(
+        f"{one.id}: {one.site} at most {format_watts(one.limit_w)}, {begins}, until {one.ends_at or 'withdrawn'}"
+    )
+    _stands(found.site)
+
+
+def _stands(site: LadderView) -> None:
+    held = f", {len(site.curtailed)} paused for it" if site.curtailed else ""
+    say(
+        f"{site.site} can draw {format_watts(site.draws_w)} now, {format_watts(site.floor_w)} of it can't be shed{held}"
+    )
+
+
+@grid.command()
+def ls(site: str = typer.Option("", help="Only this site."), as_json: bool = AS_JSON) -> None:
+    """List what the grid asks, and how each site stands to it."""
+    with client() as control:
+        found = control.grid(site)
+    if as_json:
+        print_json(found)
+        return
+    columns = ("INSTRUCTION", "SITE", "LIMIT", "STATE", "FROM", "TO", "SOURCE")
+    rows = [
+        (
+            one.id,
+            one.site,
+            format_watts(one.limit_w),
+            one.state,
+            one.begins_at,
+            one.ends_at or "-",
+            one.source,
+        )
+        for one in found.instructions
+    ]
+    print_table(columns, rows, "no instructions", ("LIMIT",))
+    _table(found)
+
+
+def _table(found: GridView) -> None:
+    rows = []
+    for one in found.sites:
+        rungs = [format_watts(rung.sheds_w) if rung.sheds_w else "-" for rung in one.rungs]
+        numbers = (one.draws_w, one.allowed_w, one.floor_w)
+        rows.append((one.site, *map(format_watts, numbers), *rungs, len(one.curtailed) or "-"))
+    names = [rung.rung.upper() for rung in found.sites[0].rungs] if found.sites else []
+    columns = ("SITE", "DRAWS AT MOST", "ALLOWED", "FLOOR", *names, "PAUSED")
+    print_table(columns, rows, "no sites", columns[1:])
+
+
+grid.registered_commands.extend(signals.grid.registered_commands)

@@ -1,0 +1,160 @@
+"""The floor of each site: what it draws when all has been shed that lets itself be shed. Kept as placements come and go."""
+
+from collections.abc import Callable, Iterable, Mapping
+
+import numpy as np
+import numpy.typing as npt
+
+from headrace.core.fleet import I64, Fleet
+from headrace.core.hardware import HardwareType
+from headrace.core.ids import NodeId, PowerNodeId, SiteId
+from headrace.core.power.instruction import InstructionId
+from headrace.core.power.limits import NEVER_MS, Standing, allowed, is_over, standings_at
+from headrace.core.power.limits import limit_w as limit_w_of
+from headrace.core.power.pue import it_watts
+from headrace.core.power.shedding import Rung
+from headrace.core.workload import WHOLE_MILLI, Placement
+
+_GO = frozenset({Rung.MINERS, Rung.PREEMPT, Rung.REQUEUE})
+
+
+def limits_of(
+    fleet: Fleet, standings: Iterable[Standing], kept_w: Mapping[SiteId, int], now_ms: int
+) -> tuple[I64, dict[int, int], int, dict[int, InstructionId]]:
+    """Limits of all elements of the power tree now (IT watts), those of the floors by number of a site, and until when.
+
+    And the instruction that limits each site most, by its number, where one does.
+    ``kept_w``: what those need at a site who were paused for the grid; once nothing keeps them paused it is theirs first.
+    """
+    limit_w, until_ms = fleet.power_limit_w.copy(), NEVER_MS
+    floors: dict[int, int] = {}
+    why: dict[int, InstructionId] = {}
+    by_site: dict[SiteId, list[Standing]] = {}
+    for one in standings:
+        by_site.setdefault(one.instruction.site, []).append(one)
+    for number, site in enumerate(fleet.sites):
+        here = standings_at(site, by_site.get(site.id, ()), now_ms)
+        found = allowed(site.connection, here, now_ms)
+        root = fleet.power_index[PowerNodeId(site.id)]
+        limit_w[root] = min(int(limit_w[root]), it_watts(site, found.start_w))
+        if found.start_w < site.connection.total_w:
+            least = min(here, key=lambda one: limit_w_of(one, site.connection.ramp_up_w_per_minute, now_ms))
+            why[number] = least.instruction.id
+        if site.id in kept_w and not any(one.instruction.is_active(now_ms) for one in here):
+            limit_w[root] -= kept_w[site.id]
+        if found.floor_w < site.connection.total_w:
+            floors[number] = it_watts(site, found.floor_w)
+        until_ms = min(until_ms, found.until_ms)
+    return limit_w, floors, until_ms, why
+
+
+def restores_w(placement: Placement, hardware_of: Callable[[str], HardwareType]) -> int:
+    """How much more a placement draws once it is not quiet any more."""
+    if not placement.is_quiet:
+        return 0
+    types = [(hardware_of(one.node), one) for one in placement.ranks if one.share_milli == WHOLE_MILLI]
+    return sum(
+        one.mask.bit_count() * (hardware.accelerator_w - hardware.accelerator_idle_w)
+        for hardware, one in types
+    )
+
+
+def kept_of(paused: Iterable[Placement], hardware_of: Callable[[str], HardwareType]) -> dict[SiteId, int]:
+    """By site, what those need who are paused for the grid."""
+    kept: dict[SiteId, int] = {}
+    for placement in paused:
+        kept[placement.site] = kept.get(placement.site, 0) + restores_w(placement, hardware_of)
+    return kept
+
+
+def is_past(fleet: Fleet, standing: Standing, now_ms: int) -> bool:
+    """Whether an instruction says nothing any more: it is over, and so is the ramp after it."""
+    number = fleet.site_index.get(standing.instruction.site)
+    if number is None:
+        return not standing.is_open(now_ms)
+    connection = fleet.sites[number].connection
+    return is_over(standing, connection.ramp_up_w_per_minute, connection.total_w, now_ms)
+
+
+class Floors:
+    """Watts of IT load at each site that can't be shed: idle nodes, what is never shed, and what a paused rank still draws.
+
+    ``limit_w``: the most of it that may be, by number of a site; a site that is not in it has no limit but its connection's.
+    ``limited_by``: the instruction that limits what may start at a site, by its number, where one does. Fractions of an
+    accelerator count as the whole of it.
+    """
+
+    __slots__ = ("_fleet", "_idle_w", "_keeping", "_steps", "_strange_w", "limit_w", "limited_by", "watts")
+
+    def __init__(self, fleet: Fleet) -> None:
+        self._fleet = fleet
+        self._steps = [
+            (one.accelerator_w - one.accelerator_idle_w, one.node_watts(0, busy=True) - one.idle_w)
+            for one in fleet.hardware
+        ]
+        self._idle_w = [0] * len(fleet.sites)
+        self._strange_w = [0] * len(fleet.sites)
+        self._keeping: dict[int, int] = {}
+        self.watts = [0] * len(fleet.sites)
+        self.limit_w: dict[int, int] = {}
+        self.limited_by: dict[int, InstructionId] = {}
+
+    def clear(self) -> None:
+        """Nothing runs but for strangers."""
+        self._keeping.clear()
+        self.watts = [idle + more for idle, more in zip(self._idle_w, self._strange_w, strict=True)]
+
+    def strangers(self, node: int, sign: int) -> None:
+        """Somebody came to a node (1), or left it (-1): all that it could draw more than idle is beyond shedding."""
+        hardware, site = (
+            self._fleet.hardware[self._fleet.node_hardware[node]],
+            int(self._fleet.node_site[node]),
+        )
+        more_w = sign * (hardware.nameplate_w - hardware.idle_w)
+        self._strange_w[site] += more_w
+        self.watts[site] += more_w
+
+    def count_idle(self, counted: npt.NDArray[np.bool_]) -> None:
+        """From now on these nodes count with their idle draw."""
+        fleet = self._fleet
+        idle = np.array([one.idle_w for one in fleet.hardware] or [0], np.int64)
+        each = np.where(counted, idle[fleet.node_hardware], 0)
+        for number in range(len(self.watts)):
+            idle_w = int(each[fleet.node_site == number].sum())
+            self.watts[number] += idle_w - self._idle_w[number]
+            self._idle_w[number] = idle_w
+
+    def hold(self, placement: Placement, rung: Rung, sign: int) -> None:
+        """Count (1), or no longer (-1), what of a placement stays when it is shed by ``rung``."""
+        if rung in _GO:
+            return
+        fleet, keeping, more_w = self._fleet, self._keeping, 0
+        for rank in placement.ranks:
+            node = fleet.node_index[NodeId(rank.node)]
+            step_w, wake_w = self._steps[fleet.node_hardware[node]]
+            there = keeping.get(node, 0)
+            if rung is Rung.KEEP:
+                more_w += step_w * rank.mask.bit_count()
+            if (there == 0) if sign > 0 else (there == 1):
+                more_w += wake_w
+            if there + sign:
+                keeping[node] = there + sign
+            else:
+                keeping.pop(node, None)
+        self.watts[fleet.site_index[placement.site]] += sign * more_w
+
+    def needs_w(self, site: int, rung: Rung, nodes: "list[tuple[int, int]]") -> int:
+        """What the floor of a site grows by if a workload gets these ``(node, accelerators)``."""
+        if rung in _GO:
+            return 0
+        need_w = 0
+        for node, accelerators in nodes:
+            step_w, wake_w = self._steps[self._fleet.node_hardware[node]]
+            need_w += step_w * accelerators if rung is Rung.KEEP else 0
+            need_w += 0 if node in self._keeping else wake_w
+        return need_w
+
+    def left_w(self, site: int) -> int | None:
+        """How much it may still grow by at a site; None where nothing limits it but the connection."""
+        limit_w = self.limit_w.get(site)
+        return None if limit_w is None else limit_w - self.watts[site]
