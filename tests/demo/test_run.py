@@ -64,6 +64,9 @@ def test_the_whole_story_happens_and_leaves_a_journal_and_a_picture(tmp_path: Pa
         "refused: JURISDICTION",
         "waits: POWER",
         "exit codes 0, 0",
+        "score is paused for the grid, which limits glomfjord",
+        "the firm endpoint answers all the while",
+        "the limit is gone, and all that ran runs again",
         "has started by itself",
         "replica-counters",
         "modelled",
@@ -89,7 +92,8 @@ def test_other_watts_and_countries_change_the_refusal_the_wait_and_the_bill(tmp_
     assert process.returncode == 0, said
     assert "With this estate assistant does not run" in said
     assert "it runs at glomfjord, in SE, as its policy allows" in said
-    assert "waits: POWER" not in said
+    before, _, _ = said.partition("The grid asks for watts back")
+    assert "waits: POWER" not in before
     assert "replica-counters" not in said
     assert processes_of(state) == []
 

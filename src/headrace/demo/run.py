@@ -6,6 +6,7 @@ from pathlib import Path
 import headrace
 from headrace.core.errors import HeadraceError, Problem, ProblemCode
 from headrace.demo import bill, chapters
+from headrace.demo.grid import the_grid
 from headrace.demo.narrate import Narrator
 from headrace.demo.plant import Plant, stoppable, undisturbed
 from headrace.demo.story import Failed, Options, Story
@@ -85,6 +86,7 @@ def _play(story: Story, *, keep: bool) -> None:
     chapters.the_wait(story)
     say.pictured = False
     chapters.the_nodes(story)
+    the_grid(story)
     chapters.the_end_of_the_gang(story)
     say.pictured = True
     issued = bill.the_bill(story)
