@@ -61,6 +61,14 @@ REQUESTS: dict[tuple[str, str], tuple[Asked, Asked]] = {
         ("/v1/tokens", {"role": "tenant-member", "tenant": FJORD, "holder": "Ada"}),
         ("/v1/tokens", {"role": "tenant-member", "tenant": FJORD, "holder": "Eve"}),
     ),
+    ("POST", "/v1/grid/instructions"): (
+        ("/v1/grid/instructions", {"site": "{site}", "limit": "1MW"}),
+        ("/v1/grid/instructions", {"site": "{site}", "limit": "2MW"}),
+    ),
+    ("POST", "/v1/grid/instructions/{instruction:path}/withdraw"): (
+        ("/v1/grid/instructions/evening/withdraw", {"reason": "it is over"}),
+        ("/v1/grid/instructions/morning/withdraw", {"reason": "it is over"}),
+    ),
     ("DELETE", "/v1/tokens/{token}"): (("/v1/tokens/t-3", b""), ("/v1/tokens/t-4", b"")),
 }
 """For each route: a request, and another one."""
@@ -79,7 +87,10 @@ def _lived_in(world: Small) -> dict[str, str]:
         world.run(30)
         world.ask("POST", "/v1/meter")
     invoice = world.ask("GET", "/v1/invoices").json["invoices"][0]["invoice"]["invoice"]
-    return {"invoice": invoice, "site": world.ask("GET", "/v1/sites").json["sites"][0]["id"]}
+    site = world.ask("GET", "/v1/sites").json["sites"][0]["id"]
+    for name in ("evening", "morning"):
+        world.ask("POST", "/v1/grid/instructions", {"site": site, "limit": "3MW", "id": name})
+    return {"invoice": invoice, "site": site}
 
 
 def _ask(world: Small, method: str, asked: Asked, names: dict[str, str]) -> Answer:

@@ -19,6 +19,8 @@ REGRESSIONS: dict[Kind, list[int]] = json.loads(
 """Seeds that once found a defect."""
 ASKED = os.environ.get("HEADRACE_SIM_SEEDS", "")
 """How many: ``100,500`` is 100 long ones and 500 short ones."""
+PAUSED_FOR_THE_GRID = (163, 231)
+"""Short worlds in which instructions have workloads paused, and let them go on."""
 LONG, SHORT = (int(number) for number in ASKED.split(",")) if ASKED else (2, 40)
 
 
@@ -57,14 +59,16 @@ def test_a_world_that_once_failed_stays_mended(kind: Kind, seed: int) -> None:
 
 
 def test_short_worlds_cover_the_faults_and_the_events() -> None:
-    """Sixty short worlds together see nearly every kind of fault and of event."""
-    results = [run_seed(seed, "short") for seed in range(60)]
+    """Sixty short worlds, and two in which the grid has somebody paused, see nearly every kind of fault and of event."""
+    results = [run_seed(seed, "short") for seed in (*range(60), *PAUSED_FOR_THE_GRID)]
     faults = {name for result in results for name in result.faults}
     events = {name for result in results for name in result.events}
     hits = {"failed-commit", "lost-commit", "disk-full"}
     assert len(set(FAULTS) - hits - faults) <= 4
     assert len({*STRANGERS, *CLUSTERS} - faults) <= 1
     assert {"failed-commit", "lost-commit-answer"} <= faults
+    covered = {name for result in results for name in result.grid}
+    assert {"pauses", "lifts", "looks that are due", "feasible"} <= covered
     assert {kind.__name__ for kind in KINDS.values()} - events <= {
         "CreditNoteIssued",
         "DocumentRemoved",

@@ -102,6 +102,7 @@ def _opened(world: World, _: ev.Committed, event: ev.JournalOpened) -> list[Row]
 
 def _started(world: World, committed: ev.Committed, event: ev.ControlStarted) -> list[Row]:
     world.state.epoch = Epoch(event.epoch)
+    world.started_ms = committed.at_ms
     return _audit(committed, f"epoch {event.epoch}", "")
 
 
@@ -335,9 +336,7 @@ def _pause(world: World, committed: ev.Committed, event: ev.PauseRequested) -> l
 def _pause_observed(world: World, committed: ev.Committed, event: ev.PauseObserved) -> list[Row]:
     placement = world.state.placements[event.placement]
     placement.paused = event.paused
-    engine = world.state.engines.get(world.site(placement.site).engine)
-    sheds = engine is not None and engine.pause_sheds
-    world.quieten(placement, quiet=bool(event.paused and placement.curtailed and sheds))
+    world.quieten(placement, quiet=bool(event.paused and placement.curtailed) and _sheds(world, placement))
     if placement.stop_reason is None:
         state = WorkloadState.PAUSED if event.paused else WorkloadState.RUNNING
         why = f"for the grid: instruction {placement.curtailed}" if placement.curtailed else ""
@@ -452,6 +451,12 @@ def _alarm(world: World, committed: ev.Committed, event: ev.AlarmRaised) -> list
     return _audit(committed, event.subject, "")
 
 
+def _sheds(world: World, placement: Placement) -> bool:
+    """Whether a placement draws as an idle one does while it is paused."""
+    engine = world.state.engines.get(world.site(placement.site).engine)
+    return engine is not None and engine.pause_sheds
+
+
 def _instructed(world: World, committed: ev.Committed, event: ev.InstructionReceived) -> list[Row]:
     standing = world.state.instructions
     for ident in [one for one, known in standing.items() if is_past(world.fleet, known, committed.at_ms)]:
@@ -474,6 +479,8 @@ def _withdrawn(world: World, committed: ev.Committed, event: ev.InstructionWithd
 def _curtailed(world: World, committed: ev.Committed, event: ev.CurtailmentOrdered) -> list[Row]:
     placement = world.state.placements[event.placement]
     placement.curtailed, placement.curtailed_ms = event.instruction, committed.at_ms
+    # Its tenant may have paused it before.
+    world.quieten(placement, quiet=placement.paused and _sheds(world, placement))
     placement.wanted_seq = committed.seq
     world.curtailed[placement.id] = None
     world.settle(placement)
@@ -584,9 +591,8 @@ def streams(world: World, event: ev.Event) -> tuple[str, ...]:
 
 
 def _site_instructed(world: World, event: ev.InstructionReceived | ev.InstructionWithdrawn) -> SiteId:
-    if isinstance(event, ev.InstructionReceived):
-        return event.instruction.site
-    return world.state.instructions[event.instruction].instruction.site
+    own = event.instruction
+    return world.state.instructions[own].instruction.site if isinstance(own, str) else own.site
 
 
 def _site_of(world: World, node: str) -> SiteId:

@@ -20,6 +20,7 @@ from headrace.core.observe import observe
 from headrace.core.placing import adopt, reserve, set_nodes
 from headrace.core.power.grid import instruct, withdraw
 from headrace.core.power.ladder import follow
+from headrace.core.power.shedding import shed_class
 from headrace.core.scheduling.admit import can_ever_fit
 from headrace.core.scheduling.columns import ask_of
 from headrace.core.scheduling.refuse import Refusal
@@ -266,7 +267,8 @@ def _admission(world: World, tenant: TenantId, spec: WorkloadSpec, index: int, n
         _check_names(world, tenant, spec, index)
         remember(world.known_names, names, None)
     # Only what decides it: not its name, its commands or its priority.
-    key = (tenant, spec.policy, spec.site, spec.contract, ask_of(spec), spec.alternatives, spec.lease)
+    sheds = shed_class(spec)
+    key = (tenant, spec.policy, spec.site, spec.contract, ask_of(spec), spec.alternatives, spec.lease, sheds)
     try:
         found = world.admissions[key]
     except KeyError:

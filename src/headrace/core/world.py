@@ -125,8 +125,8 @@ class World:
         self._today = ""
         self.power_limit_w = self.fleet.power_limit_w
         self._limit_until_ms = -1
-        self.limited = 0
         self.has_hours = False
+        self.limited = self.started_ms = 0
         self.memory = Memory()
         self.endings = Endings()
         self.admissions: dict[tuple[object, ...], tuple[Refusal, str] | None] = {}

@@ -24,7 +24,7 @@ GRIDS = ("instruct", "emergency", "binding", "too-low", "past", "far")
 """What the grid asks for: less for a while; at once; whether it can be or not; less than can be; for what is over, or far."""
 ACTUATORS = ("pause-ignored", "slow-end")
 """An engine that takes the order to pause, or to end, and does nothing: never, or not for a while."""
-_IN_SHORT, _IN_LONG = 0.1, 0.4
+_IN_SHORT, _IN_LONG = 0.08, 0.3
 """How many worlds have any of it."""
 _KINDS = ("instruct",) * 8 + ("emergency",) * 2 + GRIDS[1:]
 LOOK_MS = (1_000, 1_150)
@@ -61,7 +61,7 @@ def _flexible(chance: Random, site: Site) -> Site:
         flexible_w = line.firm_w * chance.choice((100, 300)) // PERMILLE
         line = replace(line, firm_w=line.firm_w - flexible_w, flexible_w=flexible_w)
     if chance.random() < 0.6:
-        line = replace(line, ramp_up_w_per_minute=max(1, line.total_w // chance.choice((4, 15, 60))))
+        line = replace(line, ramp_up_w_per_minute=max(1, line.total_w // chance.choice((1, 3, 8))))
     return replace(site, connection=line)
 
 
@@ -86,6 +86,7 @@ class Grid:
         self._deaf: dict[PlacementId, None] = {}
         self._slow: dict[PlacementId, int] = {}
         self._ignored = self._slowed = self._loads = 0
+        self._jitter = aside(chance)
         self._maker: SpecMaker | None = None
         self._skew_ms = 0
         if self.is_on:
@@ -119,7 +120,7 @@ class Grid:
         if not groups or not tenants:
             return
         tenant, items = chance.choice(tenants), []
-        for _ in range(chance.randint(2, 5)):
+        for _ in range(chance.randint(2, 4)):
             _, hardware, count = chance.choice(groups)
             kind, flex = chance.choice(_LOADS)
             self._loads += 1
@@ -362,7 +363,7 @@ class Grid:
             return None
         now_ms = control.now_ms()
         if model.is_moving() or model.is_over(now_ms, _NEAR_MS):
-            return self.chance.randint(*LOOK_MS)
+            return self._jitter.randint(*LOOK_MS)
         due = [moment_ms - now_ms for moment_ms in model.boundaries(now_ms, _NEAR_MS)]
         if model.holds_anybody():
             due.append(RAMP_LOOK_MS if model.is_ramping() else HELD_LOOK_MS)

@@ -154,7 +154,8 @@ def test_what_is_firm_is_never_touched_even_for_what_binds(spec: WorkloadSpec) -
     running(one, spec)
     alarms = [e for e in instruct(one, 1_000, binding=True) if isinstance(e, ev.AlarmRaised)]
     assert [(alarm.promise, alarm.subject) for alarm in alarms] == [(1, FJORD)]
-    assert follow(one, RESPONSE_MS) == []
+    assert [type(event) for event in follow(one, RESPONSE_MS)] == [ev.AlarmRaised]
+    assert follow(one, 1_000) == [], "whoever was told is not told again"
 
 
 def test_what_saves_its_state_starts_again_elsewhere_where_a_pause_sheds_nothing() -> None:
@@ -530,7 +531,8 @@ def test_who_is_held_or_kept_out_for_the_grid_is_told_which_instruction_it_is() 
     assert "is paused for the grid, which limits fjord (instruction evening)" in said(one, "pausable")
     one.submit(MINER)
     assert "limited by the grid's instruction evening" in said(one, "miner")
-    other = lab(firm_w=1_000, flexible_w=10_000)
+    other = lab()
+    instruct(other, 1_000, starts_ms=24 * MS_PER_HOUR, lasts_ms=MS_PER_HOUR)
     other.submit(FIRM)
     assert other.place() == []
     assert "that the grid can't ask back, of which fjord has 200 W of 1 kW left" in said(other, "firm")
@@ -564,3 +566,75 @@ def test_outside_the_hours_of_its_flexible_part_a_connection_is_its_firm_one() -
     assert (one.place(), follow(one)) == ([], [])
     one.now_ms = six_ms - 5_000
     assert told(one, follow(one)) == [("miner", "end")]
+
+
+def test_what_the_firm_part_could_never_carry_is_refused_at_once() -> None:
+    """Instead of waiting for ever; what can be shed may have the flexible part."""
+    one = lab(firm_w=1_400, flexible_w=10_000)
+    with pytest.raises(
+        HeadraceError, match=r"it draws 800 W that the grid can't ask back, .* fjord carries 600 W"
+    ):
+        one.submit(FIRM)
+    one.submit(SPOT, job("small", site=FJORD))
+    assert len(one.place()) == 2
+
+
+# -- when something does not do as it was told -------------------------------------------------------------------------
+
+
+def test_a_pause_that_fails_never_ends_work_that_saves_nothing() -> None:
+    """It can't be shed then: somebody else goes, or somebody is told that nobody is left."""
+    one = lab()
+    running(one, PAUSABLE)
+    instruct(one, 1_000)
+    assert told(one, follow(one)) == [("pausable", "pause")]
+    assert follow(one, PAUSE_MS) == []
+    (alarm,) = follow(one, RESPONSE_MS - PAUSE_MS)
+    assert isinstance(alarm, ev.AlarmRaised)
+    assert "nobody is left who could be shed" in alarm.detail
+
+
+def test_time_without_a_control_plane_counts_for_no_deadline() -> None:
+    """Nobody asked the engine meanwhile."""
+    one = lab()
+    running(one, SAVED)
+    instruct(one, 1_000)
+    follow(one)
+    one.now_ms += MS_PER_HOUR
+    one.do(c.StartControl("small", "0.1.0", "boot"))
+    assert follow(one, PAUSE_MS - 1) == []
+    assert told(one, follow(one, 1)) == [("saved", "end")]
+
+
+def test_who_was_paused_by_its_tenant_already_counts_at_once() -> None:
+    """It is seen paused: there is nothing to wait for."""
+    one = lab()
+    placement = running(one, PAUSABLE)["pausable"]
+    one.do(c.Pause(WorkloadId(one.state.placements[placement].workload), pause=True))
+    one.report(placement, PAUSED)
+    assert draws_w(one) == WHOLE_W + 3 * IDLE_W
+    instruct(one, 1_000)
+    assert told(one, follow(one)) == [("pausable", "pause")]
+    assert draws_w(one) == IDLE_W + WAKE_W + 3 * IDLE_W
+
+
+def test_nobody_of_a_later_rung_is_told_before_somebody_of_an_earlier_one() -> None:
+    """Who needs more time is told first, and with it everybody whose turn is before."""
+    one = lab()
+    running(one, replace(MINER, grace_ms=1_000), replace(SPOT, grace_ms=60_000))
+    instruct(one, 1_000, starts_ms=MS_PER_HOUR, lasts_ms=MS_PER_HOUR)
+    assert follow(one, MS_PER_HOUR - 2 * (60_000 + SEEN_MS) - 1) == []
+    assert told(one, follow(one, 1)) == [("miner", "end"), ("spot", "end")]
+
+
+def test_two_who_share_a_node_without_accelerators_both_go_so_that_it_sleeps() -> None:
+    """The end of neither sheds anything by itself."""
+    one = lab()
+    light = {"resources": Resources("", 0, 250, 16), "site": FJORD, "flex": Flex.PREEMPTIBLE}
+    first, second = one.submit(job("one", **light), job("two", **light))
+    for workload in (first, second):
+        one.put(workload, "fjord/b/g-0-0", mask=0)
+        one.report(PlacementId(f"{workload}.1"), RUNNING)
+    assert draws_w(one) == 4 * IDLE_W + WAKE_W
+    instruct(one, 4 * IDLE_W)
+    assert sorted(told(one, follow(one))) == [("one", "end"), ("two", "end")]

@@ -154,6 +154,27 @@ class Floors:
             need_w += 0 if node in self._keeping else wake_w
         return need_w
 
+    def keeps(self, node: int) -> bool:
+        """Whether somebody is on a node who stays when all has been shed."""
+        return node in self._keeping
+
+    def ever_w(self, site: int) -> int | None:
+        """How much may ever be beyond shedding at a site besides idle nodes; None where all of its connection is firm."""
+        declared = self._fleet.sites[site]
+        if not declared.connection.flexible_w:
+            return None
+        return it_watts(declared, declared.connection.firm_w) - self._idle_w[site]
+
+    def least_w(self, rung: Rung, kinds: Iterable[int], count: int, accelerators: int) -> int:
+        """The least that the floor grows by if a workload gets ``count`` nodes of any of these types of hardware."""
+        if rung in _GO:
+            return 0
+        each = [self._steps[kind] for kind in kinds]
+        return count * min(
+            (wake_w + (step_w * accelerators if rung is Rung.KEEP else 0) for step_w, wake_w in each),
+            default=0,
+        )
+
     def left_w(self, site: int) -> int | None:
         """How much it may still grow by at a site; None where nothing limits it but the connection."""
         limit_w = self.limit_w.get(site)

@@ -17,7 +17,7 @@ from headrace.core.power import limits
 from headrace.core.power.floors import restores_w
 from headrace.core.power.instruction import InstructionId
 from headrace.core.power.pue import it_watts
-from headrace.core.power.shedding import ORDER, Rung, rung_of, shed_class
+from headrace.core.power.shedding import ORDER, Rung, ShedClass, rung_of, shed_class
 from headrace.core.units import MS_PER_SECOND
 from headrace.core.workload import EndReason, Placement, WorkloadSpec
 from headrace.core.world import World
@@ -38,7 +38,8 @@ PAUSE_LEAD_MS = PAUSE_MS + LEAST_GRACE_MS + 2 * SEEN_MS
 class Candidate:
     """A placement, by which rung it is shed, and what that saves: watts of IT load. ``cost``: GPU-milliseconds lost, at most.
 
-    ``grace_ms``: what its owner asked for.
+    ``grace_ms``: what its owner asked for. ``is_saved``: it saves its state, so that it may end where its pause fails.
+    ``helps``: its end sheds something, by itself or with those that share its nodes.
     """
 
     placement: Placement
@@ -46,6 +47,8 @@ class Candidate:
     saves_w: int
     cost: int
     grace_ms: int
+    is_saved: bool
+    helps: bool
 
     @property
     def key(self) -> tuple[int, int, int, int]:
@@ -98,6 +101,7 @@ def ladder_of(world: World, site: SiteId) -> Ladder:
 
 def _candidate(world: World, placement: Placement, spec: WorkloadSpec, rung: Rung) -> Candidate:
     watts = accelerators = 0
+    helps = False
     for rank in placement.ranks:
         accelerators += rank.mask.bit_count()
         if rank.node in world.state.intruders:
@@ -110,10 +114,13 @@ def _candidate(world: World, placement: Placement, spec: WorkloadSpec, rung: Run
         node = world.fleet.node_index[NodeId(rank.node)]
         if rung is not Rung.PAUSE and world.node_ranks[node] == 1:
             watts += hardware.node_watts(0, busy=True) - hardware.idle_w
+        helps |= rung is not Rung.PAUSE and not world.floors.keeps(node)
     lost_ms = max(0, world.now_ms - (placement.started_ms or world.now_ms))
     if spec.checkpoint_ms:
         lost_ms = min(lost_ms, spec.checkpoint_ms) + spec.restart_ms
-    return Candidate(placement, rung, watts, lost_ms * max(1, accelerators), spec.grace_ms)
+    is_saved = shed_class(spec) is ShedClass.SAVED
+    cost = lost_ms * max(1, accelerators)
+    return Candidate(placement, rung, watts, cost, spec.grace_ms, is_saved, helps or watts > 0)
 
 
 @dataclass(frozen=True, slots=True)
@@ -164,10 +171,13 @@ def _follow(
         ladder = ladder_of(world, site.id)
         told: set[PlacementId] = set()
         for target in sorted(passed, key=lambda one: (one.limit_w, one.by_ms)):
-            for event in _shed(ladder, target, now_ms):
+            orders, left_w = _shed(world, ladder, target, now_ms)
+            for event in orders:
                 if event.placement not in told:
                     told.add(event.placement)
                     yield event
+            if left_w > 0 and now_ms >= target.by_ms:
+                yield from _used_up(world, ladder, target, left_w)
     elif paused:
         start_w = it_watts(site, limits.allowed(site.connection, standing, now_ms).start_w)
         yield from _lift(world, paused, min(start_w, int(world.fleet.power_limit_w[root])) - draws_w)
@@ -176,45 +186,74 @@ def _follow(
 Order = ev.CurtailmentOrdered | ev.EvictionRequested
 
 
-def _shed(ladder: Ladder, target: Target, now_ms: int) -> Iterator[Order]:
-    """Tell as many to go, or to pause, as it takes, each when it is time; who was told counts until its deadline."""
+def _shed(world: World, ladder: Ladder, target: Target, now_ms: int) -> tuple[list[Order], int]:
+    """Who is told to go, or to pause, now: as many as it takes, each when it is time. And the watts that nobody is left for.
+
+    Who was told counts until its deadline. Nobody is told before somebody of an earlier turn.
+    """
     over_w = ladder.draws_w - target.limit_w
     free: list[Candidate] = []
     for one in ladder.candidates:
-        if _is_on_its_way(one, target, now_ms):
+        if _gone_ms(world, one, target, now_ms) > now_ms:
             over_w -= one.saves_w
-        elif one.placement.stop_reason is None and not one.placement.is_quiet:
-            # A pause that had no effect in time is followed by the end, if the workload lets itself be ended.
-            rung = Rung.REQUEUE if one.placement.curtailed else one.rung
-            if rung is not Rung.KEEP and one.saves_w > 0:
+        elif one.placement.stop_reason is None and not one.placement.is_quiet and one.helps:
+            # A pause that had no effect in time is followed by the end of who saves its state.
+            failed = Rung.REQUEUE if one.is_saved else Rung.KEEP
+            rung = failed if one.placement.curtailed else one.rung
+            if rung is not Rung.KEEP:
                 free.append(replace(one, rung=rung))
+    chosen: list[Candidate] = []
     for one in sorted(free, key=lambda one: one.key):
         if over_w <= 0:
-            return
+            break
         over_w -= one.saves_w
-        order = _order(one, target, now_ms)
-        if order is not None:
-            yield order
+        chosen.append(one)
+    last = max((at for at, one in enumerate(chosen) if _is_time(one, target, now_ms)), default=-1)
+    return [_order(one, target, now_ms) for one in chosen[: last + 1]], over_w
 
 
-def _is_on_its_way(one: Candidate, target: Target, now_ms: int) -> bool:
-    """Whether it was told to go, or to pause, and may be taken to have done so in time."""
-    placement = one.placement
+def _gone_ms(world: World, one: Candidate, target: Target, now_ms: int) -> int:
+    """Until when it may be taken to be going, or pausing, since it was told; 0 when it is not, or not in time.
+
+    Time in which no control plane was there to ask its engine does not count.
+    """
+    placement, begun_ms = one.placement, world.started_ms
     if placement.stop_reason is not None:
-        gone_ms = placement.stop_since_ms + (placement.stop_grace_ms or one.grace_ms) + SEEN_MS
-        return now_ms < gone_ms <= max(target.by_ms, now_ms + MOST_GRACE_MS)
-    return bool(placement.curtailed and not placement.is_quiet and now_ms < placement.curtailed_ms + PAUSE_MS)
+        since_ms = max(placement.stop_since_ms, begun_ms)
+        gone_ms = since_ms + (placement.stop_grace_ms or one.grace_ms) + SEEN_MS
+        return gone_ms if gone_ms <= max(target.by_ms, now_ms + MOST_GRACE_MS) else 0
+    if placement.curtailed and not placement.is_quiet:
+        return max(placement.curtailed_ms, begun_ms) + PAUSE_MS
+    return 0
 
 
-def _order(one: Candidate, target: Target, now_ms: int) -> Order | None:
-    """What it is told now, None while there is time."""
+def _used_up(world: World, ladder: Ladder, target: Target, left_w: int) -> Iterator[ev.Event]:
+    """An alarm, once, when a site is over its limit, it is due, and there is nobody left to tell."""
+    failed_ms = [_gone_ms(world, one, target, 1 << 62) for one in ladder.candidates]
+    since_ms = max([target.by_ms, *failed_ms])
+    for at_ms, alarm in reversed(world.state.alarms):
+        if at_ms < since_ms:
+            break
+        if alarm.promise == 1 and alarm.subject == ladder.site:
+            return
+    detail = f"{left_w} W over what instruction {target.why} allows, and nobody is left who could be shed"
+    yield ev.AlarmRaised(1, ladder.site, detail)
+
+
+def _is_time(one: Candidate, target: Target, now_ms: int) -> bool:
+    """Whether it has to be told now; for an instruction that is still to come as late as leaves time for another rung."""
     left_ms = target.by_ms - now_ms
+    if target.is_on or one.rung is Rung.PAUSE:
+        return target.is_on or left_ms <= PAUSE_LEAD_MS
+    return left_ms <= 2 * (min(one.grace_ms, MOST_GRACE_MS) + SEEN_MS)
+
+
+def _order(one: Candidate, target: Target, now_ms: int) -> Order:
+    """What it is told."""
     if one.rung is Rung.PAUSE:
-        is_time = target.is_on or left_ms <= PAUSE_LEAD_MS
-        return ev.CurtailmentOrdered(one.placement.id, target.why) if is_time else None
-    if not target.is_on and left_ms > 2 * (min(one.grace_ms, MOST_GRACE_MS) + SEEN_MS):
-        return None
+        return ev.CurtailmentOrdered(one.placement.id, target.why)
     # Half of the time that is left, so that another can still go for one that does not.
+    left_ms = target.by_ms - now_ms
     grace_ms = min(one.grace_ms, MOST_GRACE_MS, max(LEAST_GRACE_MS, left_ms // 2 - SEEN_MS))
     return ev.EvictionRequested(one.placement.id, EndReason.CURTAILED, _why(one, target.why), grace_ms)
 

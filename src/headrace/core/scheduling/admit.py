@@ -237,12 +237,38 @@ def can_ever_fit(snapshot: Snapshot, spec: WorkloadSpec, tenant: TenantId) -> tu
     if not fitting:
         never = [_Never(snapshot, empty, ask, lawful).refusal() for ask in asks]
         return max(refusal for refusal, _ in never), "; or ".join(dict.fromkeys(text for _, text in never))
+    firm = [_beyond_firm(snapshot, spec, ask, found) for ask, found in fitting]
+    if all(firm):
+        return Refusal.POWER, firm[0]
     if spec.reservation is not None:
         small = _reservation_too_small(snapshot, [ask for ask, _ in fitting], spec.reservation)
         if small is not None:
             return small
     refusals = [_contract_too_small(snapshot, empty, spec, tenant, *one) for one in fitting]
     return None if None in refusals else refusals[0]
+
+
+def _beyond_firm(snapshot: Snapshot, spec: WorkloadSpec, ask: Ask, sites: list[int]) -> str:
+    """Why what can't be shed of it is more than the firm part of every connection carries, "" when one does."""
+    fleet, floors = snapshot.fleet, snapshot.floors
+    if floors is None:
+        return ""
+    texts = []
+    for site in sites:
+        most_w = floors.ever_w(site)
+        if most_w is None:
+            return ""
+        columns = columns_of(fleet)
+        kinds = np.unique(fleet.node_hardware[columns.spans[site]][suits(columns, ask, site)]).tolist()
+        rung = rung_of(shed_class(spec), snapshot.engines.get(fleet.sites[site].engine))
+        need_w = floors.least_w(rung, kinds, ask.nodes, ask.accelerators)
+        if need_w <= most_w:
+            return ""
+        texts.append(
+            f"it draws {format_watts(need_w)} that the grid can't ask back, and the firm part of {fleet.sites[site].id} "
+            f"carries {format_watts(max(most_w, 0))}"
+        )
+    return "; ".join(texts)
 
 
 def _reservation_too_small(

@@ -23,7 +23,7 @@ from headrace.core.scheduling.equals import (
 from headrace.core.scheduling.ground import Ground, Group, day_of, local_day_of, read
 from headrace.core.scheduling.proposal import Eviction, Plan, ProposedPlacement
 from headrace.core.scheduling.snapshot import Snapshot
-from headrace.core.scheduling.timely import must_go, wrong_in_windows
+from headrace.core.scheduling.timely import is_quiet, must_go, wrong_in_windows
 from headrace.core.sovereignty.plain import PROFILES
 from headrace.core.units import PERMILLE
 from headrace.core.workload import (
@@ -114,7 +114,7 @@ class _Use:
     """What is taken on one node; ``leased`` when a cluster has the whole of it.
 
     ``whole`` are the accelerators that one rank has; of each other bit ``parts`` has the thousandths, and ``sharer`` whose
-    they are.
+    they are. Those in ``quiet`` draw what idle ones do.
     """
 
     whole: int = 0
@@ -124,6 +124,7 @@ class _Use:
     memory_mb: int = 0
     ranks: int = 0
     leased: bool = False
+    quiet: int = 0
 
     @property
     def mask(self) -> int:
@@ -171,13 +172,8 @@ def _draw_w(hardware: HardwareType, use: _Use) -> int:
     """The most that a node draws: idle, or its base, its taken accelerators in full and the others idle."""
     if not use.ranks:
         return hardware.idle_w
-    base_w = hardware.nameplate_w - hardware.accelerators * hardware.accelerator_w
-    taken = use.mask.bit_count()
-    return (
-        base_w
-        + taken * hardware.accelerator_w
-        + (hardware.accelerators - taken) * hardware.accelerator_idle_w
-    )
+    resting = hardware.accelerators - (use.mask & ~use.quiet).bit_count()
+    return hardware.nameplate_w - resting * (hardware.accelerator_w - hardware.accelerator_idle_w)
 
 
 def _allowed_countries(policy: PolicyRef) -> tuple[str, ...] | None:
@@ -250,8 +246,11 @@ class _Check:
 
     def hold(self, placement: Placement, workload: Workload) -> None:
         leased = workload.spec.type is WorkloadType.CLUSTER
+        quiet = is_quiet(self.snapshot, placement)
         for rank in placement.ranks:
-            self.uses.setdefault(rank.node, _Use()).take(rank, placement.tenant, leased)
+            use = self.uses.setdefault(rank.node, _Use())
+            use.take(rank, placement.tenant, leased)
+            use.quiet |= rank.mask if quiet and rank.share_milli >= WHOLE_MILLI else 0
         contract = self.snapshot.contracts.get(placement.contract)
         self.pay(workload, placement.contract, contract, _taken_milli(placement.ranks))
 

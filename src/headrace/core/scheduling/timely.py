@@ -71,3 +71,10 @@ def _is_gone(spec: WorkloadSpec, within_ms: int) -> bool:
     if may_be_evicted(spec):
         return spec.grace_ms <= min(within_ms, _MOST_GRACE_MS)
     return spec.max_duration_ms > 0 and spec.max_duration_ms + spec.grace_ms <= within_ms
+
+
+def is_quiet(snapshot: Snapshot, placement: Placement) -> bool:
+    """Whether it is paused for the grid, seen so, on an engine whose word is that what is paused draws as an idle one."""
+    where = [site for site in snapshot.fleet.sites if site.id == placement.site]
+    said = snapshot.engines.get(where[0].engine) if where else None
+    return bool(placement.curtailed and placement.paused and said is not None and said.pause_sheds)

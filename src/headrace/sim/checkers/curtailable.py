@@ -63,6 +63,7 @@ class Place:
 
     standing: dict[str, Standing] = field(default_factory=dict)
     ramps: list[Ramp] = field(default_factory=list)
+    over: list[tuple[Standing, Ramp | None]] = field(default_factory=list)
     since_ms: int = 0
     failed_ms: int = -1
     alarm_ms: int = -1
@@ -184,13 +185,15 @@ class Curtailable(Checker):
             return f"{drawn_w} W of IT load could be drawn, and by the ramp {ramp_w} W at the meter may be"
         return ""
 
-    def _close(self, site: str, place: Place, ident: str, at_ms: int) -> None:
+    def _close(self, site: str, place: Place, ident: str, at_ms: int) -> Ramp | None:
         """An instruction ends: from here on the ramp counts, if it had begun."""
         one = place.standing.pop(ident)
-        if one.instruction.from_ms < at_ms:
-            place.ramps = [ramp for ramp in place.ramps if not self._is_over(site, ramp)]
-            drawn_w, limit_w = self.draw_w(site), self.it_w(site, one.instruction.limit_w)
-            place.ramps.append(Ramp(at_ms, max(drawn_w, limit_w), min(drawn_w, limit_w)))
+        if one.instruction.from_ms >= at_ms:
+            return None
+        place.ramps = [ramp for ramp in place.ramps if not self._is_over(site, ramp)]
+        drawn_w, limit_w = self.draw_w(site), self.it_w(site, one.instruction.limit_w)
+        place.ramps.append(Ramp(at_ms, max(drawn_w, limit_w), min(drawn_w, limit_w)))
+        return place.ramps[-1]
 
     def _is_over(self, site: str, ramp: Ramp) -> bool:
         found = self.papers.sites.get(site)

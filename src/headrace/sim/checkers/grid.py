@@ -92,15 +92,24 @@ class GridChecker(Curtailable):
     # -- time -----------------------------------------------------------------------------------------------
 
     def _tick(self, at_ms: int) -> None:
-        """What ends by itself has ended by now; an earlier moment's orders are judged."""
+        """An event of a moment: an earlier one's orders are judged, and what ends by itself has ended."""
         if self._batch_ms >= 0 and at_ms != self._batch_ms:
             self._judge()
-        self.now_ms = max(self.now_ms, at_ms)
+        self.now_ms = at_ms
+        self._close_all()
+
+    def _close_all(self) -> None:
+        """What ends by itself has ended by now. Looks without events may be undone: a clock is set back, and it stands again."""
         for site, place in self.places.items():
+            for one, ramp in place.over:
+                if one.instruction.until_ms > self.now_ms:
+                    place.standing.setdefault(one.instruction.id, one)
+                    place.ramps = [other for other in place.ramps if other is not ramp]
+            place.over = [known for known in place.over if known[0].instruction.until_ms <= self.now_ms]
             for ident, one in list(place.standing.items()):
                 until_ms = one.instruction.until_ms
                 if until_ms and until_ms <= self.now_ms:
-                    self._close(site, place, ident, until_ms)
+                    place.over.append((one, self._close(site, place, ident, until_ms)))
 
     def _surprise(self, site: str) -> None:
         """Something beyond the control plane's power changed: it has time to settle again."""
@@ -297,6 +306,7 @@ class GridChecker(Curtailable):
         one = event.instruction
         for place in self.places.values():
             place.standing.pop(one.id, None)
+            place.over = [known for known in place.over if known[0].instruction.id != one.id]
         if one.until_ms and one.until_ms <= committed.at_ms:
             return
         place = self.places.setdefault(one.site, Place(since_ms=0))
@@ -361,6 +371,7 @@ class GridChecker(Curtailable):
             self._tick(committed.at_ms)
             for site in self.places:
                 self._surprise(site)
+                self._reckon(site)
 
     def _reckon(self, site: str) -> None:
         """Other engines, other floors: what was enough for an instruction may be no longer."""
@@ -393,9 +404,10 @@ class GridChecker(Curtailable):
         if not self.places:
             self._hindered = None
             return
-        self._tick(now_ms)
         if self._batch_ms >= 0:
             self._judge()
+        self.now_ms = now_ms
+        self._close_all()
         for site, place in self.places.items():
             if self._hindered or site in silent:
                 place.since_ms = now_ms
@@ -407,7 +419,7 @@ class GridChecker(Curtailable):
             if place.standing:
                 self._fail(site, place, now_ms)
                 self._look(site, place, now_ms)
-            if site not in silent:
+            if site not in silent and not self._is_intruded(site):
                 self._look_up(site)
         self._hindered = None
 
@@ -458,7 +470,7 @@ class GridChecker(Curtailable):
         """Whether an actuator failed, and what comes after it is under way in time, or nothing does and somebody was told."""
         own = {
             name
-            for name, one in self.at[site].items()
+            for name, one in self.at.get(site, {}).items()
             if one.stopping and not one.evicted and self._is_firm(one)
         }
         if own and self.draw_w(site, own) <= limit_w:
@@ -467,7 +479,7 @@ class GridChecker(Curtailable):
             return False
         if now_ms <= place.failed_ms + NEXT_MS:
             return True
-        told = [one for one in self.at[site].values() if one.told_ms >= 0 and not one.failed]
+        told = [one for one in self.at.get(site, {}).values() if one.told_ms >= 0 and not one.failed]
         if any(now_ms < one.due_ms and one.told_ms <= place.failed_ms + NEXT_MS for one in told):
             return True
         return place.alarm_ms >= place.failed_ms and not any(True for _ in self._could_shed(site))
@@ -513,7 +525,7 @@ class GridChecker(Curtailable):
     def is_over(self, now_ms: int, before_ms: int) -> bool:
         """Whether more could be drawn somewhere than an instruction allows that holds, or begins within ``before_ms``."""
         for site, place in self.places.items():
-            limit_w = self._limit_w(site, now_ms, before_ms) if place.standing else None
+            limit_w = self._limit_w(site, now_ms, before_ms + 1) if place.standing else None
             if limit_w is not None and self.draw_w(site) > limit_w and self._may_change(site, place, now_ms):
                 return True
         return False
