@@ -37,6 +37,8 @@ from headrace.planner import PlannerProcess
 from headrace.ports import Engine
 from headrace.reconcile import Reconciler
 from headrace.service import Service
+from headrace.signals.declared import load_signals
+from headrace.signals.follow import Following
 from headrace.state import ClientFile, StateDirectory
 
 TOKEN_PREFIX = "hr_"  # noqa: S105 - what a token begins with, so that a leaked one is found
@@ -57,7 +59,7 @@ class Settings:
     """How to run: ``port`` 0 takes a free one; ``isolate`` false lets tenants share this process's Unix user.
 
     ``keep_records`` leaves the runners' records of what ended on disk (see ``LocalSettings``). ``engines``: the file that
-    declares clusters to drive.
+    declares clusters to drive; ``signals``: the one that declares the grid operators' servers to follow.
     """
 
     state: Path
@@ -67,14 +69,19 @@ class Settings:
     meter_every_ms: int = 3_600_000
     keep_records: bool = False
     engines: Path | None = None
+    signals: Path | None = None
 
 
 class Server:
-    """One control plane. ``open`` before ``serve``; ``close`` leaves what runs running. ``declared``: its clusters' engines."""
+    """One control plane. ``open`` before ``serve``; ``close`` leaves what runs running.
+
+    ``declared``: its clusters' engines; ``vtns``: the grid operators' servers that it follows.
+    """
 
     def __init__(self, settings: Settings, engines: Mapping[str, Engine] | None = None) -> None:
         self.settings = settings
         self.declared = load_engines(settings.engines) if settings.engines and engines is None else []
+        self.vtns = load_signals(settings.signals) if settings.signals else []
         self.directory = StateDirectory(settings.state)
         self.lock = self.directory.hold()
         self.control = Control(
@@ -105,6 +112,8 @@ class Server:
         self._is_told = True
         self.service = Service(self.control, self.reconciler)
         self.service.on_durable.append(self._tell_planner)
+        self.following = Following(self.vtns, self.service)
+        self.service.signals = self.following.states
         self.meter = TokenMeter(self.control, self.service)
         self.reconciler.may_stop = self.meter.may_stop
         self.socket = _listen(settings.host, settings.port)
@@ -165,9 +174,10 @@ class Server:
             loop.add_signal_handler(number, stop.set)
         self._tell(self.control.durable)
         serving = asyncio.create_task(web.serve(sockets=[self.socket]))
-        ticking = asyncio.create_task(self._tick_forever())
-        metering = asyncio.create_task(self.meter.run())
-        for task in (ticking, metering):
+        working = [
+            asyncio.create_task(one) for one in (self._tick_forever(), self.meter.run(), self.following.run())
+        ]
+        for task in working:
             # One that answers and does nothing is worse than one that is gone: it ends, with the defect's traceback.
             task.add_done_callback(lambda _: stop.set())
         ready()
@@ -175,7 +185,7 @@ class Server:
         loop.remove_reader(self.planner.link)
         web.should_exit = True
         await serving
-        for task in filter(None, (ticking, metering, self._adopting)):
+        for task in filter(None, (*working, self._adopting)):
             task.cancel()
             with contextlib.suppress(asyncio.CancelledError):
                 await task

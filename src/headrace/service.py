@@ -9,7 +9,7 @@ awaits, so that a simulator can drive a coroutine by hand.
 import asyncio
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from typing import TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
 from headrace.apart import apart
 from headrace.control import Batch, Caller, Control
@@ -21,6 +21,9 @@ from headrace.journal.codec import Head
 from headrace.journal.sqlite import JournalUnavailable
 from headrace.journal.vault import VaultEntry
 from headrace.reconcile import Reconciler
+
+if TYPE_CHECKING:
+    from headrace.signals.follow import Followed
 
 T = TypeVar("T")
 Items = Sequence[tuple[WorkloadSpec, Mapping[str, str]]]
@@ -41,6 +44,8 @@ class InlineService:
         """Told of each batch once it is durable (the planner is told here)."""
         self.on_recovered: list[Callable[[], None]] = []
         """Told when the world was taken from the store again: what was remembered of uncommitted events is void."""
+        self.signals: Callable[[], Sequence[Followed]] = list
+        """How things stand with the grid operators' servers that are followed."""
 
     async def run(
         self, caller: Caller, command: c.Command, key: str = "", asked: str = ""

@@ -18,7 +18,7 @@ from tests.cli.plane import LAB, ROOT
 OFFLINE = frozenset(
     {"up", "demo", "check", "sim", "doctor", "journal verify"}
     | {f"replay {trace}" for trace in ("openb", "muri", "philly", "swf", "power", "event", "carbon", "year")}
-    | {"plant", "devices", "grid vtn", "grid listen", "grid announce", "grid recall"}
+    | {"plant", "devices", "grid vtn", "grid listen", "grid announce", "grid recall", "evidence verify"}
 )
 """Commands that ask no control plane: they are one, start one, read what one left, or have a world of their own."""
 MINE = str(ROOT / "examples" / "workloads" / "mine.yaml")
@@ -50,6 +50,7 @@ ARGUMENTS: dict[str, list[str]] = {
     "grid ls": [],
     "grid instruct": ["--site", "loughton", "--limit", "1MW"],
     "grid withdraw": ["evening"],
+    "evidence grid": ["evening"],
     "drain": ["--site", "loughton"],
     "undrain": ["--site", "loughton"],
     "top": ["--once"],

@@ -15,6 +15,7 @@ from headrace.api.openapi import complete
 from headrace.api.proofs import Leaves
 from headrace.api.routes.documents import documents
 from headrace.api.routes.estate import estate
+from headrace.api.routes.evidence import evidence
 from headrace.api.routes.grid import grid
 from headrace.api.routes.journal import journal
 from headrace.api.routes.money import money
@@ -26,7 +27,7 @@ from headrace.api.views import ErrorView, Health
 from headrace.service import InlineService
 
 # The busiest first: routes are tried in this order.
-GROUPS = (workloads, system, estate, documents, money, tokens, journal, planning, grid)
+GROUPS = (workloads, system, estate, documents, money, tokens, journal, planning, grid, evidence)
 PUBLIC = ("/healthz", "/openapi.json")
 """What is answered without a token."""
 

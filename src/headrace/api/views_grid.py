@@ -49,11 +49,47 @@ class InstructionView:
 
 
 @dataclass(frozen=True, slots=True)
+class FindingView:
+    """Something odd that a grid operator's server says: of which event and interval (-1: the event; "": the server)."""
+
+    code: str
+    event: str
+    interval: int
+    message: str
+    effect: str
+
+
+@dataclass(frozen=True, slots=True)
+class SignalView:
+    """A grid operator's server that is followed. ``state``: heard, silent, or never heard; so since ``since``.
+
+    ``trouble``: why it is not heard. ``heard_at``: when it was last heard, ``age_ms`` ago; None: never since the start.
+    ``instructions``: how many of its instructions hold now or later; ``reports``: how many were sent to it since the start.
+    ``skew_ms``: how far its clock is ahead.
+    """
+
+    vtn: str
+    url: str
+    sites: tuple[str, ...]
+    state: str
+    since: str
+    trouble: str
+    heard_at: str | None
+    age_ms: int | None
+    poll_ms: int
+    skew_ms: int
+    instructions: int
+    reports: int
+    findings: tuple[FindingView, ...]
+
+
+@dataclass(frozen=True, slots=True)
 class GridView:
-    """What the grid asks, and how each site stands to it."""
+    """What the grid asks, how each site stands to it, and whether the grid is heard."""
 
     instructions: tuple[InstructionView, ...]
     sites: tuple[LadderView, ...]
+    signals: tuple[SignalView, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

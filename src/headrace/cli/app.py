@@ -41,6 +41,7 @@ COMMANDS: dict[str, str] = {
     "doctor": "engines",
     "power": "power",
     "grid": "grid",
+    "evidence": "evidence",
     "drain": "operator",
     "undrain": "operator",
     "top": "top",

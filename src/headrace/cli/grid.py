@@ -1,11 +1,14 @@
 """For the energy manager: what the grid asks, and what sites could give up."""
 
+from collections.abc import Sequence
+
 import typer
 
-from headrace.api.views_grid import GridView, Instructed, LadderView
+from headrace.api.views_grid import FindingView, GridView, Instructed, LadderView, SignalView
 from headrace.cli import signals
 from headrace.cli.common import client, print_json, print_table, say
-from headrace.core.units import format_watts
+from headrace.core.power.openadr import Finding
+from headrace.core.units import MS_PER_SECOND, format_watts
 
 app = typer.Typer(rich_markup_mode=None)
 grid = typer.Typer(
@@ -14,6 +17,8 @@ grid = typer.Typer(
 app.add_typer(grid, name="grid")
 AS_JSON = typer.Option(False, "--json", help="Print JSON.")
 SITE = typer.Option(..., help="The site.")
+MOST_FINDINGS = 20
+"""So many are printed of a server; all of them are in the JSON."""
 
 
 @grid.command()
@@ -78,7 +83,7 @@ def _stands(site: LadderView) -> None:
 
 @grid.command()
 def ls(site: str = typer.Option("", help="Only this site."), as_json: bool = AS_JSON) -> None:
-    """List what the grid asks, and how each site stands to it."""
+    """List what the grid asks, how each site stands to it, and which grid operators' servers are heard."""
     with client() as control:
         found = control.grid(site)
     if as_json:
@@ -99,6 +104,7 @@ def ls(site: str = typer.Option("", help="Only this site."), as_json: bool = AS_
     ]
     print_table(columns, rows, "no instructions", ("LIMIT",))
     _table(found)
+    _signals(found.signals)
 
 
 def _table(found: GridView) -> None:
@@ -110,6 +116,37 @@ def _table(found: GridView) -> None:
     names = [rung.rung.upper() for rung in found.sites[0].rungs] if found.sites else []
     columns = ("SITE", "DRAWS AT MOST", "ALLOWED", "FLOOR", *names, "PAUSED")
     print_table(columns, rows, "no sites", columns[1:])
+
+
+def _signals(signals: Sequence[SignalView]) -> None:
+    if not signals:
+        return
+    rows = [
+        (
+            one.vtn,
+            one.state,
+            one.since,
+            "-" if one.age_ms is None else f"{one.age_ms / MS_PER_SECOND:.0f} s ago",
+            f"{one.poll_ms / MS_PER_SECOND:g} s",
+            one.instructions,
+            one.reports,
+        )
+        for one in signals
+    ]
+    columns = ("SIGNALS", "STATE", "SINCE", "HEARD", "POLL", "INSTRUCTIONS", "REPORTS")
+    print_table(columns, rows, "", columns[3:])
+    for one in signals:
+        if one.trouble:
+            step = "look at url, client and secret in the file of signals, and whether it runs there"
+            say(f"{one.vtn}: {one.trouble}; what was heard holds until its end; {step}.")
+        for finding in one.findings[:MOST_FINDINGS]:
+            say(f"{one.vtn}: {_line(finding)}")
+        if len(one.findings) > MOST_FINDINGS:
+            say(f"{one.vtn}: {len(one.findings) - MOST_FINDINGS} more findings; see --json.")
+
+
+def _line(one: FindingView) -> str:
+    return Finding(one.code, one.event, one.interval, one.message, one.effect).line()
 
 
 grid.registered_commands.extend(signals.grid.registered_commands)

@@ -2,17 +2,19 @@
 
 import time
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, TypeVar
 
 import typer
 
-from headrace.api.views import Drained, EngineView
+from headrace.api.views import Drained
+from headrace.api.views_grid import SignalView
 from headrace.cli.common import client, print_json, print_table, say
 from headrace.core.errors import HeadraceError, Problem, ProblemCode
 from headrace.core.units import PERMILLE, format_money, format_watts
 from headrace.engines.problems import IN_CLUSTER
 from headrace.sdk import Client
 
+T = TypeVar("T")
 app = typer.Typer(rich_markup_mode=None)
 AS_JSON = typer.Option(False, "--json", help="Print JSON.")
 SITE = typer.Option("", help="Only this site.")
@@ -28,7 +30,8 @@ def status(as_json: bool = AS_JSON) -> None:
     """Say how the control plane stands."""
     with client() as control:
         now = control.status()
-        engines = () if as_json else _engines(control)
+        engines = () if as_json else _if_allowed(control.engines)
+        signals = () if as_json else _if_allowed(lambda: control.grid(ladders=False).signals)
     if as_json:
         print_json(now)
         return
@@ -42,16 +45,31 @@ def status(as_json: bool = AS_JSON) -> None:
     for one in engines:
         if one.trouble:
             say(f"engine {one.name}: {one.trouble}")
+    if signals:
+        say(_heard(signals))
     if now.problem is not None:
         raise HeadraceError(
             Problem(ProblemCode(now.problem.code), now.problem.message, now.problem.next_step)
         )
 
 
-def _engines(control: Client) -> tuple[EngineView, ...]:
-    """The engines, for whoever may see them."""
+def _heard(signals: Sequence[SignalView]) -> str:
+    """Whether the grid is heard, in one line."""
+    silent = [one for one in signals if one.trouble]
+    odd = sum(len(one.findings) for one in signals)
+    told = f"signals: {len(signals) - len(silent)} of {len(signals)} VTNs heard"
+    if silent:
+        names = ", ".join(f"{one.vtn} {one.state} since {one.since}" for one in silent)
+        told += f"; {names}: what was heard holds until its end"
+    if odd:
+        told += f"; {odd} findings"
+    return f"{told}; see 'headrace grid ls'" if silent or odd else told
+
+
+def _if_allowed(ask: Callable[[], tuple[T, ...]]) -> tuple[T, ...]:
+    """What one asks for, for whoever may see it."""
     try:
-        return control.engines()
+        return ask()
     except HeadraceError as error:
         if error.problem.code is not ProblemCode.FORBIDDEN:
             raise

@@ -12,7 +12,7 @@ from headrace.core.ids import Epoch, EventSeq, NodeId, SiteId
 from headrace.core.ledger import Transfer, transfers_for_credit_note, transfers_for_invoice
 from headrace.core.metering import token_row, usage_row
 from headrace.core.power.floors import is_past
-from headrace.core.power.limits import Standing
+from headrace.core.power.limits import renewed
 from headrace.core.scheduling.sharing import kind_of, shares_time
 from headrace.core.state import AuditRow, Done, Row, TenantRecord, Token
 from headrace.core.units import MS_PER_MINUTE
@@ -462,7 +462,7 @@ def _instructed(world: World, committed: ev.Committed, event: ev.InstructionRece
     for ident in [one for one, known in standing.items() if is_past(world.fleet, known, committed.at_ms)]:
         del standing[ident]
     instruction = event.instruction
-    standing[instruction.id] = Standing(instruction, committed.at_ms)
+    standing[instruction.id] = renewed(standing.get(instruction.id), instruction, committed.at_ms)
     world.limit(committed.at_ms)
     _remember(world, committed, instruction.id)
     return _audit(committed, instruction.id, event.verdict)

@@ -173,9 +173,9 @@ class Client:
         """What the loss of an element of the power tree, a rack or a node does."""
         return self._api.get("/v1/power/impact", p.ImpactView, element=element)
 
-    def grid(self, site: str = "") -> g.GridView:
-        """What the grid asks of sites, and what each could give up."""
-        return self._api.get("/v1/grid", g.GridView, site=site)
+    def grid(self, site: str = "", *, ladders: bool = True) -> g.GridView:
+        """What the grid asks of sites, what each could give up (unless ``ladders`` is false), and which VTNs are heard."""
+        return self._api.get("/v1/grid", g.GridView, site=site, ladders=None if ladders else False)
 
     def instruct(
         self,

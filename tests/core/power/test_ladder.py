@@ -638,3 +638,16 @@ def test_two_who_share_a_node_without_accelerators_both_go_so_that_it_sleeps() -
     assert draws_w(one) == 4 * IDLE_W + WAKE_W
     instruct(one, 4 * IDLE_W)
     assert sorted(told(one, follow(one))) == [("one", "end"), ("two", "end")]
+
+
+def test_an_instruction_that_is_repeated_or_loosened_gives_no_new_time_to_meet_it() -> None:
+    """Whoever changes a word of it each minute would never have to be obeyed; a stricter one has its own time."""
+    one = lab()
+    first = Instruction(EVENING, FJORD, 5_000, one.now_ms)
+    one.do(c.Instruct(first))
+    due_ms = one.state.instructions[EVENING].due_ms
+    one.now_ms += 20_000
+    one.do(c.Instruct(replace(first, limit_w=6_000, note="a word more")))
+    assert one.state.instructions[EVENING].due_ms == due_ms
+    one.do(c.Instruct(replace(first, limit_w=4_000)))
+    assert one.state.instructions[EVENING].due_ms == one.now_ms + RESPONSE_MS

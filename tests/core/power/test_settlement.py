@@ -234,7 +234,7 @@ def oracle(
         "coming_ms": sum(one[2] == "coming" for one in ticks) * TICK,
         "highest_w": max((one[1] for one in known), default=None),
         "delivered_w": round(sum(one[1] for one in known) / len(known)) if known else None,
-        "source": ranks[max(ranks.index(one[2]) for one in ticks if one[2] != "coming")],
+        "source": ranks[max(ranks.index(one[2]) for one in held or ticks if one[2] != "coming")],
         "instructed_least_w": min(limits),
         "instructed_most_w": max(limits),
         "instructed_mean_w": round(sum(limits) / len(limits)),

@@ -3,13 +3,21 @@
 from collections import Counter
 from typing import Annotated
 
-from fastapi import Query, Response
+from fastapi import Path, Query, Response
 
 from headrace.api.bodies import InstructionBody, WithdrawBody, body
-from headrace.api.endpoint import Group, IdPath, carry_out, head_view, json_body, reply
+from headrace.api.endpoint import Group, carry_out, head_view, json_body, reply
 from headrace.api.guard import Call, CallDep, operators
 from headrace.api.views import HeadView, rfc3339, when
-from headrace.api.views_grid import GridView, Instructed, InstructionView, LadderView, RungView
+from headrace.api.views_grid import (
+    FindingView,
+    GridView,
+    Instructed,
+    InstructionView,
+    LadderView,
+    RungView,
+    SignalView,
+)
 from headrace.core import commands as c
 from headrace.core.errors import HeadraceError, unknown
 from headrace.core.ids import SiteId
@@ -20,15 +28,20 @@ from headrace.core.power.ladder import ladder_of
 from headrace.core.power.pue import meter_watts
 from headrace.core.power.shedding import Rung
 from headrace.core.world import World
+from headrace.signals.follow import Followed
 
 grid = Group("grid")
+InstructionPath = Annotated[str, Path(min_length=1, max_length=400)]
+"""A grid operator's names are longer than others, and have slashes: which server, event, interval, and site."""
 
 
 @grid.get("/v1/grid", "grid.read", operators("grid"), GridView)
 async def show_grid(
-    call: CallDep, site: Annotated[str, Query(max_length=63, description="only this site's")] = ""
+    call: CallDep,
+    site: Annotated[str, Query(max_length=63, description="only this site's")] = "",
+    ladders: Annotated[bool, Query(description="false: without the sites' ladders")] = True,
 ) -> Response:
-    """What the grid asks of each site, and what each could give up: the ladder as it would be used now."""
+    """What the grid asks of each site, what each could give up (the ladder as it would be used now), and whom we hear."""
     world = call.world
     now_ms = call.service.control.now_ms()
     world.at(now_ms)
@@ -37,7 +50,42 @@ async def show_grid(
     names = [SiteId(site)] if site else [one.id for one in world.fleet.sites]
     asked = [one for one in world.state.instructions.values() if one.instruction.site in names]
     views = tuple(_instruction_view(one, now_ms) for one in asked if not is_past(world.fleet, one, now_ms))
-    return reply(GridView(views, tuple(_ladder_view(world, one, now_ms) for one in names)))
+    return reply(
+        GridView(
+            views,
+            tuple(_ladder_view(world, one, now_ms) for one in names if ladders),
+            tuple(
+                _signal_view(one, now_ms)
+                for one in call.service.signals()
+                if not site or SiteId(site) in one.sites
+            ),
+        )
+    )
+
+
+def _signal_view(one: Followed, now_ms: int) -> SignalView:
+    if not one.trouble:
+        state = "heard"
+    else:
+        state = "silent" if one.heard_ms else "never heard"
+    return SignalView(
+        vtn=one.vtn,
+        url=one.url,
+        sites=one.sites,
+        state=state,
+        since=rfc3339(one.since_ms),
+        trouble=one.trouble,
+        heard_at=rfc3339(one.heard_ms) if one.heard_ms else None,
+        age_ms=max(0, now_ms - one.heard_ms) if one.heard_ms else None,
+        poll_ms=one.poll_ms,
+        skew_ms=one.skew_ms,
+        instructions=one.standing,
+        reports=one.reports,
+        findings=tuple(
+            FindingView(each.code, each.event, each.interval, each.message, each.effect)
+            for each in one.findings
+        ),
+    )
 
 
 @grid.write(
@@ -78,13 +126,13 @@ def _free_name(world: World) -> str:
 
 @grid.write(
     "POST",
-    "/v1/grid/instructions/{instruction}/withdraw",
+    "/v1/grid/instructions/{instruction:path}/withdraw",
     "grid.instruct",
     operators("grid"),
     Instructed,
     body=json_body(WithdrawBody, required=False),
 )
-async def withdraw(call: CallDep, instruction: IdPath) -> Response:
+async def withdraw(call: CallDep, instruction: InstructionPath) -> Response:
     """End an instruction now."""
     asked = await body(call.request, WithdrawBody)
     ident = InstructionId(instruction)

@@ -5,7 +5,7 @@ that would have to go at once. What can't be shed (the *floor*: firm work, and i
 known, however far away, and to the firm part of the connection: so the ladder always reaches its target.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from functools import lru_cache
 
@@ -51,7 +51,13 @@ class Standing:
         return not self.instruction.until_ms or now_ms < self.instruction.until_ms
 
 
-Standings = Mapping[InstructionId, Standing]
+def renewed(known: Standing | None, instruction: Instruction, at_ms: int) -> Standing:
+    """An instruction as it stands from ``at_ms`` on. One that repeats what holds already, or loosens it, gives no new time."""
+    if known is not None and known.is_open(at_ms) and known.was_in_force:
+        old = known.instruction
+        if old.site == instruction.site and old.from_ms <= at_ms and old.limit_w <= instruction.limit_w:
+            return Standing(instruction, known.received_ms)
+    return Standing(instruction, at_ms)
 
 
 WINDOWS = InstructionId("windows")

@@ -199,6 +199,7 @@ class Interval:
     ``held_energy_mj`` of ``held_known_ms``, and ``reduction_mj`` against the baseline over the same time (negative: more was
     drawn). While it was due (``due_ms``): ``due_highest_w``, the most that was above what was due (``over_w``), and for how long
     that is not known (``due_unknown_ms``). ``compliance`` is of that time alone: ``not due`` where there is none of it.
+    ``source``: the worst while it was in force.
     """
 
     from_ms: int
@@ -338,7 +339,7 @@ def _interval(case: Case, versions: Sequence[Version], from_ms: int, interval_ms
         stale_ms=found.stale_ms,
         missing_ms=found.missing_ms,
         coming_ms=until_ms - past_ms,
-        source=found.source,
+        source=in_hold.source if held else found.source,
         held_ms=sum(one.until_ms - one.from_ms for one in held),
         held_known_ms=in_hold.known_ms,
         held_energy_mj=in_hold.energy_mj,

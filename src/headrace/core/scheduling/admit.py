@@ -202,7 +202,8 @@ def _is_below_floor(
     """Whether more would be beyond shedding than the grid may ask a site to come down to."""
     floors = snapshot.floors
     left_w = None if floors is None else floors.left_w(site)
-    if floors is None or left_w is None:
+    # What was sold for a time is there in that time: its power was kept for it.
+    if floors is None or left_w is None or spec.reservation is not None:
         return False
     rung = rung_of(shed_class(spec), snapshot.engines.get(snapshot.fleet.sites[site].engine))
     each = [(node, rank.accelerators) for node, rank in zip(nodes, ranks, strict=True)]

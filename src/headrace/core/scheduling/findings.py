@@ -225,7 +225,7 @@ class Looking:
         """Why what can't be shed of it has no room, "" when it has."""
         snapshot, floors = self.snapshot, self.snapshot.floors
         left_w = None if floors is None else floors.left_w(spot.site)
-        if floors is None or left_w is None:
+        if floors is None or left_w is None or self.sight.spec.reservation is not None:
             return ""
         site = snapshot.fleet.sites[spot.site]
         rung = rung_of(shed_class(self.sight.spec), snapshot.engines.get(site.engine))

@@ -214,7 +214,7 @@ class _Pass:
         """Whether only what the grid may ask for keeps it out, wherever it may run: nobody who leaves makes room there."""
         for option in shape.options:
             for site in option.allowed:
-                left_w = self.present.floor_left_w(site)
+                left_w = None if option.ask.reservation is not None else self.present.floor_left_w(site)
                 suit = np.flatnonzero(option.known.suit[site])[: option.ask.nodes]
                 nodes = (suit + self.columns.spans[site].start).tolist()
                 if left_w is None or self.floor_w(option, site, nodes) <= left_w:
@@ -478,7 +478,7 @@ class _Pass:
         """Whether its quota and its contract have so much left."""
         if not option.is_counted:
             return True
-        left_w = self.present.floor_left_w(site)
+        left_w = None if option.ask.reservation is not None else self.present.floor_left_w(site)
         if left_w is not None and self.floor_w(option, site, nodes) > left_w:
             return False
         asked_milli = accelerators_milli_of(self.columns, option.ask, nodes)

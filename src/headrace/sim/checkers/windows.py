@@ -13,6 +13,8 @@ from headrace.core.events import (
     Committed,
     DocumentRemoved,
     EvictionRequested,
+    InstructionReceived,
+    InstructionWithdrawn,
     NodesReserved,
     PlacementEnded,
     PlacementMade,
@@ -31,6 +33,10 @@ CLEARED_MS = 15 * MS_PER_MINUTE
 """So long after its time has come, whoever must leave has been told to, though a plan may come late by ten minutes."""
 PATIENCE_MS = 30 * MS_PER_MINUTE
 """So long is work kept waiting at most whose nodes are reserved for it, and free."""
+AHEAD_MS = 15 * MS_PER_MINUTE
+"""So long before an instruction of the grid nothing starts that would have to go for it."""
+GIVEN_BACK_MS = 180 * MS_PER_MINUTE
+"""So long after one its site may still come back along a ramp."""
 LOOKS = 4
 """And so often has the control plane had the occasion: a round in which it looked, planned and committed."""
 
@@ -68,6 +74,7 @@ class WindowChecker(Checker):
         self.specs: dict[str, WorkloadSpec] = {}
         self.live: dict[str, Live] = {}
         self.excused: set[str] = set()
+        self.limited_ms: dict[str, dict[str, tuple[int, int]]] = {}
         self.since: dict[tuple[str, str, str], Since] = {}
         self.told: set[tuple[str, str, str]] = set()
         super().__init__(papers)
@@ -85,6 +92,8 @@ class WindowChecker(Checker):
             (StopRequested, self._stop),
             (AlarmRaised, self._alarm),
             (NodesReserved, self._reserved),
+            (InstructionReceived, self._instructed),
+            (InstructionWithdrawn, self._recalled),
             (DocumentRemoved, self._removed),
         )
 
@@ -108,6 +117,25 @@ class WindowChecker(Checker):
         # That others are late to leave is recorded too, and excuses nobody from telling them to.
         if event.promise == self.promise and not event.detail.startswith("it has begun"):
             self.excused.add(event.subject)
+
+    def _instructed(self, _committed: Committed, event: InstructionReceived) -> None:
+        one = event.instruction
+        for known in self.limited_ms.values():
+            known.pop(one.id, None)
+        self.limited_ms.setdefault(one.site, {})[one.id] = (one.from_ms - AHEAD_MS, one.until_ms)
+
+    def _recalled(self, committed: Committed, event: InstructionWithdrawn) -> None:
+        for known in self.limited_ms.values():
+            if event.instruction in known:
+                known[event.instruction] = (known[event.instruction][0], committed.at_ms)
+
+    def _is_limited(self, site: str, now_ms: int) -> bool:
+        """Whether the grid keeps power from a site, or gives it back step by step."""
+        spans = self.limited_ms.get(site, {}).values()
+        return any(
+            from_ms <= now_ms and (not until_ms or now_ms < until_ms + GIVEN_BACK_MS)
+            for from_ms, until_ms in spans
+        )
 
     def _reserved(self, _committed: Committed, event: NodesReserved) -> None:
         self.excused.discard(event.reservation)
@@ -242,7 +270,7 @@ class WindowChecker(Checker):
         self, reservation: Reservation, now_ms: int
     ) -> Iterator[tuple[str, str, str, int, str]]:
         """Work that is alone in waiting for its reservation, and for which there is room in it."""
-        if reservation.id in self.excused:
+        if reservation.id in self.excused or self._is_limited(reservation.site, now_ms):
             return
         mine = [name for name, one in self.occupancy.queued.items() if one.spec.reservation == reservation.id]
         if len(mine) == 1 and self.occupancy.placeable(mine[0], now_ms) is not None:

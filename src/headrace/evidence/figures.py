@@ -1,0 +1,241 @@
+"""The figures of settlement evidence, computed again from what the document itself gives: the standard library and nothing else.
+
+Written apart from what made them (`core/power/settlement.py`), so that a mistake there is not repeated here. Units: milliseconds
+UTC, watts, millijoules; all integers. Each function says in words what does not follow.
+"""
+
+from bisect import bisect_left, bisect_right
+from collections.abc import Callable
+from datetime import UTC, datetime
+from itertools import pairwise
+from typing import Any
+
+RESPONSE_MS, NEVER_MS = 30_000, 1 << 62
+SOURCES = ("measured", "modelled", "nameplate", "stale", "missing")
+"""From best to worst; the first two are believed."""
+
+
+def even(numerator: int, denominator: int) -> int:
+    """Divide, halves to the even neighbour."""
+    whole, rest = divmod(numerator, denominator)
+    return whole + (2 * rest > denominator or (2 * rest == denominator and whole & 1))
+
+
+def _utc(at_ms: int) -> str:
+    return datetime.fromtimestamp(at_ms / 1000, UTC).strftime("%Y-%m-%dT%H:%MZ")
+
+
+def _is_on(one: dict[str, Any], at_ms: int) -> bool:
+    return bool(_begins(one) <= at_ms < _ends(one))
+
+
+def _begins(one: dict[str, Any]) -> int:
+    return int(max(one["from_ms"], one["received_ms"]))
+
+
+def _ends(one: dict[str, Any]) -> int:
+    return int(min(one["until_ms"] or NEVER_MS, one["ended_ms"] or NEVER_MS))
+
+
+def _due(one: dict[str, Any]) -> int:
+    return int(max(one["from_ms"], one["received_ms"] + RESPONSE_MS))
+
+
+def _due_w(versions: list[dict[str, Any]], at_ms: int) -> int | None:
+    """The loosest of the version that is on and those before it without a gap, back to the last that was due by then."""
+    number = next((n for n, one in enumerate(versions) if _is_on(one, at_ms)), None)
+    loosest = -1
+    while number is not None:
+        one = versions[number]
+        loosest = max(loosest, int(one["limit_w"]))
+        if _due(one) <= at_ms:
+            return loosest
+        follows = number > 0 and _ends(versions[number - 1]) == _begins(one)
+        number = number - 1 if follows else None
+    return None
+
+
+Reading = tuple[int, str]
+
+
+def _reader(document: dict[str, Any]) -> Callable[[int], Reading]:
+    """What was drawn at an instant, and by which source."""
+    readings, hold_ms, end_ms = document["readings"], document["hold_ms"], document["as_of_ms"]
+    place = {"number": 0}
+
+    def at(at_ms: int) -> Reading:
+        # Instants are asked for in order, but for a few: step from where the last one was.
+        number = place["number"]
+        while number and readings[number - 1][0] > at_ms:
+            number -= 1
+        while number < len(readings) and readings[number][0] <= at_ms:
+            number += 1
+        place["number"] = number
+        if not number or at_ms >= end_ms:
+            return 0, "missing"
+        since_ms, watts, source = readings[number - 1]
+        is_old = source == "measured" and at_ms >= since_ms + hold_ms
+        return (0, "missing") if is_old else (watts, source)
+
+    return at
+
+
+def _moments(document: dict[str, Any]) -> list[int]:
+    """Every instant at which anything of a document changes."""
+    found = {document["as_of_ms"]}
+    for at_ms, _, source in document["readings"]:
+        found |= {at_ms, at_ms + document["hold_ms"]} if source == "measured" else {at_ms}
+    for one in document["instruction"]["versions"]:
+        found |= {_begins(one), _due(one), _ends(one)}
+    return sorted(found)
+
+
+def wrong_intervals(document: dict[str, Any]) -> list[str]:
+    """Intervals stand in order without a hole, from the beginning to the end, and each has what follows from the readings."""
+    rows, length_ms, wrong = document["intervals"], document["interval_ms"], []
+    if [one[0] for one in document["readings"]] != sorted({one[0] for one in document["readings"]}):
+        wrong.append("readings: they are not in order")
+    versions = [one for one in document["instruction"]["versions"] if _begins(one) < _ends(one)]
+    begun = [one for one in versions if _begins(one) < document["as_of_ms"]]
+    first_ms = min(map(_begins, begun)) // length_ms * length_ms
+    until_ms = min(max(map(_ends, begun)), document["as_of_ms"])
+    final = max(map(_ends, versions)) <= document["as_of_ms"]
+    if (document["until_ms"], document["final"]) != (until_ms, final):
+        wrong.append("until_ms, final: not what the instruction's end says")
+    expected = list(range(first_ms, until_ms, length_ms))
+    if [one["from_ms"] for one in rows] != expected:
+        wrong.append(
+            f"intervals: not the {len(expected)} from {_utc(first_ms)} on, in order: one is missing or misplaced"
+        )
+    moments, reader = _moments(document), _reader(document)
+    for row in rows:
+        from_ms = row["from_ms"]
+        inside = moments[bisect_right(moments, from_ms) : bisect_left(moments, from_ms + length_ms)]
+        edges = [from_ms, *inside, from_ms + length_ms]
+        ours = _row(document, versions, reader, edges) | _reduction(row)
+        names = sorted(name for name in ours.keys() | row.keys() if name not in ("baseline_w", "basis"))
+        wrong += [
+            f"interval {_utc(from_ms)}: {name} is {row.get(name)!r}, and {ours.get(name)!r} follows"
+            for name in names
+            if ours.get(name, ...) != row.get(name, ...)
+        ]
+    return wrong
+
+
+def _sum_of(source: str) -> str:
+    return "missing" if source == "missing" else "stale" if SOURCES.index(source) > 1 else "known"
+
+
+def _row(
+    document: dict[str, Any], versions: list[dict[str, Any]], at: Callable[[int], Reading], edges: list[int]
+) -> dict[str, Any]:
+    """An interval, summed over pieces within which nothing changes."""
+    sums = dict.fromkeys(
+        ("known", "stale", "missing", "coming", "held", "held_known", "due", "due_unknown"), 0
+    )
+    energy_mj = held_mj = weighted = over_w = 0
+    limits, watts_known, due_known = [], [], []
+    inside = outside = 0
+    for start, end in pairwise(edges):
+        length_ms, (watts, source), due_w = end - start, at(start), _due_w(versions, start)
+        believed, is_past = SOURCES.index(source) < 2, start < document["as_of_ms"]
+        on = next((one["limit_w"] for one in versions if _is_on(one, start)), None)
+        limits.append(document["site"]["allowed_w"] if on is None else on)
+        weighted += limits[-1] * length_ms
+        sums[_sum_of(source) if is_past else "coming"] += length_ms
+        outside = max(outside, SOURCES.index(source) * is_past)
+        energy_mj += watts * length_ms * believed
+        watts_known += [watts] * believed
+        if on is not None and is_past:
+            sums["held"] += length_ms
+            inside = max(inside, SOURCES.index(source))
+            sums["held_known"] += length_ms * believed
+            held_mj += watts * length_ms * believed
+        if due_w is not None and is_past:
+            sums["due"] += length_ms
+            sums["due_unknown"] += length_ms * (not believed)
+            due_known += [watts] * believed
+            over_w = max(over_w, (watts - due_w) * believed)
+    unsure = "unknown" if sums["due_unknown"] else "yes" if sums["due"] else "not due"
+    return {f"{name}_ms": length for name, length in sums.items()} | {
+        "from_ms": edges[0],
+        "until_ms": edges[-1],
+        "instructed_least_w": min(limits),
+        "instructed_mean_w": even(weighted, edges[-1] - edges[0]),
+        "instructed_most_w": max(limits),
+        "delivered_w": even(energy_mj, sums["known"]) if sums["known"] else None,
+        "highest_w": max(watts_known, default=None),
+        "energy_mj": energy_mj,
+        "held_energy_mj": held_mj,
+        "source": SOURCES[inside if sums["held"] else outside],
+        "due_highest_w": max(due_known, default=None),
+        "over_w": over_w,
+        "compliance": "no" if over_w else unsure,
+    }
+
+
+def _reduction(row: dict[str, Any]) -> dict[str, Any]:
+    """Against the baseline that the row itself has."""
+    if row["baseline_w"] is None:
+        return {"reduction_mj": None, "reduction_w": None}
+    known_ms = row["held_known_ms"]
+    saved_mj = row["baseline_w"] * known_ms - row["held_energy_mj"]
+    return {"reduction_mj": saved_mj, "reduction_w": even(saved_mj, known_ms) if known_ms else None}
+
+
+def _mean_of_highest(basis: list[list[int]], take: int) -> int:
+    means = sorted((even(energy_mj, known_ms) for _, _, energy_mj, known_ms in basis), reverse=True)
+    return even(sum(means[:take]), take)
+
+
+COUNTS = {
+    "high-5-of-10-adjusted": (5, 10),
+    "high-5-of-10": (5, 10),
+    "meter-before": (1, 1),
+    "minute-before": (1, 1),
+}
+"""By method: how many of the highest windows count, of how many."""
+
+
+def wrong_baseline(document: dict[str, Any]) -> list[str]:
+    """Each baseline follows from its windows, all of them before the instruction was received."""
+    baseline, wrong = document["baseline"], []
+    order = [*COUNTS, "none"]
+    skipped = order.index(baseline["method"]) - order.index(baseline["asked"])
+    if skipped < 0 or len(baseline["reasons"]) != skipped:
+        wrong.append("baseline: it does not say of each method that was passed over why")
+    take, count = COUNTS.get(baseline["method"], (0, 0))
+    adjustment, more_w = baseline["adjustment"], 0
+    if baseline["take"] != take or (adjustment is not None) != baseline["method"].endswith("adjusted"):
+        wrong.append(f"baseline: that is not how {baseline['method']} is made")
+    if adjustment is not None:
+        hour_w = even(adjustment["hour"][2], adjustment["hour"][3])
+        more_w = hour_w - _mean_of_highest(adjustment["basis"], take)
+        if adjustment["watts"] != more_w or len(adjustment["basis"]) != count:
+            wrong.append(f"baseline: the adjustment is {adjustment['watts']} W, and {more_w} W follows")
+    for row in document["intervals"]:
+        ours = max(0, _mean_of_highest(row["basis"], take) + more_w) if take else None
+        if row["baseline_w"] != ours or len(row["basis"]) != count:
+            what = f"interval {_utc(row['from_ms'])}: baseline_w"
+            wrong.append(f"{what} is {row['baseline_w']!r}, and {ours!r} follows from its windows")
+        received_ms = document["instruction"]["versions"][0]["received_ms"]
+        if any(window[1] > received_ms for window in row["basis"]):
+            wrong.append(f"interval {_utc(row['from_ms'])}: a window of its baseline is not in the past")
+    return wrong
+
+
+def wrong_totals(document: dict[str, Any]) -> list[str]:
+    """The totals are sums of the intervals."""
+    rows, totals = document["intervals"], document["totals"]
+    names = ("energy_mj", "known_ms", "held_ms", "held_known_ms", "held_energy_mj")
+    ours: dict[str, Any] = {name: sum(row[name] for row in rows) for name in names}
+    saved = [row["reduction_mj"] for row in rows if row["reduction_mj"] is not None]
+    ours["reduction_mj"] = sum(saved) if saved else None
+    for one in ("yes", "no", "unknown"):
+        ours[one] = sum(row["compliance"] == one for row in rows)
+    ours["source"] = max((row["source"] for row in rows), key=SOURCES.index)
+    return [
+        f"totals: {name} is {totals.get(name)!r}, and the intervals give {ours.get(name)!r}"
+        for name in sorted(ours.keys() | totals.keys())
+        if ours.get(name) != totals.get(name)
+    ]
