@@ -651,3 +651,13 @@ def test_an_instruction_that_is_repeated_or_loosened_gives_no_new_time_to_meet_i
     assert one.state.instructions[EVENING].due_ms == due_ms
     one.do(c.Instruct(replace(first, limit_w=4_000)))
     assert one.state.instructions[EVENING].due_ms == one.now_ms + RESPONSE_MS
+
+
+def test_who_fits_only_where_nobody_has_to_be_woken_gets_a_node_there() -> None:
+    """Though another node would be the first choice: the floor has no room for one more that stays awake."""
+    one = lab(firm_w=4 * IDLE_W + WAKE_W, flexible_w=10_000)
+    (light,) = one.submit(job("light", resources=Resources("", 0, 250, 16), site=FJORD))
+    one.put(light, "fjord/b/g-1-1", mask=0)
+    one.submit(PAUSABLE, replace(PAUSABLE, name="second"))
+    (placement,) = one.place()
+    assert [rank.node for rank in one.state.placements[placement].ranks] == ["fjord/b/g-1-1"]

@@ -158,6 +158,11 @@ class Floors:
         """Whether somebody is on a node who stays when all has been shed."""
         return node in self._keeping
 
+    @property
+    def kept(self) -> list[int]:
+        """Nodes on which somebody stays when all has been shed: who joins them wakes nothing."""
+        return list(self._keeping)
+
     def ever_w(self, site: int) -> int | None:
         """How much may ever be beyond shedding at a site besides idle nodes; None where all of its connection is firm."""
         declared = self._fleet.sites[site]

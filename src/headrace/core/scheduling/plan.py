@@ -403,7 +403,9 @@ class _Pass:
             self.failed(known, site)
             return None
         if (option.is_counted or site in self.waits.kept) and not self.is_left(waiting, option, site, nodes):
-            return None
+            nodes = self.present.choose_kept(known, site)
+            if nodes is None or not self.is_left(waiting, option, site, nodes):
+                return None
         topology = option.ask.topology
         if option.most > len(nodes) and topology is not None and topology.required and topology.pack:
             return self.roomy(waiting, option, site, nodes)

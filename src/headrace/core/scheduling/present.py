@@ -75,6 +75,21 @@ class Present:
         left_w = None if floors is None else floors.left_w(site)
         return None if left_w is None else left_w - self._floor_taken_w.get(site, 0)
 
+    def choose_kept(self, known: Known, site: int) -> Sequence[int] | None:
+        """Nodes that stay awake whatever the grid asks, for who fits where its floor has no room for another; None: nowhere."""
+        if (
+            self.floor_left_w(site) is None
+            or known.ask.reservation is not None
+            or self.snapshot.floors is None
+        ):
+            return None
+        state = self.open_to(known.ask, self.state)
+        kept = np.zeros_like(state.open)
+        kept[self.snapshot.floors.kept] = True
+        state = replace(state, open=state.open & kept)
+        found = self.choose_in(known, site, state)
+        return None if found is None else found.tolist()
+
     def take_floor(self, site: int, watts: int) -> None:
         """So much more is beyond shedding at a site."""
         self._floor_taken_w[site] = self._floor_taken_w.get(site, 0) + watts
