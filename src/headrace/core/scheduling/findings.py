@@ -87,7 +87,7 @@ class Looking:
             why, text, short = counted
             return Finding(option, ask, site, why, text, removed, spot, found, short)
         if nodes is not None:
-            text = self._beyond_shedding(spot, nodes)
+            text = self._beyond_shedding(spot, found)
             if text:
                 return Finding(option, ask, site, Refusal.POWER, text, removed, spot, found)
             return self._kept(spot, found, removed)
@@ -221,8 +221,8 @@ class Looking:
         by = floors.limited_by.get(int(fleet.power_site[element]))
         return f", limited by the grid's instruction {by}," if by else ""
 
-    def _beyond_shedding(self, spot: Spot, nodes: I64) -> str:
-        """Why what can't be shed of it has no room, "" when it has."""
+    def _beyond_shedding(self, spot: Spot, found: Candidates) -> str:
+        """Why what can't be shed of it has no room on any of the nodes that would do, "" when it has."""
         snapshot, floors = self.snapshot, self.snapshot.floors
         left_w = None if floors is None else floors.left_w(spot.site)
         if floors is None or left_w is None or self.sight.spec.reservation is not None:
@@ -230,8 +230,11 @@ class Looking:
         site = snapshot.fleet.sites[spot.site]
         rung = rung_of(shed_class(self.sight.spec), snapshot.engines.get(site.engine))
         count, total = spot.ask.accelerators, self.columns.total
-        picked = [(node, int(total[node]) if spot.ask.whole else count) for node in nodes.tolist()]
-        need_w = floors.needs_w(spot.site, rung, picked)
+        each_w = [
+            floors.needs_w(spot.site, rung, [(node, int(total[node]) if spot.ask.whole else count)])
+            for node in found.powered.tolist()
+        ]
+        need_w = sum(sorted(each_w)[: spot.ask.nodes])
         if need_w <= left_w:
             return ""
         limit_w = floors.limit_w[spot.site]

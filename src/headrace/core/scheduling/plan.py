@@ -403,8 +403,9 @@ class _Pass:
             self.failed(known, site)
             return None
         if (option.is_counted or site in self.waits.kept) and not self.is_left(waiting, option, site, nodes):
-            nodes = self.present.choose_kept(known, site)
-            if nodes is None or not self.is_left(waiting, option, site, nodes):
+            others = self.present.choose_kept(known, site)
+            nodes = next((one for one in others if self.is_left(waiting, option, site, one)), None)
+            if nodes is None:
                 return None
         topology = option.ask.topology
         if option.most > len(nodes) and topology is not None and topology.required and topology.pack:

@@ -1,6 +1,6 @@
 """The estate as it is in the middle of a pass: the snapshot, less what was placed since."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -31,6 +31,8 @@ from headrace.core.scheduling.windows import Ends, Hold, holds_of, kept_w
 from headrace.core.workload import WHOLE_MILLI, RankPlace
 
 Nodes = I64 | Sequence[int]
+MOST_RACKS, MOST_WOKEN = 16, 8
+"""So many racks, and nodes of each, are tried where who fits at all must wake few nodes."""
 NO_CAP_W = 1 << 60
 """More than any element carries."""
 
@@ -75,20 +77,24 @@ class Present:
         left_w = None if floors is None else floors.left_w(site)
         return None if left_w is None else left_w - self._floor_taken_w.get(site, 0)
 
-    def choose_kept(self, known: Known, site: int) -> Sequence[int] | None:
-        """Nodes that stay awake whatever the grid asks, for who fits where its floor has no room for another; None: nowhere."""
-        if (
-            self.floor_left_w(site) is None
-            or known.ask.reservation is not None
-            or self.snapshot.floors is None
-        ):
-            return None
-        state = self.open_to(known.ask, self.state)
+    def choose_kept(self, known: Known, site: int) -> Iterator[Sequence[int]]:
+        """Choices of nodes that wake few, for who may fit so where a site's floor has no room for more: the fewest first."""
+        floors, ask = self.snapshot.floors, known.ask
+        if self.floor_left_w(site) is None or ask.reservation is not None or floors is None:
+            return
+        state, span = self.open_to(ask, self.state), self.columns.spans[site]
         kept = np.zeros_like(state.open)
-        kept[self.snapshot.floors.kept] = True
-        state = replace(state, open=state.open & kept)
-        found = self.choose_in(known, site, state)
-        return None if found is None else found.tolist()
+        kept[floors.kept] = True
+        asleep = np.flatnonzero(known.suit[site] & state.open[span] & ~kept[span]) + span.start
+        racks = self.columns.fleet.node_leaf[asleep]
+        groups = [asleep[racks == rack] for rack in np.unique(racks)[:MOST_RACKS]]
+        waking = [group[:count] for count in range(1, min(ask.nodes, MOST_WOKEN)) for group in groups]
+        for few in (asleep[:0], *waking):
+            opened = kept.copy()
+            opened[few] = True
+            found = self.choose_in(known, site, replace(state, open=state.open & opened))
+            if found is not None:
+                yield found.tolist()
 
     def take_floor(self, site: int, watts: int) -> None:
         """So much more is beyond shedding at a site."""

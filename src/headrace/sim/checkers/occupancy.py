@@ -359,7 +359,10 @@ class Occupancy(Checker):
             (RankPlace(spot.node, self._free_mask(waiting, option[1], spot, uses), 0, 0), how)
             for how in [self._how_shed(spec, site)]
             for spot in sorted(
-                found, key=lambda one: _more_w(waiting, option[1], one, uses.get(one.node, FREE))
+                found,
+                key=lambda one: _more_w(waiting, option[1], one, uses.get(one.node, FREE)),
+                # Nodes that must stand in a certain way may be any of them: sure is only what the dearest allow.
+                reverse=spec.topology is not None and spec.topology.required,
             )[: spec.nodes]
         ]
         ranks = [(rank, how == "quiet") for rank, how in (*here, *more) if how != "gone"]
