@@ -87,7 +87,9 @@ class Looking:
             why, text, short = counted
             return Finding(option, ask, site, why, text, removed, spot, found, short)
         if nodes is not None:
-            text = self._beyond_shedding(spot, found)
+            topology = spot.ask.topology
+            stands = topology is not None and topology.required
+            text = self._beyond_shedding(spot, nodes if stands else found.powered)
             if text:
                 return Finding(option, ask, site, Refusal.POWER, text, removed, spot, found)
             return self._kept(spot, found, removed)
@@ -221,7 +223,7 @@ class Looking:
         by = floors.limited_by.get(int(fleet.power_site[element]))
         return f", limited by the grid's instruction {by}," if by else ""
 
-    def _beyond_shedding(self, spot: Spot, found: Candidates) -> str:
+    def _beyond_shedding(self, spot: Spot, nodes: I64) -> str:
         """Why what can't be shed of it has no room on any of the nodes that would do, "" when it has."""
         snapshot, floors = self.snapshot, self.snapshot.floors
         left_w = None if floors is None else floors.left_w(spot.site)
@@ -232,7 +234,7 @@ class Looking:
         count, total = spot.ask.accelerators, self.columns.total
         each_w = [
             floors.needs_w(spot.site, rung, [(node, int(total[node]) if spot.ask.whole else count)])
-            for node in found.powered.tolist()
+            for node in nodes.tolist()
         ]
         need_w = sum(sorted(each_w)[: spot.ask.nodes])
         if need_w <= left_w:
