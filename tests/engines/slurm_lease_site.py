@@ -108,8 +108,8 @@ def foreign(harness: SlurmHarness) -> dict[str, str]:
 
 def looked(harness: SlurmHarness) -> None:
     """Wait until the cluster was looked at anew."""
-    before = harness.engine.inventory()
-    harness.until(lambda: harness.engine.inventory() is not before)
+    before = harness.made[-1]._looks
+    harness.until(lambda: harness.made[-1]._looks > before)
 
 
 def site_has_nodes(site: SlurmSite) -> Callable[[], bool]:

@@ -1,6 +1,7 @@
 """Many placements at once: what nothing happens to costs next to nothing, and what happens to one is seen soon all the same."""
 
 import json
+import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import replace
@@ -10,7 +11,7 @@ import pytest
 
 from headrace.core.ids import Epoch, NodeId, PlacementId
 from headrace.engines import runner
-from headrace.engines.slurm.client import Job, SlurmNode, Submission
+from headrace.engines.slurm.client import Commands, Job, SlurmNode, Submission
 from headrace.engines.slurm.engine import SlurmEngine, SlurmSettings
 from headrace.engines.slurm.listing import Listing
 from headrace.ports import PlacementReport, RankState
@@ -252,3 +253,101 @@ def test_a_line_that_nothing_can_be_made_of_is_told_as_long_as_it_is_there() -> 
         assert lines.listing.strange == ["'7'"]
     lines.said("c" * 16, ("1", "x"))
     assert lines.listing.strange == []
+
+
+# -- when many jobs are listed -----------------------------------------------------------------------------------------
+
+
+class Site:
+    """Slurm's commands as scripts: what they say lies in files, and how often squeue was asked in another."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        (folder / "slurm.conf").touch()
+        for name, text in {
+            "squeue": f'echo >>{folder}/asked; echo "$SQUEUE_FORMAT" | sed -f {folder}/job',
+            "sdiag": f"cat {folder}/counts",
+            "scancel": "true",
+        }.items():
+            path = folder / name
+            path.write_text(f"#!/bin/sh\n{text}\n")
+            path.chmod(0o755)
+        self.job("RUNNING")
+        self.count(started=1)
+
+    def job(self, state: str) -> None:
+        """What squeue says of the only job."""
+        values = {"i": 7, "A": 7, "T": state, "r": "None", "N": "lab-0-0", "U": 0, "S": 5}
+        script = "".join(f"s/%{sign}\\(.\\{{16\\}}[|>]\\)/{value}\\1/\n" for sign, value in values.items())
+        (self.folder / "job").write_text(script)
+
+    def count(self, started: int) -> None:
+        """What sdiag says."""
+        kinds = {"submitted": 1, "started": started, "completed": 0, "canceled": 0, "failed": 0}
+        lines = "".join(f"Jobs {kind}: {number}\n" for kind, number in kinds.items())
+        (self.folder / "counts").write_text(f"Data since      Mon Nov 23\n{lines}Jobs pending: 0\n")
+
+    @property
+    def asked(self) -> int:
+        """How often squeue was."""
+        return len((self.folder / "asked").read_bytes())
+
+
+@pytest.fixture
+def scripted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Site:
+    """Commands that are found before the real ones."""
+    monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
+    return Site(tmp_path)
+
+
+def states(client: Commands) -> list[str]:
+    """Of the jobs that it lists."""
+    return [one.state for one in client.jobs()]
+
+
+def test_many_jobs_are_listed_anew_only_when_slurm_counts_differently(scripted: Site) -> None:
+    """It takes squeue a fifth of a second to list ten thousand, and sdiag a fiftieth of that to say that it is not worth it."""
+    client = Commands(scripted.folder / "slurm.conf", many=1, again_s=3_600)
+    assert [states(client) for _ in range(5)] == [["RUNNING"]] * 5
+    # The second time too: the first list had no count to go with.
+    assert scripted.asked == 2
+    scripted.job("CANCELLED")
+    assert states(client) == ["RUNNING"]
+    scripted.count(started=2)
+    assert [states(client) for _ in range(3)] == [["CANCELLED"]] * 3
+    assert scripted.asked == 3
+
+
+@pytest.mark.parametrize(
+    ("many", "again_s", "state", "counts"),
+    [
+        (2, 3_600, "RUNNING", "as it is"),
+        (1, 0, "RUNNING", "as it is"),
+        (1, 3_600, "COMPLETING", "as it is"),
+        (1, 3_600, "RUNNING", "Jobs submitted: 1\n"),
+        (1, 3_600, "RUNNING", "sdiag: access denied\n"),
+    ],
+    ids=["few", "an old list", "one that is about to end", "half an answer", "no answer"],
+)
+def test_jobs_are_listed_each_time_as_long_as_nothing_says_that_it_is_not_worth_it(
+    scripted: Site, many: int, again_s: float, state: str, counts: str
+) -> None:
+    """Rather too often than too late."""
+    scripted.job(state)
+    if counts != "as it is":
+        (scripted.folder / "counts").write_text(counts)
+    client = Commands(scripted.folder / "slurm.conf", many=many, again_s=again_s)
+    assert [states(client) for _ in range(5)] == [[state]] * 5
+    assert scripted.asked == 5
+
+
+def test_what_was_asked_of_slurm_from_here_shows_in_the_next_list(scripted: Site) -> None:
+    """A job that is not in a list made after its submission would be taken as lost."""
+    client = Commands(scripted.folder / "slurm.conf", many=1, again_s=3_600)
+    for _ in range(3):
+        client.jobs()
+    asked = scripted.asked
+    client.cancel([7])
+    scripted.job("CANCELLED")
+    assert states(client) == ["CANCELLED"]
+    assert scripted.asked == asked + 1

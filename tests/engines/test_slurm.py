@@ -342,8 +342,8 @@ def test_what_users_write_is_no_record_and_no_field_of_another_job(harness: Slur
 
 def looked(harness: SlurmHarness) -> None:
     """Wait until the cluster was looked at anew."""
-    before = harness.engine.inventory()
-    harness.until(lambda: harness.engine.inventory() is not before)
+    before = harness.made[-1]._looks
+    harness.until(lambda: harness.made[-1]._looks > before)
 
 
 def test_jobs_of_every_kind_are_seen_and_none_blinds_the_engine(harness: SlurmHarness) -> None:
@@ -386,6 +386,28 @@ def test_both_clients_tell_the_same_of_jobs_of_every_kind(site: SlurmSite) -> No
     while site.ask("squeue", "-h").strip():
         assert time.monotonic() < give_up
         time.sleep(0.1)
+
+
+def test_among_many_jobs_one_that_comes_or_goes_is_seen_at_once(site: SlurmSite) -> None:
+    """The list is not made again for an hour, but Slurm's statistics tell of it; a node that is lost too takes its jobs along."""
+    client = Commands(site.conf, many=0, again_s=3_600)
+    client.jobs()
+
+    def state_of(number: int) -> str:
+        client.nodes()
+        return next((one.state for one in client.jobs() if one.id == number), "")
+
+    for end in ("scancel", "down"):
+        number = site.submit_other("-w", "lab-0-1", "--no-requeue")
+        site.until(lambda number=number: state_of(number) == "RUNNING", "it is seen to run")  # type: ignore[misc]
+        if end == "scancel":
+            site.ask("scancel", str(number))
+        else:
+            site.ask("scontrol", "update", "nodename=lab-0-1", "state=down", "reason=smoke")
+        ended = {"scancel": "CANCELLED", "down": "NODE_FAIL"}[end]
+        site.until(lambda number=number, ended=ended: state_of(number) == ended, f"it is seen as {ended}")  # type: ignore[misc]
+    site.ask("scontrol", "update", "nodename=lab-0-1", "state=resume")
+    site.until(lambda: "idle" in site.ask("sinfo", "-h", "-n", "lab-0-1", "-o", "%T"), "it is back")
 
 
 def test_a_reason_of_several_lines_hides_no_node(harness: SlurmHarness) -> None:

@@ -209,7 +209,7 @@ class SpoolEngine(ABC):
         with self._mutex, as_engine_error("the placements can't be looked at now"), self._current_epoch():
             self._look()
             for held in self._next_live():
-                if held in self._live and not self._is_as_it_was(held):
+                if held in self._live:
                     self._refresh(held)
             if self._reports is None:
                 self._reports = [held.report for held in self._held.values() if held.report is not None]
@@ -471,24 +471,23 @@ class SpoolEngine(ABC):
             found += islice(self._turn, most - len(found))
         return found
 
-    def _is_as_it_was(self, held: Held) -> bool:
-        """Whether there is nothing new on record, and every runner, or what will launch it, is there: mostly all is so."""
-        report = held.report
-        if report is None or report.epoch != held.info["epoch"]:
+    def _is_well(self, held: Held) -> bool:
+        """Read what is new on record; whether every runner, or what will launch it, is there: mostly it is so."""
+        if held.info["failed"]:
             return False
-        for rank, known in zip(held.ranks, report.ranks, strict=True):
-            is_over = rank.final
-            if not is_over:
+        for rank in held.ranks:
+            if not rank.final:
                 rank.read()
-            if rank.report is not known and rank.report != known:
-                return False
-            if not (is_over or (self._is_starting(rank) if rank.record is None else self._lives(rank))):
+            if not (rank.final or (self._is_starting(rank) if rank.record is None else self._lives(rank))):
                 return False
         return True
 
     def _refresh(self, held: Held) -> None:
         before = held.report
-        self._make_out(held)
+        if self._is_well(held):
+            held.report = report_of(held, failed_code=CANNOT_RUN)
+        else:
+            self._make_out(held)
         if held.report is not before:
             self._reports = None
             if held.final:
@@ -496,6 +495,7 @@ class SpoolEngine(ABC):
                 self._stirs += 1
 
     def _make_out(self, held: Held) -> None:
+        """What to report where something is not as it should be; ends on record what ended without recording it."""
         if held.info["failed"]:
             held.report = report_of(held, failed_code=CANNOT_RUN)
             return

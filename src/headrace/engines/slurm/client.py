@@ -7,11 +7,13 @@ framed by what is chosen at random for this one question. squeue is told of it i
 sinfo on its command line, as it takes no columns of a list by node from elsewhere: what it lists administrators alone write.
 """
 
+import contextlib
 import os
 import pwd
 import re
 import secrets
 import subprocess
+import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import product
@@ -22,11 +24,16 @@ from typing import Protocol, TypeVar
 from headrace.core.errors import ProblemCode
 from headrace.engines.agent import Refused
 from headrace.engines.problems import engine_error
-from headrace.engines.slurm.listing import Listing
+from headrace.engines.slurm.listing import Listing, counts
+from headrace.engines.slurm.running import Running
 from headrace.ports import EngineError
 
 OLDEST = (22, 5)
 """The oldest release whose answers are known."""
+MANY = 1_000
+"""So many jobs take squeue long to list: sdiag is asked first whether it is worth it."""
+AGAIN_S = 5.0
+"""How old the list of many jobs gets, whatever sdiag says: a job that is held or renamed is counted nowhere."""
 MOST_HOSTS = 100_000
 """No host list is taken for more."""
 _ALIVE = frozenset(
@@ -36,6 +43,9 @@ _COLUMNS = ("%i", "%A", "%T", "%r", "%N", "%U", "%u", "%a", "%P", "%v", "%S", "%
 _NODE_COLUMNS = ("%N", "%T", "%G", "%c", "%m", "%v", "%P", "%a", "%E")
 _ID = re.compile(r"[0-9]+(?:_[0-9]+|_\[[^\[\]]+\]|\+[0-9]+)?")
 _DRAINED = frozenset({"drain", "drained", "draining", "drng", "maint"})
+_PASSING = frozenset({"COMPLETING", "STAGE_OUT", "SIGNALING", "RESIZING"})
+_ASKING = frozenset({"squeue", "sinfo", "sdiag"})
+_NUMBERED = re.compile(r"([^0-9]*)([0-9]*)")
 _GPUS = re.compile(r"gpu:(?:[^:,()]+:)?([0-9]+)")
 _ENV = {"LANG": "C.UTF-8", "SLURM_TIME_FORMAT": "%s", "SLURM_BITSTR_LEN": "0"}
 """Times as seconds, whatever the zone; arrays in full."""
@@ -212,17 +222,20 @@ class SlurmClient(Protocol):
 
 
 class Commands:
-    """Slurm through ``sbatch``, ``squeue``, ``sinfo``, ``scancel`` and ``scontrol`` with the configuration at ``conf``."""
+    """Slurm through ``sbatch``, ``squeue``, ``sdiag``, ``sinfo``, ``scancel``, ``scontrol``; ``conf``: its configuration."""
 
-    def __init__(self, conf: Path | None = None, *, timeout_s: float = 60) -> None:
-        self._conf = conf
-        self._timeout_s = timeout_s
+    def __init__(
+        self, conf: Path | None = None, *, timeout_s: float = 60, many: int = MANY, again_s: float = AGAIN_S
+    ) -> None:
+        self._conf, self._timeout_s, self._many, self._again_s = conf, timeout_s, many, again_s
         self._uid = os.geteuid()
         self._user = _user_name(self._uid)
-        self._running = _Running()
+        self._running = Running()
         self._jobs = Listing("squeue", _COLUMNS, _job)
-        self._nodes, self._down = Listing("sinfo", _NODE_COLUMNS, _node), Listing("sinfo", ("%N",), "".join)
-        self._corrected: tuple[list[SlurmNode], list[str], list[SlurmNode]] = ([], [], [])
+        self._listed: tuple[list[Job], str, float] = ([], "", 0.0)
+        self._nodes = Listing("sinfo", _NODE_COLUMNS, _nodes_of)
+        self._down = Listing("sinfo", ("%N",), lambda line: hosts_of(line[0]))
+        self._known: tuple[object, object, list[SlurmNode]] = ((), (), [])
 
     @property
     def user(self) -> str:
@@ -281,20 +294,41 @@ class Commands:
             self._run("scontrol", "update", f"nodename={','.join(nodes)}", "state=resume")
 
     def jobs(self) -> list[Job]:
-        """Through one ``squeue``. A line that is not understood is left out: see :attr:`trouble`."""
-        return self._list(self._jobs, "--states=all", "--all")
+        """Through one ``squeue``. A line that is not understood is left out: see :attr:`trouble`.
+
+        Where it lists ``many``, which takes it long, only when Slurm's statistics tell that some began or ended, and every
+        ``again_s``.
+        """
+        (found, counted, listed_s), now_s = self._listed, time.monotonic()
+        is_long, now = len(found) >= self._many, ""
+        if is_long:
+            # Before the list: what changes meanwhile shows in the next.
+            with contextlib.suppress(EngineError):
+                now = counts(self._run("sdiag"))
+            is_on_its_way = any(one.state in _PASSING for one in found)
+            if counted and counted == now and now_s - listed_s < self._again_s and not is_on_its_way:
+                return found
+        self._listed = self._list(self._jobs, "--states=all", "--all"), now, now_s
+        return self._listed[0]
+
+    def changed(self) -> None:
+        """Something was asked of Slurm that may show in no statistic yet: jobs are listed anew."""
+        self._listed = self._listed[0], "", 0.0
 
     def nodes(self) -> list[SlurmNode]:
         """Through one ``sinfo``, and another where nodes are drained: it doesn't say of those whether they are down too."""
-        found = self._list(self._nodes, "--Node", "--all")
-        if not any(one.is_drained for one in found):
-            return found
-        down = self._list(self._down, "--Node", "--all", "--states=down")
-        if self._corrected[0] is not found or self._corrected[1] is not down:
-            names = set(down)
-            nodes = [replace(one, state="down") if one.name in names else one for one in found]
-            self._corrected = found, down, nodes
-        return self._corrected[2]
+        # Those of which it says the same stand in one line: each in its own takes it five times as long.
+        found = self._list(self._nodes, "--exact", "--all")
+        is_drained = any(one.is_drained for group in found for one in group[:1])
+        down = self._list(self._down, "--all", "--states=down") if is_drained else ()
+        if self._known[0] is not found or self._known[1] is not down:
+            names = {host for group in down for host in group}
+            nodes = [one for group in found for one in group]
+            nodes = [replace(one, state="down") if one.name in names else one for one in nodes]
+            self._known = found, down, sorted(nodes, key=_in_order)
+            # A job that its node took along is counted nowhere.
+            self.changed()
+        return self._known[2]
 
     def _list(self, listing: Listing[_T], *options: str) -> list[_T]:
         """What a command lists; the very list of the last time when nothing changed."""
@@ -323,6 +357,8 @@ class Commands:
     def _run(
         self, command: str, *arguments: str, script: str = "", more: Mapping[str, str] = _NOTHING
     ) -> str:
+        if command not in _ASKING:
+            self.changed()
         env = {"PATH": os.environ.get("PATH", os.defpath), **_ENV, **more}
         conf, timeout_s = configuration(self._conf), self._timeout_s
         if conf is None:
@@ -361,34 +397,6 @@ class Commands:
 
     def close(self) -> None:
         """Nothing is kept between two commands."""
-
-
-class _Running:
-    """The commands that run at this moment, so that somebody else can end them."""
-
-    def __init__(self) -> None:
-        self._processes: dict[int, subprocess.Popen[bytes]] = {}
-
-    def run(
-        self, command: Sequence[str], script: bytes, env: Mapping[str, str], timeout_s: float
-    ) -> tuple[int, bytes, bytes]:
-        """Run one: its exit code and what it printed. Raises what :func:`subprocess.run` does."""
-        pipe = subprocess.PIPE
-        with subprocess.Popen(command, stdin=pipe, stdout=pipe, stderr=pipe, env=env) as process:
-            self._processes[process.pid] = process
-            try:
-                out, err = process.communicate(script, timeout_s)
-            except BaseException:
-                process.kill()
-                raise
-            finally:
-                del self._processes[process.pid]
-            return process.returncode, out, err
-
-    def kill(self) -> None:
-        """End all of them."""
-        for process in list(self._processes.values()):
-            process.kill()
 
 
 def configuration(conf: Path | None) -> Path | None:
@@ -445,6 +453,17 @@ def _job(line: Sequence[str]) -> Job | None:
         name=name,
         comment=comment,
     )
+
+
+def _nodes_of(parts: Sequence[str]) -> list[SlurmNode]:
+    """The nodes of a line of sinfo, which says the same of all of them; none of a partition that has none."""
+    node = _node(parts)
+    return [replace(node, name=host) for host in hosts_of(node.name)]
+
+
+def _in_order(node: SlurmNode) -> list[tuple[int, str]]:
+    """Where a node stands among others: lab-9 before lab-10."""
+    return [(int(part or 0), text) for text, part in _NUMBERED.findall(node.name)]
 
 
 def _node(parts: Sequence[str]) -> SlurmNode:

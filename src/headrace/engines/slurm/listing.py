@@ -1,10 +1,15 @@
 """What one of Slurm's commands lists, made into something: only what is new, since mostly all is as it was."""
 
+import re
 import secrets
 from collections.abc import Callable, Sequence
 from typing import Generic, TypeVar
 
 _T = TypeVar("_T")
+_COUNTS = re.compile(
+    r"^(Data since|Jobs (?:submitted|started|completed|canceled|failed):)(.*)$", re.MULTILINE
+)
+_KINDS = 6
 
 
 class Listing(Generic[_T]):
@@ -48,3 +53,9 @@ class Listing(Generic[_T]):
 
     def _parts(self, line: str) -> list[str]:
         return line.partition(f"{self._secret}<")[2].split(f"{self._secret}|")
+
+
+def counts(said: str) -> str:
+    """What sdiag ``said`` of how many jobs there were of each kind, and since when it counts; "" when that is not all there."""
+    found = _COUNTS.findall(said)
+    return repr(found) if len(found) == _KINDS else ""

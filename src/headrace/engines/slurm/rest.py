@@ -237,6 +237,8 @@ class RestClient:
     def submit(self, job: Submission) -> int:
         """Through ``job/submit``."""
         content = msgspec.json.encode({"script": job.script, "job": _job(job)})
+        if self._commands is not None:
+            self._commands.changed()
         return self._submitted(self._ask("POST", "/job/submit", _Submitted, content))
 
     def _submitted(self, answer: _Submitted) -> int:
@@ -246,6 +248,8 @@ class RestClient:
 
     def cancel(self, jobs: Sequence[int]) -> None:
         """One by one: the API has no list of them."""
+        if jobs and self._commands is not None:
+            self._commands.changed()
         for job in jobs:
             try:
                 self._ask("DELETE", f"/job/{job}", _Answer)
