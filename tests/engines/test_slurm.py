@@ -407,7 +407,7 @@ def test_among_many_jobs_one_that_comes_or_goes_is_seen_at_once(site: SlurmSite)
         ended = {"scancel": "CANCELLED", "down": "NODE_FAIL"}[end]
         site.until(lambda number=number, ended=ended: state_of(number) == ended, f"it is seen as {ended}")  # type: ignore[misc]
     site.ask("scontrol", "update", "nodename=lab-0-1", "state=resume")
-    site.until(lambda: "idle" in site.ask("sinfo", "-h", "-n", "lab-0-1", "-o", "%T"), "it is back")
+    site.until(lambda: site.ask("sinfo", "-h", "-n", "lab-0-1", "-o", "%T").strip() == "idle", "it is back")
 
 
 def test_a_reason_of_several_lines_hides_no_node(harness: SlurmHarness) -> None:
