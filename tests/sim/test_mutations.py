@@ -419,8 +419,8 @@ MUTATIONS = (
     Mutation(
         "a pause that shows nothing is waited for for ever",
         "core/power/ladder.py",
-        "now_ms < placement.curtailed_ms + PAUSE_MS",
-        "True",
+        "return max(placement.curtailed_ms, begun_ms) + PAUSE_MS",
+        "return 1 << 62",
         (
             "grid-over",
             "unshed",
@@ -430,16 +430,16 @@ MUTATIONS = (
     Mutation(
         "pauses are ordered when an instruction begins",
         "core/power/ladder.py",
-        "is_time = target.is_on or left_ms <= PAUSE_LEAD_MS",
-        "is_time = target.is_on",
+        "return target.is_on or left_ms <= PAUSE_LEAD_MS",
+        "return target.is_on",
         ("grid-over",),
         seed=175,
     ),
     Mutation(
         "ends are ordered when an instruction begins",
         "core/power/ladder.py",
-        "if not target.is_on and left_ms > 2 * (min(one.grace_ms, MOST_GRACE_MS) + SEEN_MS):",
-        "if not target.is_on:",
+        "return left_ms <= 2 * (min(one.grace_ms, MOST_GRACE_MS) + SEEN_MS)",
+        "return False",
         ("grid-over",),
         seed=175,
     ),
@@ -458,7 +458,7 @@ MUTATIONS = (
     Mutation(
         "all that can be shed is shed",
         "core/power/ladder.py",
-        "        if over_w <= 0:\n            return\n",
+        "        if over_w <= 0:\n            break\n",
         "",
         ("needless",),
         seed=474,
@@ -578,8 +578,8 @@ MUTATIONS = (
     Mutation(
         "whoever is paused counts as shed",
         "core/apply.py",
-        "event.paused and placement.curtailed and sheds",
-        "event.paused and sheds",
+        "bool(event.paused and placement.curtailed) and _sheds",
+        "event.paused and _sheds",
         (
             "power",
             "started-above",
