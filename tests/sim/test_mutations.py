@@ -425,7 +425,7 @@ MUTATIONS = (
             "grid-over",
             "unshed",
         ),
-        seed=175,
+        seed=356,
     ),
     Mutation(
         "pauses are ordered when an instruction begins",
@@ -433,7 +433,7 @@ MUTATIONS = (
         "return target.is_on or left_ms <= PAUSE_LEAD_MS",
         "return target.is_on",
         ("grid-over",),
-        seed=175,
+        seed=189,
     ),
     Mutation(
         "ends are ordered when an instruction begins",
@@ -461,7 +461,7 @@ MUTATIONS = (
         "        if over_w <= 0:\n            break\n",
         "",
         ("needless",),
-        seed=474,
+        seed=175,
     ),
     Mutation(
         "firm work is shed",
@@ -469,7 +469,7 @@ MUTATIONS = (
         "            return Rung.KEEP\n        case _:",
         "            return Rung.PREEMPT\n        case _:",
         ("firm-shed",),
-        seed=387,
+        seed=261,
     ),
     Mutation(
         "work starts until an instruction begins",
