@@ -33,7 +33,7 @@ from headrace.engines.slurm.engine import COMMENT
 from headrace.engines.slurm.leases import are_accounts_checked, jobs_in, mark_of, parsed
 
 _OLDEST_PYTHON = (3, 8)
-_SLURM = ("squeue", "sinfo", "sbatch", "scancel", "scontrol")
+_SLURM = ("squeue", "sinfo", "sbatch", "scancel", "scontrol", "sdiag")
 
 
 @dataclass(frozen=True, slots=True)
