@@ -13,15 +13,29 @@ from headrace.core.apply import streams
 from headrace.core.authority import Role
 from headrace.core.decide import ACTION_OF
 from headrace.core.errors import HeadraceError, ProblemCode
-from headrace.core.ids import InvoiceNumber, NodeId, PlacementId, TenantId, TokenId, WorkloadId
+from headrace.core.ids import InvoiceNumber, NodeId, PlacementId, SiteId, TenantId, TokenId, WorkloadId
 from headrace.core.observation import Capabilities, RankState
+from headrace.core.power.instruction import Instruction, InstructionId
 from headrace.core.scheduling.plan import PlanLimits, plan
 from headrace.core.scheduling.proposal import Plan
 from headrace.core.workload import WorkloadType
 from headrace.journal.codec import Draft
-from tests.journal.small import ACME, BOREALIS, MEMBER, SetClock, begun, job, opened, place, report, submit
+from tests.journal.small import (
+    ACME,
+    BOREALIS,
+    MEMBER,
+    START_MS,
+    SetClock,
+    begun,
+    job,
+    opened,
+    place,
+    report,
+    submit,
+)
 
 KEY = "once"
+HOUR_MS = 3_600_000
 WORK, OTHER_WORK = WorkloadId("acme-1"), WorkloadId("acme-2")
 PLACEMENT, OTHER_PLACEMENT = PlacementId("acme-1.1"), PlacementId("acme-2.1")
 INVOICE = InvoiceNumber("2026-11-acme-NOK-0")
@@ -40,6 +54,25 @@ def _plans(control: Control) -> Pair:
 
 def _these(first: c.Command, other: c.Command) -> Callable[[Control], Pair]:
     return lambda _: (first, other)
+
+
+def _instruct(name: str, limit_w: int = 30_000) -> c.Instruct:
+    return c.Instruct(
+        Instruction(InstructionId(name), SiteId("glomfjord"), limit_w, START_MS + HOUR_MS), binding=True
+    )
+
+
+def _withdrawals(control: Control) -> Pair:
+    for name in ("one", "two"):
+        control.execute(SYSTEM, _instruct(name))
+    first, other = (c.Withdraw(InstructionId(name), "it is over") for name in ("one", "two"))
+    return first, other
+
+
+def _followed(control: Control) -> Pair:
+    """It says no more than that the grid be followed: there is no other of its kind."""
+    control.execute(SYSTEM, _instruct("deep", limit_w=1))
+    return c.FollowGrid(), _instruct("another")
 
 
 REQUESTS: dict[type, Callable[[Control], Pair]] = {
@@ -74,6 +107,9 @@ REQUESTS: dict[type, Callable[[Control], Pair]] = {
         c.DeclareEngines({"a": Capabilities("uid", pause=True, ports=True)}),
         c.DeclareEngines({"b": Capabilities("uid", pause=True, ports=True)}),
     ),
+    c.Instruct: _these(_instruct("one"), _instruct("one", limit_w=31_000)),
+    c.Withdraw: _withdrawals,
+    c.FollowGrid: _followed,
     c.RaiseAlarm: _these(c.RaiseAlarm(1, "a", "a drill"), c.RaiseAlarm(1, "b", "a drill")),
 }
 """For each command: one, and another of its kind."""
@@ -91,9 +127,9 @@ def lived_in(folder: Path) -> Control:
     made = place(control)
     for placement in made:
         report(control, placement, RankState.RUNNING)
-    clock.at_ms += 3_600_000
+    clock.at_ms += HOUR_MS
     for placement in made:
-        report(control, placement, RankState.RUNNING, 3_600_000, meter=True)
+        report(control, placement, RankState.RUNNING, HOUR_MS, meter=True)
     control.execute(SYSTEM, c.IssueInvoices(ACME, "2026-11"))
     submit(control, "", job("waits"))
     return control
