@@ -13,7 +13,16 @@ from headrace.core.apply import streams
 from headrace.core.authority import Role
 from headrace.core.decide import ACTION_OF
 from headrace.core.errors import HeadraceError, ProblemCode
-from headrace.core.ids import InvoiceNumber, NodeId, PlacementId, SiteId, TenantId, TokenId, WorkloadId
+from headrace.core.ids import (
+    InvoiceNumber,
+    NodeId,
+    PlacementId,
+    PowerNodeId,
+    SiteId,
+    TenantId,
+    TokenId,
+    WorkloadId,
+)
 from headrace.core.observation import Capabilities, RankState
 from headrace.core.power.instruction import Instruction, InstructionId
 from headrace.core.scheduling.plan import PlanLimits, plan
@@ -110,6 +119,11 @@ REQUESTS: dict[type, Callable[[Control], Pair]] = {
     c.Instruct: _these(_instruct("one"), _instruct("one", limit_w=31_000)),
     c.Withdraw: _withdrawals,
     c.FollowGrid: _followed,
+    c.DeclareLimiters: _these(c.DeclareLimiters({NODE: 100}), c.DeclareLimiters({NODE: 200})),
+    c.ReportDevices: _these(
+        c.ReportDevices(excess={PowerNodeId("glomfjord"): (1, "feed")}),
+        c.ReportDevices(excess={PowerNodeId("glomfjord"): (2, "feed")}),
+    ),
     c.RaiseAlarm: _these(c.RaiseAlarm(1, "a", "a drill"), c.RaiseAlarm(1, "b", "a drill")),
 }
 """For each command: one, and another of its kind."""

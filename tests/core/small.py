@@ -236,6 +236,11 @@ def derived(world: World) -> dict[str, object]:
     held = {name: count for name, count in sorted(world.contract_held_milli.items()) if count}
     queue = sorted(world.queue, key=lambda ident: world.queue[ident].submitted_seq)
     return columns(world) | {
+        "floors": list(world.floors.watts),
+        "capped": sorted(world.counted.capped),
+        "credit": dict(sorted(world.counted.credit_w.items())),
+        "excess": dict(sorted(world.counted.excess_w.items())),
+        "limits": world.power_limit_w.tolist(),
         "held": held,
         "queue": queue,
         "unsettled": sorted(world.unsettled),

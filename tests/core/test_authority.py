@@ -10,7 +10,7 @@ from headrace.core import events as ev
 from headrace.core.authority import Policy, Role, Subject, Target, Verdict
 from headrace.core.decide import ACTION_OF, decide
 from headrace.core.errors import HeadraceError, ProblemCode
-from headrace.core.ids import InvoiceNumber, NodeId, PlacementId, TokenId, WorkloadId
+from headrace.core.ids import InvoiceNumber, NodeId, PlacementId, PowerNodeId, TokenId, WorkloadId
 from headrace.core.power.instruction import Instruction, InstructionId
 from headrace.core.scheduling.proposal import Plan
 from headrace.core.sovereignty.plain import (
@@ -87,6 +87,8 @@ TABLE: dict[str, tuple[c.Command, set[str]]] = {
     ),
     "withdraw an instruction": (c.Withdraw(InstructionId("x")), OURS),
     "follow the grid": (c.FollowGrid(), MACHINE),
+    "say which nodes can be limited": (c.DeclareLimiters({NodeId(f"{FJORD}/x/lab-0-0"): 100}), MACHINE),
+    "report what devices say": (c.ReportDevices(excess={PowerNodeId(FJORD): (5, "feed")}), MACHINE),
     "erase one's tenant": (c.EraseTenant(ACME), OURS),
     "erase another tenant": (c.EraseTenant(BOREALIS), OURS),
 }

@@ -29,11 +29,11 @@ PUBLIC_TYPES = {
     "headrace.core.hardware": {"HardwareType"},
     # An independent check itself, of what happens when something is lost.
     "headrace.core.power.survive": {"above", "overloads", "several_ways"},
-    "headrace.core.ids": {"ContractId", "PlacementId", "ProjectId", "SiteId", "TenantId", "WindowId", "WorkloadId"},
+    "headrace.core.ids": {"ContractId", "NodeId", "PlacementId", "ProjectId", "SiteId", "TenantId", "WindowId", "WorkloadId"},
     "headrace.core.scheduling.proposal": {"Eviction", "Plan", "ProposedPlacement"},
     "headrace.core.scheduling.snapshot": {"Snapshot", "Taken"},
     "headrace.core.sovereignty.plain": {"PROFILES"},
-    "headrace.core.units": {"MS_PER_DAY", "PERMILLE"},
+    "headrace.core.units": {"MS_PER_DAY", "PERMILLE", "ceil_div"},
     "headrace.core.workload": {
         "HOLDING", "LEVELS", "WHOLE_MILLI", "Alternative", "Flex", "Level", "Placement", "PolicyRef", "RankPlace", "Resources",
         "State", "Topology", "Workload", "WorkloadSpec", "WorkloadType"

@@ -10,7 +10,17 @@ from headrace.core import commands as c
 from headrace.core.authority import Role, Subject
 from headrace.core.codec import normalise
 from headrace.core.contracts import Reservation
-from headrace.core.ids import NodeId, PlacementId, ProjectId, SiteId, TenantId, TokenId, WindowId, WorkloadId
+from headrace.core.ids import (
+    NodeId,
+    PlacementId,
+    PowerNodeId,
+    ProjectId,
+    SiteId,
+    TenantId,
+    TokenId,
+    WindowId,
+    WorkloadId,
+)
 from headrace.core.observation import Capabilities, NodeReport, PlacementReport, RankReport, RankState
 from headrace.core.power.instruction import Instruction, InstructionId
 from headrace.core.scheduling.plan import PlanLimits, plan
@@ -284,6 +294,28 @@ def follow_the_grid(control: Control, clock: SetClock) -> None:
     control.execute(SYSTEM, c.FollowGrid())
     morning = replace(evening, id=InstructionId("morning"), from_ms=clock.at_ms + 3_600_000)
     control.execute(SYSTEM, c.Instruct(morning))
+    control.commit()
+
+
+def cap_a_node(control: Control, clock: SetClock) -> None:
+    """A node that is capped for an instruction, one cap that is lifted and one that stays, and a meter that sees more."""
+    site, nodes = SiteId("glomfjord"), control.world.fleet.node_ids
+    control.execute(SYSTEM, c.Withdraw(InstructionId("morning"), "it is warm"))
+    control.execute(SYSTEM, c.DeclareLimiters(dict.fromkeys(nodes, 100)))
+    whole = Resources("lab", 4, 250, 16)
+    submit(control, "cappable", *(job(f"cap-{n}", flex=Flex.CAPPABLE, resources=whole) for n in range(2)))
+    for placement in place(control):
+        report(control, placement, RankState.RUNNING)
+    draws_w = int(control.world.power_w[control.world.fleet.power_index[PowerNodeId(site)]])
+    limit_w = facility_watts(draws_w - 300, control.world.site(site).pue_permille)
+    control.execute(SYSTEM, c.Instruct(Instruction(InstructionId("noon"), site, limit_w, clock.at_ms), True))
+    control.execute(SYSTEM, c.FollowGrid())
+    first, *_ = wanted = {node: cap.wanted_w for node, cap in control.world.state.caps.items()}
+    control.execute(SYSTEM, c.ReportDevices(wanted, {PowerNodeId(site): (50, "feed")}))
+    clock.at_ms += 60_000
+    control.execute(SYSTEM, c.Withdraw(InstructionId("noon"), "it is over"))
+    control.execute(SYSTEM, c.FollowGrid())
+    control.execute(SYSTEM, c.ReportDevices({first: 0}))
     control.commit()
 
 

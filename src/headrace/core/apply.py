@@ -11,6 +11,7 @@ from headrace.core.errors import Problem
 from headrace.core.ids import Epoch, EventSeq, NodeId, SiteId
 from headrace.core.ledger import Transfer, transfers_for_credit_note, transfers_for_invoice
 from headrace.core.metering import token_row, usage_row
+from headrace.core.power import applied
 from headrace.core.power.floors import is_past
 from headrace.core.power.limits import renewed
 from headrace.core.scheduling.sharing import kind_of, shares_time
@@ -336,7 +337,9 @@ def _pause(world: World, committed: ev.Committed, event: ev.PauseRequested) -> l
 def _pause_observed(world: World, committed: ev.Committed, event: ev.PauseObserved) -> list[Row]:
     placement = world.state.placements[event.placement]
     placement.paused = event.paused
-    world.quieten(placement, quiet=bool(event.paused and placement.curtailed) and _sheds(world, placement))
+    world.quieten(
+        placement, quiet=bool(event.paused and placement.curtailed) and applied.sheds(world, placement)
+    )
     if placement.stop_reason is None:
         state = WorkloadState.PAUSED if event.paused else WorkloadState.RUNNING
         why = f"for the grid: instruction {placement.curtailed}" if placement.curtailed else ""
@@ -451,12 +454,6 @@ def _alarm(world: World, committed: ev.Committed, event: ev.AlarmRaised) -> list
     return _audit(committed, event.subject, "")
 
 
-def _sheds(world: World, placement: Placement) -> bool:
-    """Whether a placement draws as an idle one does while it is paused."""
-    engine = world.state.engines.get(world.site(placement.site).engine)
-    return engine is not None and engine.pause_sheds
-
-
 def _instructed(world: World, committed: ev.Committed, event: ev.InstructionReceived) -> list[Row]:
     standing = world.state.instructions
     for ident in [one for one, known in standing.items() if is_past(world.fleet, known, committed.at_ms)]:
@@ -474,29 +471,6 @@ def _withdrawn(world: World, committed: ev.Committed, event: ev.InstructionWithd
     world.limit(committed.at_ms)
     _remember(world, committed, event.instruction)
     return _audit(committed, event.instruction, event.verdict)
-
-
-def _curtailed(world: World, committed: ev.Committed, event: ev.CurtailmentOrdered) -> list[Row]:
-    placement = world.state.placements[event.placement]
-    placement.curtailed, placement.curtailed_ms = event.instruction, committed.at_ms
-    # Its tenant may have paused it before.
-    world.quieten(placement, quiet=placement.paused and _sheds(world, placement))
-    placement.wanted_seq = committed.seq
-    world.curtailed[placement.id] = None
-    world.settle(placement)
-    return []
-
-
-def _lifted(world: World, committed: ev.Committed, event: ev.CurtailmentLifted) -> list[Row]:
-    placement = world.state.placements[event.placement]
-    # It counts in full before any engine lets it go on.
-    world.quieten(placement, quiet=False)
-    placement.curtailed, placement.curtailed_ms = "", 0
-    world.curtailed.pop(placement.id, None)
-    placement.wanted_seq = committed.seq
-    world.settle(placement)
-    world.limit(committed.at_ms)
-    return []
 
 
 def _answered(world: World, committed: ev.Committed, event: ev.RequestAnswered) -> list[Row]:
@@ -536,8 +510,13 @@ _APPLY: dict[type, Callable[[World, ev.Committed, Any], list[Row]]] = {
     ev.RequestAnswered: _answered,
     ev.InstructionReceived: _instructed,
     ev.InstructionWithdrawn: _withdrawn,
-    ev.CurtailmentOrdered: _curtailed,
-    ev.CurtailmentLifted: _lifted,
+    ev.CurtailmentOrdered: applied.curtailed,
+    ev.CurtailmentLifted: applied.lifted,
+    ev.LimitersDeclared: applied.limiters_declared,
+    ev.CapsOrdered: applied.caps_ordered,
+    ev.CapsObserved: applied.caps_observed,
+    ev.CapsLifted: applied.caps_lifted,
+    ev.ExcessMeasured: applied.excess_measured,
 }
 
 
@@ -578,8 +557,16 @@ def streams(world: World, event: ev.Event) -> tuple[str, ...]:
             | ev.TokenIssued(tenant=str(tenant))
         ):
             return (f"tenant:{tenant}", "operator")
-        case ev.NodeStateChanged(node=node) | ev.NodeIntruded(node=node):
-            return (f"site:{_site_of(world, node)}",)
+        case (
+            ev.NodeStateChanged(node=place)
+            | ev.NodeIntruded(node=place)
+            | ev.ExcessMeasured(element=place)
+            | ev.LimitersDeclared(site=place)
+            | ev.CapsOrdered(site=place)
+            | ev.CapsObserved(site=place)
+            | ev.CapsLifted(site=place)
+        ):
+            return (f"site:{_site_of(place)}",)
         case ev.InstructionReceived() | ev.InstructionWithdrawn():
             return (f"site:{_site_instructed(world, event)}", "operator")
         case ev.DecisionRecorded(verdict=verdict) if "@" in verdict.subject:
@@ -595,5 +582,6 @@ def _site_instructed(world: World, event: ev.InstructionReceived | ev.Instructio
     return world.state.instructions[own].instruction.site if isinstance(own, str) else own.site
 
 
-def _site_of(world: World, node: str) -> SiteId:
-    return SiteId(node.split("/", 1)[0])
+def _site_of(place: str) -> SiteId:
+    """The site of a node, or of an element of the power tree; of a site itself."""
+    return SiteId(place.split("/", 1)[0])

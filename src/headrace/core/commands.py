@@ -2,13 +2,13 @@
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from hashlib import sha256
 from typing import Any
 
 from headrace.core.authority import Role
 from headrace.core.codec import from_plain, to_plain
-from headrace.core.ids import InvoiceNumber, NodeId, PlacementId, TenantId, TokenId, WorkloadId
+from headrace.core.ids import InvoiceNumber, NodeId, PlacementId, PowerNodeId, TenantId, TokenId, WorkloadId
 from headrace.core.observation import Capabilities, NodeReport, PlacementReport
 from headrace.core.power.instruction import Instruction, InstructionId
 from headrace.core.scheduling.proposal import Plan
@@ -204,6 +204,24 @@ class FollowGrid:
     """Shed what the instructions that stand ask for, and let go on what may: asked again and again."""
 
 
+@dataclass(frozen=True, slots=True)
+class DeclareLimiters:
+    """Say which nodes' watts can be limited from here, with the lowest limit that each one's controller takes, in watts."""
+
+    limiters: Mapping[NodeId, int]
+
+
+@dataclass(frozen=True, slots=True)
+class ReportDevices:
+    """What devices say: ``caps``, by node the watts that its controller enforces (0: none, or it does not say).
+
+    ``excess``: by element, ``(watts, meter)`` that a meter sees beyond all that is known to draw there.
+    """
+
+    caps: Mapping[NodeId, int] = field(default_factory=dict)
+    excess: Mapping[PowerNodeId, tuple[int, str]] = field(default_factory=dict)
+
+
 Command = (
     StartControl
     | DeclareEngines
@@ -226,6 +244,8 @@ Command = (
     | Instruct
     | Withdraw
     | FollowGrid
+    | DeclareLimiters
+    | ReportDevices
 )
 
 

@@ -14,10 +14,12 @@ from headrace.core.asked import Asked, Deciding, fail
 from headrace.core.authority import Role, Subject, Target, Verdict
 from headrace.core.changes import check_changes
 from headrace.core.errors import HeadraceError, Problem, ProblemCode, unknown
+from headrace.core.fast import remember
 from headrace.core.ids import Epoch, TenantId, TokenId, WorkloadId
 from headrace.core.invoicing import credit_note, draft_invoices, nothing_to_invoice
 from headrace.core.observe import observe
 from headrace.core.placing import adopt, reserve, set_nodes
+from headrace.core.power.actuators import declare_limiters, report_devices
 from headrace.core.power.grid import instruct, withdraw
 from headrace.core.power.ladder import follow
 from headrace.core.power.shedding import shed_class
@@ -34,7 +36,7 @@ from headrace.core.workload import (
     WorkloadSpec,
     WorkloadType,
 )
-from headrace.core.world import World, remember
+from headrace.core.world import World
 
 
 def not_found(kind: str, ident: str) -> HeadraceError:
@@ -465,6 +467,8 @@ _COMMANDS: dict[type, tuple[str, Callable[[World, Any, Asked], Deciding]]] = {
     c.Instruct: ("grid.instruct", instruct),
     c.Withdraw: ("grid.instruct", withdraw),
     c.FollowGrid: ("grid.follow", follow),
+    c.DeclareLimiters: ("device.observe", declare_limiters),
+    c.ReportDevices: ("device.observe", report_devices),
 }
 ACTION_OF: dict[type, str] = {command: action for command, (action, _) in _COMMANDS.items()}
 """The action that each command is decided as."""

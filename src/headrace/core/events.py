@@ -14,7 +14,9 @@ from headrace.core.ids import (
     ContractId,
     Epoch,
     InvoiceNumber,
+    NodeId,
     PlacementId,
+    PowerNodeId,
     ProjectId,
     SiteId,
     TenantId,
@@ -395,6 +397,48 @@ class CurtailmentLifted:
     placement: PlacementId
 
 
+@dataclass(frozen=True, slots=True)
+class LimitersDeclared:
+    """Nodes of a site whose watts can be limited, each with the lowest limit that its controller takes; all others can't."""
+
+    site: SiteId
+    limiters: tuple[tuple[NodeId, int], ...]
+
+
+@dataclass(frozen=True, slots=True)
+class CapsOrdered:
+    """These nodes of a site are to draw at most so many watts each, for an instruction, until :class:`CapsLifted`."""
+
+    site: SiteId
+    instruction: InstructionId
+    caps: tuple[tuple[NodeId, int], ...]
+
+
+@dataclass(frozen=True, slots=True)
+class CapsObserved:
+    """What these nodes' controllers say that they enforce, in watts; 0: nothing, or nothing is known of it any more."""
+
+    site: SiteId
+    caps: tuple[tuple[NodeId, int], ...]
+
+
+@dataclass(frozen=True, slots=True)
+class CapsLifted:
+    """These nodes are to have no cap any more; from now on they count in full again."""
+
+    site: SiteId
+    nodes: tuple[NodeId, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class ExcessMeasured:
+    """A meter sees ``watts`` of IT load more at an element of the power tree than all that is known to draw there; 0: no more."""
+
+    element: PowerNodeId
+    watts: int
+    meter: str
+
+
 Event = (
     JournalOpened
     | ControlStarted
@@ -429,6 +473,11 @@ Event = (
     | InstructionWithdrawn
     | CurtailmentOrdered
     | CurtailmentLifted
+    | LimitersDeclared
+    | CapsOrdered
+    | CapsObserved
+    | CapsLifted
+    | ExcessMeasured
 )
 
 KINDS: dict[int, type] = {
@@ -465,6 +514,11 @@ KINDS: dict[int, type] = {
     31: InstructionWithdrawn,
     32: CurtailmentOrdered,
     33: CurtailmentLifted,
+    34: LimitersDeclared,
+    35: CapsOrdered,
+    36: CapsObserved,
+    37: CapsLifted,
+    38: ExcessMeasured,
 }
 KIND_OF: dict[type, int] = {event: number for number, event in KINDS.items()}
 VERSIONS: dict[int, int] = dict.fromkeys(KINDS, 1)

@@ -10,6 +10,7 @@ from headrace.core.ids import (
     InvoiceNumber,
     NodeId,
     PlacementId,
+    PowerNodeId,
     TenantId,
     TokenId,
     WindowId,
@@ -18,6 +19,7 @@ from headrace.core.ids import (
 from headrace.core.ledger import Ledger, Transfer
 from headrace.core.metering import UsageRow, UsageTotals
 from headrace.core.observation import Capabilities
+from headrace.core.power.caps import Cap
 from headrace.core.power.instruction import InstructionId
 from headrace.core.power.limits import Standing
 from headrace.core.scheduling.service import Sibling
@@ -94,6 +96,12 @@ class State:
     """``tenant/period`` to how many of its placements shared a Unix user with others' ("none" isolation)."""
     instructions: dict[InstructionId, Standing] = field(default_factory=dict)
     """What the grid asks of sites: those that hold, those to come, and those whose ramp is not over."""
+    limiters: dict[NodeId, int] = field(default_factory=dict)
+    """Nodes whose watts can be limited, and the lowest limit that each one's controller takes."""
+    caps: dict[NodeId, Cap] = field(default_factory=dict)
+    """Limits that controllers were asked for, also those that they are to drop and have not dropped yet."""
+    excess: dict[PowerNodeId, int] = field(default_factory=dict)
+    """By element of the power tree: watts that its meter sees beyond all that is known to draw there."""
     siblings: dict[str, list[Sibling]] = field(default_factory=dict)
     """How long those ran that share accelerators in time: by kind, in order of submission."""
 

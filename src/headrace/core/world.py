@@ -6,7 +6,7 @@ world, the planner another that folds the same events.
 
 from collections.abc import Callable
 from datetime import UTC, datetime
-from typing import Any, TypeVar
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -15,6 +15,7 @@ from headrace.core.authority import PolicyEngine, Role, Subject, Target, Verdict
 from headrace.core.codec import from_normalised
 from headrace.core.contracts import Contract, Maintenance, PricePlan, Reservation, Tenant
 from headrace.core.estate import Estate, Site
+from headrace.core.fast import Fast
 from headrace.core.fleet import I64, NEVER_DAY, compile_fleet, day_number
 from headrace.core.hardware import HardwareType
 from headrace.core.ids import (
@@ -36,6 +37,7 @@ from headrace.core.metering import (
     period_of,
 )
 from headrace.core.observation import Capabilities
+from headrace.core.power.counted import Counted
 from headrace.core.power.floors import Floors, kept_of, limits_of
 from headrace.core.power.shedding import Rung, rung_of, shed_class
 from headrace.core.scheduling.demand import Popularity
@@ -56,39 +58,8 @@ from headrace.core.workload import State as WorkloadState
 REQUEST_RETENTION_MS = 2 * MS_PER_DAY
 """How long an idempotency key is remembered."""
 ALARMS_KEPT = 1_000
-MOST_REMEMBERED = 100_000
-"""Answers about classes of workloads that are remembered: whoever submits makes them, and could make any number."""
 _NOTHING = Taken()
 _QUARTER_MS = 15 * MS_PER_MINUTE
-
-
-class _Fast:
-    """The columns that every placement touches, cell by cell: memory views cost a third of numpy's own indexing."""
-
-    __slots__ = ("cpu_milli", "hardware", "leaf", "mask", "memory_mb", "power_w", "quiet", "ranks")
-
-    def __init__(self, world: "World") -> None:
-        self.mask = world.node_mask.data
-        self.cpu_milli = world.node_cpu_milli.data
-        self.memory_mb = world.node_memory_mb.data
-        self.ranks = world.node_ranks.data
-        self.power_w = world.power_w.data
-        self.quiet = world.node_quiet.data
-        self.leaf: list[int] = world.fleet.node_leaf.tolist()
-        self.hardware: list[HardwareType] = [
-            world.fleet.hardware[number] for number in world.fleet.node_hardware.tolist()
-        ]
-
-
-Key = TypeVar("Key")
-Answer = TypeVar("Answer")
-
-
-def remember(answers: dict[Key, Answer], key: Key, answer: Answer) -> None:
-    """Remember an answer among at most ``MOST_REMEMBERED``."""
-    if len(answers) >= MOST_REMEMBERED:
-        answers.clear()
-    answers[key] = answer
 
 
 class World:
@@ -127,6 +98,7 @@ class World:
         self._limit_until_ms = -1
         self.has_hours = False
         self.limited = self.started_ms = 0
+        self.counted = Counted(self)
         self.memory = Memory()
         self.endings = Endings()
         self.admissions: dict[tuple[object, ...], tuple[Refusal, str] | None] = {}
@@ -210,12 +182,12 @@ class World:
         for node, (state, _) in self.state.nodes.items():
             if node in fleet.node_index:
                 self.node_ready[fleet.node_index[node]] = state == "ready"
-        self._intruded = {
+        self.intruded = {
             fleet.node_index[node]: None for node in self.state.intruders if node in fleet.node_index
         }
-        for index in self._intruded:
+        for index in self.intruded:
             self.floors.strangers(index, 1)
-        self._fast = _Fast(self)
+        self._fast = Fast(self)
         self.node_share_milli = np.zeros((0, 0), np.int16)
         self.node_sharer = np.zeros((0, 0), np.int32)
         self.contract_held_milli = {}
@@ -255,7 +227,7 @@ class World:
             # A block with a day has its idle draw reserved before that day: when it comes, nothing has to make room.
             counted = fleet.node_from_day < NEVER_DAY
             # Who runs something on a node without a day has shown that it is there.
-            counted[list(self._intruded)] = True
+            counted[list(self.intruded)] = True
             np.add.at(self.power_w, fleet.node_leaf[counted], self._nodes_w()[counted])
         self.floors.count_idle(fleet.node_from_day < NEVER_DAY)
         # Children come after their parents in the columns, so that one pass from the end sums every subtree.
@@ -265,6 +237,7 @@ class World:
             if parents[index] >= 0:
                 sums[parents[index]] += sums[index]
         self.power_w[:] = sums
+        self.counted.anew()
 
     def _nodes_w(self) -> I64:
         """Most that each node can draw now, as ``HardwareType.node_watts`` has it."""
@@ -278,7 +251,7 @@ class World:
         busy_w = column(lambda one: one.nameplate_w) - count * accelerator_w + used * accelerator_w
         busy_w += (count - used) * column(lambda one: one.accelerator_idle_w)
         watts = np.where(self.node_ranks > 0, busy_w, column(lambda one: one.idle_w))
-        intruded = list(self._intruded)
+        intruded = list(self.intruded)
         watts[intruded] = column(lambda one: one.nameplate_w)[intruded]
         return watts
 
@@ -315,7 +288,7 @@ class World:
 
     def hold(self, placement: Placement, sign: int, *, power: bool = True) -> None:
         """Take (1) or give back (-1) what a placement has: accelerators, processors, memory, and power up the tree."""
-        columns, fleet, intruded = self._fast, self.fleet, self._intruded
+        columns, fleet, intruded = self._fast, self.fleet, self.intruded
         spec = self.state.workloads[placement.workload].spec
         self.floors.hold(placement, self._rung(spec, placement.site), sign)
         self.memory.moved(placement, spec, fleet.site_index[placement.site], sign)
@@ -340,8 +313,10 @@ class World:
                 delta_w -= hardware.node_watts((before & loud).bit_count(), busy > 0)
                 leaves[leaf] = leaves.get(leaf, 0) + delta_w
         for leaf, delta_w in leaves.items():
-            for element in self._path(leaf):
+            for element in self.path(leaf):
                 columns.power_w[element] += delta_w
+        if power and self.counted.capped:
+            self.counted.moved(placement)
         if placement.contract:
             before_milli = self.contract_held_milli.get(placement.contract, 0)
             self.contract_held_milli[placement.contract] = before_milli + sign * held_milli
@@ -354,12 +329,12 @@ class World:
         else:
             self.state.intruders.pop(node, None)
         index = self.fleet.node_index.get(node)
-        if index is None or bool(who) == (index in self._intruded):
+        if index is None or bool(who) == (index in self.intruded):
             return
         if who:
-            self._intruded[index] = None
+            self.intruded[index] = None
         else:
-            del self._intruded[index]
+            del self.intruded[index]
             self.memory.came_free(int(self.fleet.node_site[index]))
         self.floors.strangers(index, 1 if who else -1)
         columns = self._fast
@@ -368,8 +343,10 @@ class World:
         if self.fleet.node_from_day[index] < NEVER_DAY:
             loud = columns.mask[index] & ~columns.quiet[index]
             more_w -= hardware.node_watts(loud.bit_count(), columns.ranks[index] > 0)
-        for element in self._path(columns.leaf[index]):
+        for element in self.path(columns.leaf[index]):
             columns.power_w[element] += more_w if who else -more_w
+        if index in self.counted.capped:
+            self.counted.cap(node)
 
     def declare(self, engine: str, capabilities: Capabilities) -> None:
         """What an engine can do, from now on."""
@@ -392,6 +369,9 @@ class World:
         before, limited_before = self.power_limit_w, self.floors.limit_w
         paused = [self.state.placements[one] for one in self.curtailed]
         kept_w = kept_of(paused, self.hardware_of)
+        for node, credit_w in self.counted.credit_w.items():
+            site = self.fleet.sites[self.fleet.node_site[node]].id
+            kept_w[site] = kept_w.get(site, 0) + credit_w
         found = limits_of(self.fleet, self.state.instructions.values(), kept_w, now_ms)
         self.power_limit_w, self.floors.limit_w, self._limit_until_ms, self.floors.limited_by = found
         self.limited += 1
@@ -412,9 +392,11 @@ class World:
             hardware = columns.hardware[node]
             change_w = rank.mask.bit_count() * (hardware.accelerator_idle_w - hardware.accelerator_w)
             columns.quiet[node] ^= rank.mask
-            if node not in self._intruded:
-                for element in self._path(columns.leaf[node]):
+            if node not in self.intruded:
+                for element in self.path(columns.leaf[node]):
                     columns.power_w[element] += change_w if quiet else -change_w
+        if self.counted.capped:
+            self.counted.moved(placement)
         self.memory.came_free(fleet.site_index[placement.site])
 
     def _mark_quiet(self, placement: Placement) -> None:
@@ -424,7 +406,7 @@ class World:
 
     def over(self, node: NodeId) -> list[int]:
         """The elements of the power tree above a node."""
-        return self._path(self._fast.leaf[self.fleet.node_index[node]])
+        return self.path(self._fast.leaf[self.fleet.node_index[node]])
 
     def _recount(self) -> None:
         self.usage.clear()
@@ -457,7 +439,8 @@ class World:
         self.node_sharer[at] = self.tenant_number(tenant) if after else 0
         return mask if not before or not after else 0
 
-    def _path(self, leaf: int) -> list[int]:
+    def path(self, leaf: int) -> list[int]:
+        """An element of the power tree, by its number, and all above it."""
         path = self._paths.get(leaf)
         if path is None:
             path = self._paths[leaf] = self.fleet.path(leaf)
@@ -555,7 +538,8 @@ class World:
 
     def _open(self) -> npt.NDArray[np.bool_]:
         found = self.node_here & self.node_ready
-        found[list(self._intruded)] = False
+        found[list(self.intruded)] = False
+        found[list(self.counted.capped)] = False
         return found
 
     def snapshot(self, now_ms: int) -> Snapshot:
@@ -593,6 +577,8 @@ class World:
             stopping=self.stopping,
             windows=self.windows,
             intruders=self.state.intruders,
+            caps=self.state.caps,
+            excess=self.state.excess,
             engines=self.state.engines,
             demand=self.popularity.demand,
             zone=self.zone,

@@ -203,6 +203,37 @@ def test_a_pause_that_is_not_seen_in_time_is_followed_by_the_next_rung() -> None
     assert told(one, follow(one, 1)) == [("saved", "end")]
 
 
+def test_who_leaves_too_late_for_an_instruction_is_no_help_to_it() -> None:
+    """Stopped by its tenant with a long grace: it draws on when the instruction is due, so another goes in its place."""
+    one = lab()
+    leaving = whole("leaving", grace_ms=60_000)
+    running(one, leaving, SPOT, FIRM)
+    one.do(c.Stop(one.state.placements[names(one)["leaving"]].workload))
+    instruct(one, draws_w(one) - 500)
+    assert told(one, follow(one)) == [("spot", "end")]
+    one = lab()
+    running(one, replace(leaving, grace_ms=20_000), SPOT, FIRM)
+    one.do(c.Stop(one.state.placements[names(one)["leaving"]].workload))
+    instruct(one, draws_w(one) - 500)
+    assert follow(one) == [], "this one is gone in time"
+
+
+def test_who_ends_because_its_pause_failed_counts_with_all_that_its_end_saves() -> None:
+    """Its node sleeps then, which a pause would not have brought: nobody else goes for that."""
+    one = lab()
+    running(one, SPOT, SAVED)
+    instruct(one, draws_w(one) - (WHOLE_W - IDLE_W))
+    assert told(one, follow(one)) == [("saved", "pause"), ("spot", "end")]
+    one.do(c.Withdraw(EVENING))
+    one = lab()
+    running(one, SPOT, SAVED)
+    instruct(one, draws_w(one) - 4 * STEP_W)
+    assert told(one, follow(one)) == [("saved", "pause")]
+    instruct(one, draws_w(one) - (WHOLE_W - IDLE_W), id=InstructionId("deeper"))
+    assert told(one, follow(one, PAUSE_MS)) == [("saved", "end")]
+    assert follow(one, 1_000) == []
+
+
 def test_what_was_told_to_end_and_does_not_is_followed_by_another() -> None:
     """Until its deadline it counts as gone; from then on it does not."""
     one = lab()
@@ -405,7 +436,13 @@ def test_the_ladder_says_what_each_rung_would_shed() -> None:
     ladder = ladder_of(one.world, FJORD)
     assert ladder.draws_w == 4_000
     assert ladder.floor_w == WHOLE_W + (IDLE_W + WAKE_W) + 2 * IDLE_W
-    assert ladder.by_rung() == {Rung.MINERS: 800, Rung.PAUSE: 700, Rung.REQUEUE: 0, Rung.PREEMPT: 800}
+    assert ladder.by_rung() == {
+        Rung.MINERS: 800,
+        Rung.CAP: 0,
+        Rung.PAUSE: 700,
+        Rung.REQUEUE: 0,
+        Rung.PREEMPT: 800,
+    }
 
 
 # -- any order of things -----------------------------------------------------------------------------------------------

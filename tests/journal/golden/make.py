@@ -2,7 +2,8 @@
 
 Those beside this script are never made again: they are what versions of headrace once wrote, and every later one has to
 read. A new kind of event gets a golden journal of its own beside the old ones: ``2`` has ``RequestAnswered``, ``3``
-``NodesReserved``, ``4`` ``EngineDeclared`` and ``NodeIntruded``, ``5`` instructions of the grid.
+``NodesReserved``, ``4`` ``EngineDeclared`` and ``NodeIntruded``, ``5`` instructions of the grid, ``6`` caps and
+what meters see.
 """
 
 import json
@@ -19,6 +20,7 @@ from tests.journal.small import (
     SetClock,
     ask_by_keys,
     begun,
+    cap_a_node,
     drive_a_cluster,
     follow_the_grid,
     live_a_life,
@@ -36,6 +38,7 @@ def make(folder: Path) -> None:
     reserve(control, clock)
     drive_a_cluster(control)
     follow_the_grid(control, clock)
+    cap_a_node(control, clock)
     control.store.close()
     # One file, whole: no log beside it.
     with sqlite3.connect(folder / "journal.sqlite") as db:

@@ -24,7 +24,7 @@ def limits_of(
     """Limits of all elements of the power tree now (IT watts), those of the floors by number of a site, and until when.
 
     And the instruction that limits each site most, by its number, where one does.
-    ``kept_w``: what those need at a site who were paused for the grid; once nothing keeps them paused it is theirs first.
+    ``kept_w``: what those need at a site who were paused or capped for the grid; once nothing holds them back it is theirs first.
     """
     limit_w, until_ms = fleet.power_limit_w.copy(), NEVER_MS
     floors: dict[int, int] = {}
@@ -84,7 +84,17 @@ class Floors:
     accelerator count as the whole of it.
     """
 
-    __slots__ = ("_fleet", "_idle_w", "_keeping", "_steps", "_strange_w", "limit_w", "limited_by", "watts")
+    __slots__ = (
+        "_fleet",
+        "_idle_w",
+        "_keeping",
+        "_steps",
+        "_strange_w",
+        "_unknown_w",
+        "limit_w",
+        "limited_by",
+        "watts",
+    )
 
     def __init__(self, fleet: Fleet) -> None:
         self._fleet = fleet
@@ -94,15 +104,17 @@ class Floors:
         ]
         self._idle_w = [0] * len(fleet.sites)
         self._strange_w = [0] * len(fleet.sites)
+        self._unknown_w = [0] * len(fleet.sites)
         self._keeping: dict[int, int] = {}
         self.watts = [0] * len(fleet.sites)
         self.limit_w: dict[int, int] = {}
         self.limited_by: dict[int, InstructionId] = {}
 
     def clear(self) -> None:
-        """Nothing runs but for strangers."""
+        """Nothing runs but for strangers, and what is not known."""
         self._keeping.clear()
-        self.watts = [idle + more for idle, more in zip(self._idle_w, self._strange_w, strict=True)]
+        kept = zip(self._idle_w, self._strange_w, self._unknown_w, strict=True)
+        self.watts = [idle_w + strange_w + unknown_w for idle_w, strange_w, unknown_w in kept]
 
     def strangers(self, node: int, sign: int) -> None:
         """Somebody came to a node (1), or left it (-1): all that it could draw more than idle is beyond shedding."""
@@ -113,6 +125,12 @@ class Floors:
         more_w = sign * (hardware.nameplate_w - hardware.idle_w)
         self._strange_w[site] += more_w
         self.watts[site] += more_w
+
+    def unknown(self, watts: list[int]) -> None:
+        """What meters see at each site beyond all that is known to draw there: nobody knows how to shed it."""
+        for site, now_w in enumerate(watts):
+            self.watts[site] += now_w - self._unknown_w[site]
+            self._unknown_w[site] = now_w
 
     def count_idle(self, counted: npt.NDArray[np.bool_]) -> None:
         """From now on these nodes count with their idle draw."""

@@ -66,6 +66,10 @@ def _below_floor(world: World, one: Instruction) -> Problem | None:
     if floor_w <= one.limit_w:
         return None
     ladder = ladder_of(world, one.site)
+    # The floor counts what is cappable in full, so that nothing hangs on controllers; they may go below it.
+    floor_w = meter_watts(site, ladder.floor_w - sum(cap.saves_w for cap in ladder.caps))
+    if floor_w <= one.limit_w:
+        return None
     draws_w = meter_watts(site, ladder.draws_w)
     least = ", ".join(f"{rung} {format_watts(watts)}" for rung, watts in ladder.by_rung().items() if watts)
     kept = [ident for rung, ident in ladder.workloads() if rung is Rung.KEEP]

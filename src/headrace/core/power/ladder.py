@@ -5,21 +5,33 @@ again and again; where nothing is to be done it makes no events. What was told t
 that has not done it by then counts for nothing, and the next rung is used.
 """
 
-from collections.abc import Iterator
+from collections import Counter
+from collections.abc import Generator, Iterable, Iterator
 from dataclasses import dataclass, replace
 
 from headrace.core import commands as c
 from headrace.core import events as ev
 from headrace.core.asked import Asked, Deciding
 from headrace.core.estate import Site
-from headrace.core.ids import NodeId, PlacementId, PowerNodeId, SiteId, WorkloadId
+from headrace.core.ids import NodeId, PowerNodeId, SiteId, WorkloadId
 from headrace.core.power import limits
+from headrace.core.power.caps import (
+    CAP_MS,
+    Cappable,
+    cappable,
+    going_w,
+    has_failed,
+    lowest_w,
+    of_site,
+    shared_out,
+    with_overshoot,
+)
 from headrace.core.power.floors import restores_w
 from headrace.core.power.instruction import InstructionId
 from headrace.core.power.pue import it_watts
 from headrace.core.power.shedding import ORDER, Rung, ShedClass, rung_of, shed_class
 from headrace.core.units import MS_PER_SECOND
-from headrace.core.workload import EndReason, Placement, WorkloadSpec
+from headrace.core.workload import EndReason, Flex, Placement, WorkloadSpec
 from headrace.core.world import World
 
 PAUSE_MS = 5 * MS_PER_SECOND
@@ -33,18 +45,22 @@ MOST_GRACE_MS = limits.LEAD_MS // 2 - SEEN_MS
 PAUSE_LEAD_MS = PAUSE_MS + LEAST_GRACE_MS + 2 * SEEN_MS
 """So long before an instruction is due pauses are ordered: should one fail, its workload can still be ended in time."""
 
+CAP_LEAD_MS = CAP_MS + PAUSE_LEAD_MS
+"""So long before an instruction is due nodes are capped: should some fail, others can still be paused in time."""
+
 
 @dataclass(frozen=True, slots=True)
 class Candidate:
     """A placement, by which rung it is shed, and what that saves: watts of IT load. ``cost``: GPU-milliseconds lost, at most.
 
-    ``grace_ms``: what its owner asked for. ``is_saved``: it saves its state, so that it may end where its pause fails.
-    ``helps``: its end sheds something, by itself or with those that share its nodes.
+    ``ends_w``: what its end saves, whatever its rung. ``grace_ms``: what its owner asked for. ``is_saved``: it saves its state,
+    so that it may end where its pause fails. ``helps``: its end sheds something, by itself or with those that share its nodes.
     """
 
     placement: Placement
     rung: Rung
     saves_w: int
+    ends_w: int
     cost: int
     grace_ms: int
     is_saved: bool
@@ -58,12 +74,16 @@ class Candidate:
 
 @dataclass(frozen=True, slots=True)
 class Ladder:
-    """All of a site: what it draws at most, what of it can't be shed, and who sheds what (watts of IT load)."""
+    """All of a site: what it draws at most, what of it can't be shed, and who sheds what (watts of IT load).
+
+    ``caps``: nodes of cappable workloads whose limit may be lowered; the floor counts them in full.
+    """
 
     site: SiteId
     draws_w: int
     floor_w: int
     candidates: tuple[Candidate, ...]
+    caps: tuple[Cappable, ...] = ()
 
     def by_rung(self) -> dict[Rung, int]:
         """Watts that each rung sheds."""
@@ -71,6 +91,7 @@ class Ladder:
         for one in self.candidates:
             if one.rung in found:
                 found[one.rung] += one.saves_w
+        found[Rung.CAP] += sum(one.saves_w for one in self.caps)
         return found
 
     def workloads(self) -> Iterator[tuple[Rung, WorkloadId]]:
@@ -89,18 +110,39 @@ def ladder_of(world: World, site: SiteId) -> Ladder:
     number = world.fleet.site_index[site]
     root = world.fleet.power_index[PowerNodeId(site)]
     engine = world.state.engines.get(world.site(site).engine)
-    found = []
+    found, caps = [], list[Cappable]()
     for placement in world.state.placements.values():
         if placement.site == site:
             spec = world.state.workloads[placement.workload].spec
             rung = rung_of(shed_class(spec), engine)
             found.append(_candidate(world, placement, spec, rung))
+            if spec.flex is Flex.CAPPABLE and world.state.limiters:
+                caps += _cappable(world, placement)
     found.sort(key=lambda one: one.key)
-    return Ladder(site, int(world.power_w[root]), world.floors.watts[number], tuple(found))
+    return Ladder(site, int(world.power_w[root]), world.floors.watts[number], tuple(found), tuple(caps))
+
+
+def _cappable(world: World, placement: Placement) -> Iterator[Cappable]:
+    """The nodes of a placement that it has for itself, and that can be limited further than they are."""
+    fleet, ranks_there = world.fleet, Counter(rank.node for rank in placement.ranks)
+    for name, ranks in ranks_there.items():
+        node = NodeId(name)
+        least_w, index = world.state.limiters.get(node), fleet.node_index[node]
+        if least_w is None or node in world.state.intruders or int(world.node_ranks[index]) != ranks:
+            continue
+        used = int(world.node_mask[index]).bit_count()
+        draws_w = world.counted.draw_w(index)
+        cap = world.state.caps.get(node)
+        if cap is not None and cap.wanted_w and not cap.is_done:
+            # What was ordered counts as under way, or has failed: in either case only more than that is to be had.
+            draws_w = min(draws_w, with_overshoot(cap.wanted_w))
+        found = cappable(node, draws_w, lowest_w(world.hardware_of(node), used, least_w))
+        if found is not None:
+            yield found
 
 
 def _candidate(world: World, placement: Placement, spec: WorkloadSpec, rung: Rung) -> Candidate:
-    watts = accelerators = 0
+    quiet_w = asleep_w = accelerators = 0
     helps = False
     for rank in placement.ranks:
         accelerators += rank.mask.bit_count()
@@ -109,18 +151,20 @@ def _candidate(world: World, placement: Placement, spec: WorkloadSpec, rung: Run
             continue
         hardware = world.hardware_of(rank.node)
         count = 0 if placement.is_quiet else rank.mask.bit_count()
-        watts += count * (hardware.accelerator_w - hardware.accelerator_idle_w)
+        quiet_w += count * (hardware.accelerator_w - hardware.accelerator_idle_w)
         # A node sleeps once nobody is on it, which only the last who goes can count on: whoever shares it counts without.
         node = world.fleet.node_index[NodeId(rank.node)]
-        if rung is not Rung.PAUSE and world.node_ranks[node] == 1:
-            watts += hardware.node_watts(0, busy=True) - hardware.idle_w
+        if world.node_ranks[node] == 1:
+            asleep_w += hardware.node_watts(0, busy=True) - hardware.idle_w
         helps |= rung is not Rung.PAUSE and not world.floors.keeps(node)
     lost_ms = max(0, world.now_ms - (placement.started_ms or world.now_ms))
     if spec.checkpoint_ms:
         lost_ms = min(lost_ms, spec.checkpoint_ms) + spec.restart_ms
     is_saved = shed_class(spec) is ShedClass.SAVED
     cost = lost_ms * max(1, accelerators)
-    return Candidate(placement, rung, watts, cost, spec.grace_ms, is_saved, helps or watts > 0)
+    ends_w = quiet_w + asleep_w
+    saves_w = quiet_w if rung is Rung.PAUSE else ends_w
+    return Candidate(placement, rung, saves_w, ends_w, cost, spec.grace_ms, is_saved, helps or saves_w > 0)
 
 
 @dataclass(frozen=True, slots=True)
@@ -145,8 +189,9 @@ def follow(world: World, _: c.FollowGrid, asked: Asked) -> Deciding:
     for ident in world.curtailed:
         placement = world.state.placements[ident]
         paused.setdefault(placement.site, []).append(placement)
+    capped = {node.partition("/")[0] for node in world.state.caps}
     for site in world.fleet.sites:
-        if site.id in by_site or site.id in paused or site.connection.windows:
+        if site.id in by_site or site.id in paused or site.connection.windows or site.id in capped:
             here = limits.standings_at(site, by_site.get(site.id, ()), asked.now_ms)
             yield from _follow(world, site, here, paused.get(site.id, []), asked.now_ms)
     return None
@@ -169,47 +214,91 @@ def _follow(
     passed = [one for one in _targets(site, standing, now_ms) if draws_w > one.limit_w]
     if passed:
         ladder = ladder_of(world, site.id)
-        told: set[PlacementId] = set()
+        told: set[str] = set()
         for target in sorted(passed, key=lambda one: (one.limit_w, one.by_ms)):
             orders, left_w = _shed(world, ladder, target, now_ms)
             for event in orders:
-                if event.placement not in told:
-                    told.add(event.placement)
+                # Of several instructions the deepest is asked first: who was told for it is not told again.
+                whom = event.site if isinstance(event, ev.CapsOrdered) else event.placement
+                if whom not in told:
+                    told.add(whom)
                     yield event
             if left_w > 0 and now_ms >= target.by_ms:
                 yield from _used_up(world, ladder, target, left_w)
-    elif paused:
+    elif paused or world.state.caps:
         start_w = it_watts(site, limits.allowed(site.connection, standing, now_ms).start_w)
-        yield from _lift(world, paused, min(start_w, int(world.fleet.power_limit_w[root])) - draws_w)
+        left_w = min(start_w, int(world.fleet.power_limit_w[root])) - draws_w
+        left_w = yield from _lift(world, paused, left_w)
+        yield from _uncap(world, site.id, left_w)
 
 
-Order = ev.CurtailmentOrdered | ev.EvictionRequested
+Order = ev.CurtailmentOrdered | ev.EvictionRequested | ev.CapsOrdered
 
 
 def _shed(world: World, ladder: Ladder, target: Target, now_ms: int) -> tuple[list[Order], int]:
-    """Who is told to go, or to pause, now: as many as it takes, each when it is time. And the watts that nobody is left for.
+    """Who is told to go, or to pause, or is capped, now: as many as it takes, each when it is time. And the watts that nobody
+    is left for.
 
     Who was told counts until its deadline. Nobody is told before somebody of an earlier turn.
     """
-    over_w = ladder.draws_w - target.limit_w
+    over_w = ladder.draws_w - target.limit_w - _being_capped_w(world, ladder.site, now_ms)
     free: list[Candidate] = []
     for one in ladder.candidates:
         if _gone_ms(world, one, target, now_ms) > now_ms:
-            over_w -= one.saves_w
+            over_w -= one.saves_w if one.placement.stop_reason is None else one.ends_w
         elif one.placement.stop_reason is None and not one.placement.is_quiet and one.helps:
             # A pause that had no effect in time is followed by the end of who saves its state.
-            failed = Rung.REQUEUE if one.is_saved else Rung.KEEP
-            rung = failed if one.placement.curtailed else one.rung
-            if rung is not Rung.KEEP:
-                free.append(replace(one, rung=rung))
-    chosen: list[Candidate] = []
-    for one in sorted(free, key=lambda one: one.key):
+            if one.placement.curtailed:
+                one = replace(one, rung=Rung.REQUEUE if one.is_saved else Rung.KEEP, saves_w=one.ends_w)  # noqa: PLW2901
+            if one.rung is not Rung.KEEP:
+                free.append(one)
+    free.sort(key=lambda one: one.key)
+    before = [one for one in free if ORDER.index(one.rung) < ORDER.index(Rung.CAP)]
+    chosen, over_w = _as_needed(before, over_w)
+    able = _not_failed(world, ladder.caps, now_ms)
+    capped = shared_out(able, over_w)
+    if capped:
+        over_w -= min(over_w, sum(one.saves_w for one in able))
+    after, over_w = _as_needed(free[len(before) :], over_w)
+    is_cap_time = target.is_on or target.by_ms - now_ms <= CAP_LEAD_MS
+    told = _in_time(after, target, now_ms)
+    orders: list[Order] = [_order(one, target, now_ms) for one in told]
+    if capped and (told or is_cap_time):
+        orders.insert(0, ev.CapsOrdered(ladder.site, target.why, tuple(capped)))
+    first = chosen if orders else _in_time(chosen, target, now_ms)
+    return [*(_order(one, target, now_ms) for one in first), *orders], over_w
+
+
+def _as_needed(free: list[Candidate], over_w: int) -> tuple[list[Candidate], int]:
+    """So many, in their turn, as it takes; and the watts that are left after them (0 or less: none)."""
+    for count, one in enumerate(free):
         if over_w <= 0:
-            break
+            return free[:count], over_w
         over_w -= one.saves_w
-        chosen.append(one)
+    return free, over_w
+
+
+def _in_time(chosen: list[Candidate], target: Target, now_ms: int) -> list[Candidate]:
+    """Those who have to be told now, and all whose turn is before theirs."""
     last = max((at for at, one in enumerate(chosen) if _is_time(one, target, now_ms)), default=-1)
-    return [_order(one, target, now_ms) for one in chosen[: last + 1]], over_w
+    return chosen[: last + 1]
+
+
+def _being_capped_w(world: World, site: SiteId, now_ms: int) -> int:
+    """Watts that caps save that were ordered and may yet be confirmed in time."""
+    caps, found_w = world.state.caps, 0
+    for node in of_site(caps, site):
+        index = world.fleet.node_index.get(node)
+        if index is not None:
+            draws_w = world.counted.draw_w(index)
+            found_w += going_w(caps[node], draws_w, now_ms, world.started_ms)
+    return found_w
+
+
+def _not_failed(world: World, nodes: Iterable[Cappable], now_ms: int) -> list[Cappable]:
+    """Those whose controllers did what they were told last, or may yet."""
+    caps, begun_ms = world.state.caps, world.started_ms
+    return [one for one in nodes if one.node not in caps or not has_failed(caps[one.node], now_ms, begun_ms)]
 
 
 def _gone_ms(world: World, one: Candidate, target: Target, now_ms: int) -> int:
@@ -221,7 +310,8 @@ def _gone_ms(world: World, one: Candidate, target: Target, now_ms: int) -> int:
     if placement.stop_reason is not None:
         since_ms = max(placement.stop_since_ms, begun_ms)
         gone_ms = since_ms + (placement.stop_grace_ms or one.grace_ms) + SEEN_MS
-        return gone_ms if gone_ms <= max(target.by_ms, now_ms + MOST_GRACE_MS) else 0
+        # Who was told by somebody else, or for a later instruction, may take longer than another would.
+        return gone_ms if gone_ms <= max(target.by_ms, now_ms + LEAST_GRACE_MS + SEEN_MS) else 0
     if placement.curtailed and not placement.is_quiet:
         return max(placement.curtailed_ms, begun_ms) + PAUSE_MS
     return 0
@@ -230,6 +320,8 @@ def _gone_ms(world: World, one: Candidate, target: Target, now_ms: int) -> int:
 def _used_up(world: World, ladder: Ladder, target: Target, left_w: int) -> Iterator[ev.Event]:
     """An alarm, once, when a site is over its limit, it is due, and there is nobody left to tell."""
     failed_ms = [_gone_ms(world, one, target, 1 << 62) for one in ladder.candidates]
+    caps = world.state.caps
+    failed_ms += [caps[node].ordered_ms + CAP_MS for node in of_site(caps, ladder.site)]
     since_ms = max([target.by_ms, *failed_ms])
     for at_ms, alarm in reversed(world.state.alarms):
         if at_ms < since_ms:
@@ -263,10 +355,27 @@ def _why(one: Candidate, why: InstructionId) -> str:
     return f"{text}; its pause did not take effect" if one.placement.curtailed else text
 
 
-def _lift(world: World, paused: list[Placement], left_w: int) -> Iterator[ev.Event]:
-    """Let go on who was paused, those first that wait longest, as far as there is power for all that they may draw."""
+def _lift(world: World, paused: list[Placement], left_w: int) -> Generator[ev.Event, None, int]:
+    """Let go on who was paused, those first that wait longest, as far as there is power for all that they may draw.
+
+    What is left of the power.
+    """
     for placement in sorted(paused, key=lambda one: (one.curtailed_ms, one.made_seq)):
         needs_w = restores_w(placement, world.hardware_of)
         if needs_w <= left_w and placement.stop_reason is None:
             left_w -= needs_w
             yield ev.CurtailmentLifted(placement.id)
+    return left_w
+
+
+def _uncap(world: World, site: SiteId, left_w: int) -> Iterator[ev.Event]:
+    """Lift caps, the oldest first, as far as there is power for all that their nodes may draw without."""
+    caps, lifted = world.state.caps, []
+    for node in sorted(of_site(caps, site), key=lambda one: (caps[one].ordered_ms, one)):
+        index = world.fleet.node_index.get(node)
+        needs_w = 0 if index is None else world.counted.credit_w.get(index, 0)
+        if caps[node].wanted_w and needs_w <= left_w:
+            left_w -= needs_w
+            lifted.append(node)
+    if lifted:
+        yield ev.CapsLifted(site, tuple(lifted))

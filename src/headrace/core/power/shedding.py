@@ -10,6 +10,7 @@ class Rung(StrEnum):
     """A rung of the ladder, in the order in which they are used. ``KEEP``: none of them; it is never shed."""
 
     MINERS = "miners"
+    CAP = "cap"
     PAUSE = "pause"
     REQUEUE = "requeue"
     PREEMPT = "preempt"

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field, replace
 from headrace.core.contracts import Contract, Quota
 from headrace.core.estate import Site
 from headrace.core.hardware import HardwareType
-from headrace.core.ids import ContractId, PlacementId, ProjectId, TenantId, WorkloadId
+from headrace.core.ids import ContractId, NodeId, PlacementId, ProjectId, TenantId, WorkloadId
 from headrace.core.power.survive import above, overloads, several_ways
 from headrace.core.scheduling.equals import (
     is_paused_too_long,
@@ -20,12 +20,12 @@ from headrace.core.scheduling.equals import (
     wrong_between_equals,
     wrong_upwards,
 )
-from headrace.core.scheduling.ground import Ground, Group, day_of, local_day_of, read
+from headrace.core.scheduling.ground import Ground, Group, Spot, day_of, draw_w, local_day_of, read
 from headrace.core.scheduling.proposal import Eviction, Plan, ProposedPlacement
 from headrace.core.scheduling.snapshot import Snapshot
 from headrace.core.scheduling.timely import is_quiet, must_go, wrong_in_windows
 from headrace.core.sovereignty.plain import PROFILES
-from headrace.core.units import PERMILLE
+from headrace.core.units import PERMILLE, ceil_div
 from headrace.core.workload import (
     HOLDING,
     WHOLE_MILLI,
@@ -166,14 +166,6 @@ def _would_do(spec: WorkloadSpec, option: int) -> Resources | None:
         return None
     other = spec.alternatives[option - 1]
     return replace(spec.resources, accelerator=other.accelerator, accelerators=other.accelerators)
-
-
-def _draw_w(hardware: HardwareType, use: _Use) -> int:
-    """The most that a node draws: idle, or its base, its taken accelerators in full and the others idle."""
-    if not use.ranks:
-        return hardware.idle_w
-    resting = hardware.accelerators - (use.mask & ~use.quiet).bit_count()
-    return hardware.nameplate_w - resting * (hardware.accelerator_w - hardware.accelerator_idle_w)
 
 
 def _allowed_countries(policy: PolicyRef) -> tuple[str, ...] | None:
@@ -535,11 +527,8 @@ class _Check:
         for node in dict.fromkeys([*self.uses, *self.snapshot.intruders]):
             spot = self.ground.find(node)
             if spot is not None and spot.group.site == site:
-                kind = spot.group.hardware
-                most_w = (
-                    kind.nameplate_w if node in self.snapshot.intruders else _draw_w(kind, self.uses[node])
-                )
-                found[spot.group.ident.partition("/")[2]] += most_w - self.idle_w(spot.group, 1)
+                more_w = self.most_w(spot, node) - self.idle_w(spot.group, 1)
+                found[spot.group.ident.partition("/")[2]] += more_w
         return found
 
     def idle_w(self, group: Group, nodes: int) -> int:
@@ -547,23 +536,36 @@ class _Check:
         return nodes * group.hardware.idle_w if group.commissioned else 0
 
     def add_load(self, load_w: dict[str, int]) -> None:
-        """Add what draws below the elements asked about: idle nodes (racks have theirs), then the busy."""
+        """Add what draws below the elements asked about."""
+        for elements, watts in self.loads():
+            for element in elements:
+                if element in load_w:
+                    load_w[element] += watts
+
+    def loads(self) -> Iterator[tuple[tuple[str, ...], int]]:
+        """Elements, and what all of them carry: idle nodes (racks have theirs), what the busy draw more, what meters see more."""
         for group in self.ground.groups.values():
-            idle_w = self.idle_w(group, group.count)
-            for element in group.above:
-                if element in load_w:
-                    load_w[element] += idle_w
-        intruders = self.snapshot.intruders
-        for node in dict.fromkeys([*self.uses, *intruders]):
+            yield group.above, self.idle_w(group, group.count)
+        for node in dict.fromkeys([*self.uses, *self.snapshot.intruders]):
             spot = self.ground.find(node)
-            if spot is None:
-                continue
-            kind = spot.group.hardware
-            most_w = kind.nameplate_w if node in intruders else _draw_w(kind, self.uses[node])
-            more_w = most_w - self.idle_w(spot.group, 1)
-            for element in spot.path:
-                if element in load_w:
-                    load_w[element] += more_w
+            if spot is not None:
+                yield spot.path, self.most_w(spot, node) - self.idle_w(spot.group, 1)
+        for element, watts in self.snapshot.excess.items():
+            yield self.ground.chain(element), watts
+
+    def most_w(self, spot: Spot, node: str) -> int:
+        """What a node draws at most: all of it under a stranger, and never more than its controller says that it enforces."""
+        kind, use = spot.group.hardware, self.uses.get(node, _Use())
+        most_w = (
+            kind.nameplate_w
+            if node in self.snapshot.intruders
+            else draw_w(kind, use.ranks, use.mask & ~use.quiet)
+        )
+        cap = self.snapshot.caps.get(NodeId(node))
+        if cap is None or not cap.wanted_w or not cap.enforced_w:
+            return most_w
+        # It regulates, and may pass its limit by a fiftieth.
+        return min(most_w, cap.enforced_w + ceil_div(cap.enforced_w, 50))
 
     def eviction(self, eviction: Eviction, twice: bool) -> None:
         ident = eviction.placement

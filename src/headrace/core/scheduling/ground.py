@@ -106,6 +106,15 @@ class Ground:
             return None
         return Spot(group, rack, number, group.first + rack * group.declared.nodes_per_rack + number)
 
+    def chain(self, element: str) -> tuple[str, ...]:
+        """An element of the power tree and all above it; nothing for an unknown one."""
+        for group in self.groups.values():
+            if element in group.above:
+                return group.above[group.above.index(element) :]
+            if element.rpartition("-")[0] == group.ident:
+                return (element, *group.above)
+        return ()
+
 
 # Deciding again and again on one estate is the rule; reading a large one takes milliseconds.
 @lru_cache(maxsize=8)
@@ -143,6 +152,14 @@ def _above(site: Site, block: Block, feeders: dict[str, str]) -> tuple[str, ...]
         path.append(f"{site.id}/{element}")
         element = feeders.get(element, "")
     return (*path, site.id)
+
+
+def draw_w(hardware: HardwareType, ranks: int, loud: int) -> int:
+    """The most that a node draws: idle, or its base, the accelerators of the mask ``loud`` in full and the others idle."""
+    if not ranks:
+        return hardware.idle_w
+    resting = hardware.accelerators - loud.bit_count()
+    return hardware.nameplate_w - resting * (hardware.accelerator_w - hardware.accelerator_idle_w)
 
 
 def day_of(at_ms: int) -> str:

@@ -10,7 +10,7 @@ import numpy.typing as npt
 from headrace.core.authority import Verdict
 from headrace.core.contracts import Contract, Tenant
 from headrace.core.fleet import I16, I32, I64, Fleet
-from headrace.core.ids import ContractId, NodeId, PlacementId, ProjectId, TenantId, WorkloadId
+from headrace.core.ids import ContractId, NodeId, PlacementId, PowerNodeId, ProjectId, TenantId, WorkloadId
 from headrace.core.observation import Capabilities
 from headrace.core.power.limits import NEVER_MS
 from headrace.core.scheduling.queue import Queue
@@ -18,6 +18,7 @@ from headrace.core.scheduling.shapes import NO_DEMAND, Demand
 from headrace.core.workload import Placement, PolicyRef, Workload
 
 if TYPE_CHECKING:
+    from headrace.core.power.caps import Cap
     from headrace.core.power.floors import Floors
     from headrace.core.scheduling.endings import Endings
     from headrace.core.scheduling.memory import Memory
@@ -62,6 +63,8 @@ class Snapshot:
     - ``windows``: of reservations and maintenance, those that are over too.
     - ``zone``: the operator's time zone: contracts begin and end on its days.
     - ``intruders``: nodes on which somebody runs something that was not placed here, who draw their nameplate; not open.
+    - ``caps``: nodes whose watts are limited by their controllers, or were; not open. ``excess``: by element, what its meter
+      sees beyond all that is known to draw there.
     - ``engines``: what the engines can do, by name, as far as they said so.
     - ``floors``: what can't be shed at each site, and how much of it there may be (None: no limits of the grid).
     - ``limit_until_ms``: when ``power_limit_w`` may next change by time alone.
@@ -94,6 +97,8 @@ class Snapshot:
     demand: Demand = NO_DEMAND
     zone: str = "UTC"
     intruders: Mapping[NodeId, str] = field(default_factory=dict)
+    caps: "Mapping[NodeId, Cap]" = field(default_factory=dict)
+    excess: Mapping[PowerNodeId, int] = field(default_factory=dict)
     engines: Mapping[str, Capabilities] = field(default_factory=dict)
     floors: "Floors | None" = None
     limit_until_ms: int = NEVER_MS

@@ -61,6 +61,7 @@ ACTIONS: dict[str, str] = {
     "grid.read": OPERATOR_ONLY,
     "grid.instruct": OPERATOR_ONLY,
     "grid.follow": "system",
+    "device.observe": "system",
 }
 """Every action there is, and who may do it: the one table of rights."""
 

@@ -349,21 +349,26 @@ class Occupancy(Checker):
             for rank in live.ranks
             if rank.node in spots and spots[rank.node].site == site.id
         ]
-        found = [
-            spot
-            for spot in self.papers.ground.by_site.get(site.id, ())
-            if self._node_does(waiting, option, spot, uses.get(spot.node, FREE), today, Regard())
-        ]
+        found = sorted(
+            (
+                (_more_w(waiting, option[1], spot, use), spot.node, spot)
+                for spot in self.papers.ground.by_site.get(site.id, ())
+                for use in [uses.get(spot.node, FREE)]
+                if self._node_does(waiting, option, spot, use, today, Regard())
+            ),
+            key=lambda one: one[0],
+            # Nodes that must stand in a certain way may be any of them: sure is only what the dearest allow.
+            reverse=spec.topology is not None and spec.topology.required,
+        )
+        # What its rack can't carry is no way of waking few.
+        chosen = [one for one in found if self._powered(1, [one], "", uses, today)][: spec.nodes]
+        if not self._powered(spec.nodes, chosen, "", uses, today):
+            return False
         # Whoever comes has its accelerators beside all that are taken; whole nodes of a cluster are empty.
         more = [
             (RankPlace(spot.node, self._free_mask(waiting, option[1], spot, uses), 0, 0), how)
             for how in [self._how_shed(spec, site)]
-            for spot in sorted(
-                found,
-                key=lambda one: _more_w(waiting, option[1], one, uses.get(one.node, FREE)),
-                # Nodes that must stand in a certain way may be any of them: sure is only what the dearest allow.
-                reverse=spec.topology is not None and spec.topology.required,
-            )[: spec.nodes]
+            for _, _, spot in chosen
         ]
         ranks = [(rank, how == "quiet") for rank, how in (*here, *more) if how != "gone"]
         fixed_w = loads_w(self.papers.ground, site.id, today, ranks, self.intruders).get(site.id, 0)

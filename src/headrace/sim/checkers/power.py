@@ -87,9 +87,11 @@ class PowerChecker(Checker):
 
     def _curtailed(self, committed: Committed, event: CurtailmentOrdered | CurtailmentLifted) -> None:
         self._pauses.ordered(event)
+        before = dict(self.above_idle_w)
         touched = self._requiet(committed)
         if isinstance(event, CurtailmentLifted):
-            self._compare(touched)
+            # Beside a stranger who counts with all of the node it adds nothing, and may go on though that stands over.
+            self._compare(one for one in touched if self.above_idle_w[one] > before.get(one, 0))
 
     def _paused(self, committed: Committed, event: PauseObserved) -> None:
         self._pauses.seen(event)

@@ -1,0 +1,96 @@
+"""How events of curtailment, caps and meters change the world."""
+
+from typing import TYPE_CHECKING
+
+from headrace.core import events as ev
+from headrace.core.power.caps import Cap
+from headrace.core.state import Row
+from headrace.core.workload import Placement
+
+if TYPE_CHECKING:
+    from headrace.core.world import World
+
+
+def sheds(world: "World", placement: Placement) -> bool:
+    """Whether a placement draws as an idle one does while it is paused."""
+    engine = world.state.engines.get(world.site(placement.site).engine)
+    return engine is not None and engine.pause_sheds
+
+
+def curtailed(world: "World", committed: ev.Committed, event: ev.CurtailmentOrdered) -> list[Row]:
+    """A placement is to pause for the grid."""
+    placement = world.state.placements[event.placement]
+    placement.curtailed, placement.curtailed_ms = event.instruction, committed.at_ms
+    # Its tenant may have paused it before.
+    world.quieten(placement, quiet=placement.paused and sheds(world, placement))
+    placement.wanted_seq = committed.seq
+    world.curtailed[placement.id] = None
+    world.settle(placement)
+    return []
+
+
+def lifted(world: "World", committed: ev.Committed, event: ev.CurtailmentLifted) -> list[Row]:
+    """A placement may go on."""
+    placement = world.state.placements[event.placement]
+    # It counts in full before any engine lets it go on.
+    world.quieten(placement, quiet=False)
+    placement.curtailed, placement.curtailed_ms = "", 0
+    world.curtailed.pop(placement.id, None)
+    placement.wanted_seq = committed.seq
+    world.settle(placement)
+    world.limit(committed.at_ms)
+    return []
+
+
+def limiters_declared(world: "World", _: ev.Committed, event: ev.LimitersDeclared) -> list[Row]:
+    """Other nodes of a site can be limited."""
+    known = world.state.limiters
+    for node in [one for one in known if one.partition("/")[0] == event.site]:
+        del known[node]
+    known.update(event.limiters)
+    return []
+
+
+def caps_ordered(world: "World", committed: ev.Committed, event: ev.CapsOrdered) -> list[Row]:
+    """Nodes are to be capped; what their controllers enforce already goes on to count."""
+    caps = world.state.caps
+    for node, watts in event.caps:
+        before = caps.get(node)
+        enforced_w = 0 if before is None else before.enforced_w
+        caps[node] = Cap(watts, committed.at_ms, event.instruction, enforced_w)
+        world.counted.cap(node)
+    world.limit(committed.at_ms)
+    return []
+
+
+def caps_observed(world: "World", committed: ev.Committed, event: ev.CapsObserved) -> list[Row]:
+    """Controllers say what they enforce."""
+    caps = world.state.caps
+    for node, watts in event.caps:
+        cap = caps[node]
+        cap.enforced_w = watts
+        if not watts and not cap.wanted_w:
+            del caps[node]
+        world.counted.cap(node)
+    world.limit(committed.at_ms)
+    return []
+
+
+def caps_lifted(world: "World", committed: ev.Committed, event: ev.CapsLifted) -> list[Row]:
+    """Nodes count in full before any controller lets go of them."""
+    for node in event.nodes:
+        cap = world.state.caps[node]
+        cap.wanted_w, cap.ordered_ms = 0, committed.at_ms
+        world.counted.cap(node)
+    world.limit(committed.at_ms)
+    return []
+
+
+def excess_measured(world: "World", _: ev.Committed, event: ev.ExcessMeasured) -> list[Row]:
+    """A meter sees more than is known, or no longer."""
+    if event.watts:
+        world.state.excess[event.element] = event.watts
+    else:
+        world.state.excess.pop(event.element, None)
+    world.counted.exceed(event.element)
+    return []

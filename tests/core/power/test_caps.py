@@ -1,0 +1,267 @@
+"""Caps: what a controller confirms counts, what it doesn't counts in full, and another goes for it in time."""
+
+from dataclasses import replace
+
+from headrace.core import commands as c
+from headrace.core import events as ev
+from headrace.core.ids import NodeId, PowerNodeId
+from headrace.core.power.caps import CAP_MS, Cappable, cappable, shared_out, with_overshoot
+from headrace.core.power.ladder import CAP_LEAD_MS, ladder_of
+from headrace.core.power.limits import RESPONSE_MS
+from headrace.core.scheduling.check import check
+from headrace.core.scheduling.plan import PlanLimits, plan
+from headrace.core.units import MS_PER_HOUR
+from headrace.core.workload import Flex
+from tests.core.power.test_ladder import (
+    CAPPABLE,
+    EVENING,
+    FIRM,
+    MINER,
+    SAVED,
+    WHOLE_W,
+    draws_w,
+    follow,
+    instruct,
+    lab,
+    running,
+    told,
+    whole,
+)
+from tests.core.small import FJORD, Core, derived, ended, job, rebuilt
+
+LEAST_W = 100
+"""Of a controller; a ``lab`` node's accelerators keep it at 600 W and more."""
+LOWEST_W = 600
+SAVES_W = WHOLE_W - with_overshoot(LOWEST_W)
+
+
+def limited(**connection: int) -> Core:
+    """A core whose four nodes at Fjord can be limited."""
+    one = lab(**connection)
+    nodes = [node for node in one.world.fleet.node_ids if node.startswith(f"{FJORD}/")]
+    one.do(c.DeclareLimiters(dict.fromkeys(nodes, LEAST_W)))
+    return one
+
+
+def orders(events: list[ev.Event]) -> dict[NodeId, int]:
+    """What was ordered of which node."""
+    return dict(cap for event in events if isinstance(event, ev.CapsOrdered) for cap in event.caps)
+
+
+def confirm(one: Core, caps: dict[NodeId, int]) -> list[ev.Event]:
+    """Controllers say so."""
+    return one.made(c.ReportDevices(caps=caps))
+
+
+def test_cappable_work_is_capped_before_anybody_pauses_and_each_by_the_same_part() -> None:
+    """No deeper than it takes; and what is saved counts when it is confirmed, no sooner."""
+    one = limited()
+    running(one, FIRM, SAVED, CAPPABLE, whole("other", flex=Flex.CAPPABLE))
+    instruct(one, 4 * WHOLE_W - 500)
+    caps = orders(follow(one))
+    assert len(caps) == 2
+    assert len(set(caps.values())) == 1
+    assert sum(WHOLE_W - with_overshoot(watts) for watts in caps.values()) >= 500
+    assert min(caps.values()) > LOWEST_W
+    assert draws_w(one) == 4 * WHOLE_W, "nothing is confirmed"
+    assert follow(one, 1_000) == [], "what is under way is waited for"
+    confirm(one, caps)
+    assert draws_w(one) <= 4 * WHOLE_W - 500
+    assert follow(one, 1_000) == []
+    assert derived(one.world) == derived(rebuilt(one.world))
+
+
+def test_what_miners_can_give_is_taken_from_nobody_else() -> None:
+    """A miner ends before anybody is slowed."""
+    one = limited()
+    running(one, MINER, CAPPABLE)
+    instruct(one, draws_w(one) - 300)
+    assert told(one, follow(one)) == [("miner", "end")]
+
+
+def test_a_controller_that_stays_silent_is_followed_by_the_next_rung_in_time() -> None:
+    """One of two does not answer: its watts are got elsewhere, and it counts in full."""
+    one = limited()
+    running(one, SAVED, CAPPABLE, whole("other", flex=Flex.CAPPABLE))
+    before_w = draws_w(one)
+    instruct(one, before_w - 600)
+    caps = orders(follow(one))
+    heard = dict([max(caps.items())])
+    confirm(one, heard)
+    assert follow(one, CAP_MS - 1) == []
+    deeper, pause = follow(one, 1)
+    assert list(orders([deeper])) == list(heard)
+    assert told(one, [pause]) == [("saved", "pause")]
+    assert one.state.caps[min(caps)].enforced_w == 0
+    assert CAP_MS < RESPONSE_MS // 2
+
+
+def test_the_one_that_is_heard_is_asked_for_more_before_anybody_pauses() -> None:
+    """As far as its hardware goes."""
+    one = limited()
+    running(one, SAVED, CAPPABLE, whole("other", flex=Flex.CAPPABLE))
+    instruct(one, draws_w(one) - 300)
+    caps = orders(follow(one))
+    heard = dict([max(caps.items())])
+    confirm(one, heard)
+    deeper = follow(one, CAP_MS)
+    assert list(orders(deeper)) == list(heard)
+    confirm(one, orders(deeper))
+    assert draws_w(one) <= one.state.instructions[EVENING].instruction.limit_w
+
+
+def test_a_limit_that_is_not_the_one_asked_for_counts_at_what_it_is() -> None:
+    """More than was asked sheds less; less than was asked sheds no more than is known."""
+    one = limited()
+    running(one, CAPPABLE)
+    instruct(one, draws_w(one) - 200)
+    (node, wanted_w), *_ = orders(follow(one)).items()
+    before_w = draws_w(one)
+    confirm(one, {node: wanted_w + 100})
+    assert draws_w(one) == before_w - (WHOLE_W - with_overshoot(wanted_w + 100))
+    assert not one.state.caps[node].is_done
+    confirm(one, {node: wanted_w - 100})
+    assert one.state.caps[node].is_done
+    confirm(one, {node: 0})
+    assert draws_w(one) == before_w, "it says that it enforces nothing"
+
+
+def test_a_capped_node_takes_no_new_work_and_counts_in_full_before_its_cap_is_lifted() -> None:
+    """Lifted is not dropped: until its controller says so it stays as it is, for whoever looks."""
+    one = limited()
+    running(one, CAPPABLE)
+    full_w = draws_w(one)
+    instruct(one, full_w - 200, lasts_ms=MS_PER_HOUR)
+    caps = orders(follow(one))
+    confirm(one, caps)
+    (node,) = caps
+    index = one.world.fleet.node_index[node]
+    assert not one.world.snapshot(one.now_ms).node_open[index]
+    (event,) = follow(one, MS_PER_HOUR)
+    assert event == ev.CapsLifted(FJORD, (node,))
+    assert draws_w(one) == full_w
+    assert not one.world.snapshot(one.now_ms).node_open[index]
+    assert one.state.caps[node].wanted_w == 0
+    confirm(one, {node: 0})
+    assert one.state.caps == {}
+    assert one.world.snapshot(one.now_ms).node_open[index]
+    assert derived(one.world) == derived(rebuilt(one.world))
+
+
+def test_nobody_takes_what_those_need_whose_caps_are_to_be_lifted() -> None:
+    """After an instruction new work waits until what runs is as fast as before."""
+    one = limited(firm_w=2 * WHOLE_W + 400)
+    running(one, CAPPABLE, whole("other", flex=Flex.CAPPABLE))
+    instruct(one, draws_w(one) - 400, lasts_ms=MS_PER_HOUR)
+    confirm(one, orders(follow(one)))
+    one.submit(whole("late", resources=FIRM.resources))
+    one.now_ms += MS_PER_HOUR
+    assert one.place() == []
+    assert isinstance(follow(one)[0], ev.CapsLifted)
+
+
+def test_who_ends_on_a_capped_node_takes_its_cap_along() -> None:
+    """An idle node draws less than its cap: nothing is credited, and the cap is lifted when there is time."""
+    one = limited()
+    placements = running(one, CAPPABLE, FIRM)
+    instruct(one, draws_w(one) - 200)
+    confirm(one, orders(follow(one)))
+    one.do(c.Stop(one.state.placements[placements["cappable"]].workload))
+    one.report(placements["cappable"], ended(0))
+    assert one.world.counted.credit_w == {}
+    assert isinstance(follow(one, 1_000)[0], ev.CapsLifted)
+    assert derived(one.world) == derived(rebuilt(one.world))
+
+
+def test_only_nodes_that_their_workload_has_for_itself_are_capped() -> None:
+    """What is firm is not slowed because of who is beside it."""
+    one = limited()
+    half = whole("half", flex=Flex.CAPPABLE).resources
+    small = type(half)("lab", 2, 250, 16)
+    running(one, whole("half", flex=Flex.CAPPABLE, resources=small), whole("beside", resources=small))
+    assert ladder_of(one.world, FJORD).caps == ()
+
+
+def test_a_coming_instruction_caps_in_time_for_another_rung() -> None:
+    """Not sooner: who is slowed loses by it."""
+    one = limited()
+    running(one, CAPPABLE)
+    instruct(one, draws_w(one) - 200, starts_ms=MS_PER_HOUR)
+    assert follow(one, MS_PER_HOUR - CAP_LEAD_MS - 1) == []
+    assert orders(follow(one, 1))
+
+
+def test_an_instruction_below_what_is_firm_is_met_by_caps_where_they_reach() -> None:
+    """What is cappable counts as beyond shedding for admission, and gives all that it can when it is asked."""
+    one = limited()
+    running(one, CAPPABLE)
+    instruct(one, draws_w(one) - SAVES_W)
+    caps = orders(follow(one))
+    assert list(caps.values()) == [LOWEST_W]
+
+
+def test_nodes_that_can_not_be_limited_any_more_count_in_full() -> None:
+    """A devices file without them: nobody looks at what their controllers do."""
+    one = limited()
+    running(one, CAPPABLE)
+    instruct(one, draws_w(one) - 200)
+    before_w = draws_w(one)
+    confirm(one, orders(follow(one)))
+    one.do(c.DeclareLimiters({}))
+    assert draws_w(one) == before_w
+    assert one.state.limiters == {}
+
+
+def test_what_a_meter_sees_beyond_what_is_known_counts_and_is_beyond_shedding() -> None:
+    """Nothing starts into it, the ladder goes on for it, and it is gone when the meter says so."""
+    one = limited()
+    running(one, SAVED, FIRM)
+    before_w, floor_w = draws_w(one), ladder_of(one.world, FJORD).floor_w
+    instruct(one, before_w)
+    assert follow(one) == []
+    one.do(c.ReportDevices(excess={PowerNodeId(FJORD): (300, "feed")}))
+    assert draws_w(one) == before_w + 300
+    assert ladder_of(one.world, FJORD).floor_w == floor_w + 300
+    assert told(one, follow(one, 1_000)) == [("saved", "pause")]
+    assert derived(one.world) == derived(rebuilt(one.world))
+    one.do(c.ReportDevices(excess={PowerNodeId(FJORD): (0, "feed")}))
+    assert draws_w(one) == before_w
+    assert one.state.excess == {}
+
+
+def test_the_second_opinion_counts_caps_and_what_meters_see() -> None:
+    """A start that fits only because a node is capped is right with the cap, and wrong without or with an excess."""
+    one = limited(firm_w=2 * WHOLE_W + 2 * 200 + 500)
+    running(one, CAPPABLE, whole("second"))
+    instruct(one, draws_w(one) - 350)
+    confirm(one, orders(follow(one)))
+    one.submit(job("spot", site=FJORD, flex=Flex.PREEMPTIBLE, nodes=2))
+    snapshot = replace(
+        one.world.snapshot(one.now_ms), power_limit_w=one.world.fleet.power_limit_w, floors=None
+    )
+    found = plan(snapshot, PlanLimits())
+    assert len(found.placements) == 1
+    assert check(snapshot, found) == []
+    (uncapped,) = check(replace(snapshot, caps={}), found)
+    (exceeded,) = check(replace(snapshot, excess={PowerNodeId(FJORD): 1_000}), found)
+    assert {uncapped.promise, exceeded.promise} == {1}
+
+
+def test_limits_are_shared_out_in_whole_watts_and_never_save_less_than_is_needed() -> None:
+    """Rounding is on the safe side, and nobody goes below its lowest."""
+    nodes = [
+        found
+        for found in (cappable(NodeId(f"fjord/{n}"), 1_000 + 37 * n, 600 + 11 * n) for n in range(20))
+        if found is not None
+    ]
+    most_w = sum(one.saves_w for one in nodes)
+    for needs_w in (1, 2, 17, 999, most_w - 1, most_w):
+        limits = dict(shared_out(nodes, needs_w))
+        saved_w = sum(one.draws_w - with_overshoot(limits[one.node]) for one in nodes)
+        assert saved_w >= needs_w
+        assert all(limits[one.node] >= one.least_w for one in nodes)
+    assert all(
+        watts == one.least_w for one, (_, watts) in zip(nodes, shared_out(nodes, most_w + 1), strict=True)
+    )
+    assert shared_out([], 5) == []
+    assert shared_out([Cappable(NodeId("fjord/0"), 10, 5, 4)], 0) == []
