@@ -50,6 +50,8 @@ ACT_S = 0.003
 """So long the loop asks engines for things before requests have their turn."""
 REST_S = 0.006
 """How long their turn is."""
+PARTS_ON_THEIR_WAY = 2
+"""So many parts of a plan are decided and not yet durable while the next is decided."""
 SWITCH_S = 0.0005
 """A thread that wants the interpreter gets it after this long: a commit takes it some four times."""
 
@@ -245,35 +247,34 @@ class Server:
             self._adopting = asyncio.ensure_future(self._adopt())
 
     async def _adopt(self) -> None:
-        """Adopt what was proposed part by part, one while the one before becomes durable, so that nobody waits long."""
-        before: asyncio.Task[object] | None = None
+        """Adopt what was proposed part by part, some while those before become durable, so that nobody waits long."""
+        on_their_way: deque[asyncio.Task[object]] = deque()
         self._is_adopting = True
         try:
-            while self._proposed or before is not None:
+            while self._proposed or on_their_way:
                 if self._proposed:
-                    before = await self._adopt_part(self._proposed.popleft(), before)
+                    await self._adopt_part(self._proposed.popleft(), on_their_way)
                 else:
-                    await _end_of(before)
-                    before = None
+                    await _end_of(on_their_way.popleft())
         finally:
             # The planner proposes nothing as long as something is left to adopt.
             self._proposed.clear()
             self._is_adopting = False
             self._tell(self.control.durable)
 
-    async def _adopt_part(
-        self, part: Plan, before: asyncio.Task[object] | None
-    ) -> asyncio.Task[object] | None:
-        """Adopt a part; it is on its way to be durable, and the one before it is."""
+    async def _adopt_part(self, part: Plan, on_their_way: deque[asyncio.Task[object]]) -> None:
+        """Adopt a part, and wait until few are on their way to be durable."""
         with contextlib.suppress(HeadraceError):
             self.control.execute(SYSTEM, c.AdoptPlan(part))
             if self.control.has_pending:
-                on_its_way = asyncio.ensure_future(self.service.settled())
-                await _end_of(before)
-                return on_its_way
+                on_their_way.append(asyncio.ensure_future(self.service.settled()))
+                # Somebody else has a turn in any case.
+                await asyncio.sleep(0)
+                while len(on_their_way) > PARTS_ON_THEIR_WAY:
+                    await _end_of(on_their_way.popleft())
+                return
         # Nothing of it was right any more, or nothing can be decided now.
         await asyncio.sleep(REST_S)
-        return before
 
     def close(self) -> None:
         """Stop planning and close the store; a checkpoint makes the next start short."""
@@ -286,13 +287,10 @@ class Server:
         self.control.store.close()
 
 
-async def _end_of(settling: asyncio.Task[object] | None) -> None:
+async def _end_of(settling: asyncio.Task[object]) -> None:
     """Wait for a commit; that it was lost its waiters were told, and the planner proposes again."""
-    if settling is not None:
-        with contextlib.suppress(HeadraceError):
-            await settling
-    else:
-        await asyncio.sleep(0)
+    with contextlib.suppress(HeadraceError):
+        await settling
 
 
 def _over(seconds: float) -> Callable[[], bool]:
