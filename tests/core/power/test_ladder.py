@@ -341,6 +341,38 @@ def test_what_is_drawn_rises_again_no_faster_than_the_ramp() -> None:
     assert len(one.place()) == 1
 
 
+def test_what_is_drawn_falls_no_faster_than_the_ramp() -> None:
+    """One after the other, as the time goes; and it is due when the ramp lets it be, not sooner."""
+    one = lab(ramp_down_w_per_minute=600)
+    spots = [whole(f"spot-{n}", flex=Flex.PREEMPTIBLE) for n in range(2)]
+    running(one, *spots, FIRM)
+    before_w = draws_w(one)
+    instruct(one, before_w - 1_600)
+    (standing,) = one.state.instructions.values()
+    assert standing.due_ms == one.now_ms + 160_000
+    assert follow(one) == []
+    (first,) = follow(one, 1_000)
+    assert isinstance(first, ev.EvictionRequested), "a watt over what the ramp lets it draw by now"
+    one.report(first.placement, ended(0))
+    assert follow(one, 78_000) == [], "who is gone was a half of it"
+    (second,) = follow(one, 2_000)
+    assert isinstance(second, ev.EvictionRequested)
+    one.report(second.placement, ended(0))
+    assert follow(one, 79_000) == []
+    assert draws_w(one) == before_w - 1_600
+
+
+def test_a_coming_instruction_is_approached_along_the_ramp() -> None:
+    """It begins as long before it holds as it takes, and nothing new starts by then."""
+    one = lab(ramp_down_w_per_minute=40)
+    running(one, *(whole(f"spot-{n}", flex=Flex.PREEMPTIBLE) for n in range(2)))
+    instruct(one, draws_w(one) - 1_600, starts_ms=2 * MS_PER_HOUR)
+    assert follow(one, 2 * MS_PER_HOUR - 41 * MS_PER_MINUTE) == []
+    assert follow(one, 2 * MS_PER_MINUTE) != []
+    one.submit(whole("late", flex=Flex.PREEMPTIBLE))
+    assert one.place() == []
+
+
 def test_the_strictest_of_several_instructions_holds() -> None:
     """Whichever came first; and when it ends, the next one does."""
     one = lab()

@@ -3,7 +3,11 @@
 from typing import TYPE_CHECKING
 
 from headrace.core import events as ev
+from headrace.core.ids import PowerNodeId
 from headrace.core.power.caps import Cap
+from headrace.core.power.instruction import Instruction
+from headrace.core.power.limits import ramp_ms
+from headrace.core.power.pue import meter_watts
 from headrace.core.state import Row
 from headrace.core.workload import Placement
 
@@ -15,6 +19,15 @@ def sheds(world: "World", placement: Placement) -> bool:
     """Whether a placement draws as an idle one does while it is paused."""
     engine = world.state.engines.get(world.site(placement.site).engine)
     return engine is not None and engine.pause_sheds
+
+
+def takes_ms(world: "World", instruction: Instruction) -> int:
+    """How long a site takes to come down to an instruction from what it may draw now, as fast as its connection lets it."""
+    if instruction.site not in world.fleet.site_index:
+        return 0
+    site = world.site(instruction.site)
+    draws_w = meter_watts(site, int(world.power_w[world.fleet.power_index[PowerNodeId(site.id)]]))
+    return ramp_ms(site.connection.ramp_down_w_per_minute, draws_w - instruction.limit_w)
 
 
 def curtailed(world: "World", committed: ev.Committed, event: ev.CurtailmentOrdered) -> list[Row]:

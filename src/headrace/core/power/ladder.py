@@ -198,12 +198,17 @@ def follow(world: World, _: c.FollowGrid, asked: Asked) -> Deciding:
 
 
 def _targets(site: Site, standing: list[limits.Standing], now_ms: int) -> Iterator[Target]:
-    """What the site must come down to, and by when; the ends of ramps are no targets, since nothing goes for them."""
+    """What the site must come down to, and by when; the ends of ramps are no targets, since nothing goes for them.
+
+    Where its draw may fall only so fast it goes down with what is left of the time, and so begins before it holds.
+    """
+    ramp_w = site.connection.ramp_down_w_per_minute
     for one in standing:
         instruction = one.instruction
-        if one.was_in_force and one.is_open(now_ms) and now_ms >= instruction.from_ms - limits.LEAD_MS:
-            is_on = instruction.from_ms <= now_ms
-            yield Target(it_watts(site, instruction.limit_w), one.due_ms, instruction.id, is_on)
+        if one.was_in_force and one.is_open(now_ms) and now_ms >= one.leads_ms:
+            limit_w = it_watts(site, instruction.limit_w + one.glides_w(ramp_w, now_ms))
+            is_on = bool(ramp_w) or instruction.from_ms <= now_ms
+            yield Target(limit_w, one.due_ms, instruction.id, is_on)
 
 
 def _follow(

@@ -12,7 +12,7 @@ from functools import lru_cache
 from headrace.core.estate import Connection, Site
 from headrace.core.ids import SiteId
 from headrace.core.power.instruction import Instruction, InstructionId
-from headrace.core.units import MS_PER_MINUTE, MS_PER_SECOND
+from headrace.core.units import MS_PER_MINUTE, MS_PER_SECOND, ceil_div
 
 LEAD_MS = 15 * MS_PER_MINUTE
 """So long before an instruction begins nothing starts above it: as long as the longest grace of what is preemptible."""
@@ -26,15 +26,29 @@ NEVER_MS = 1 << 62
 
 @dataclass(frozen=True, slots=True)
 class Standing:
-    """An instruction that was received at ``received_ms``; kept after its end for as long as the site's ramp lasts."""
+    """An instruction that was received at ``received_ms``; kept after its end for as long as the site's ramp lasts.
+
+    ``ramp_ms``: how long its site takes to come down to it from what it drew then, where its draw may fall only so fast.
+    """
 
     instruction: Instruction
     received_ms: int
+    ramp_ms: int = 0
 
     @property
     def due_ms(self) -> int:
         """From when on the site must be at or under it."""
-        return max(self.instruction.from_ms, self.received_ms + RESPONSE_MS)
+        return max(self.instruction.from_ms, self.received_ms + max(RESPONSE_MS, self.ramp_ms))
+
+    @property
+    def leads_ms(self) -> int:
+        """From when on nothing starts above it, and whoever is above it may have to go."""
+        return self.instruction.from_ms - LEAD_MS - self.ramp_ms
+
+    def glides_w(self, ramp_down_w: int, now_ms: int) -> int:
+        """So far above it the site still has to be now, so that its draw falls by no more than ``ramp_down_w`` in a minute."""
+        left_ms = self.due_ms - now_ms
+        return ramp_down_w * left_ms // MS_PER_MINUTE if ramp_down_w and left_ms > 0 else 0
 
     def ended(self, at_ms: int) -> "Standing":
         """The same, withdrawn at ``at_ms``; one that has not begun by then never holds."""
@@ -51,13 +65,21 @@ class Standing:
         return not self.instruction.until_ms or now_ms < self.instruction.until_ms
 
 
-def renewed(known: Standing | None, instruction: Instruction, at_ms: int) -> Standing:
-    """An instruction as it stands from ``at_ms`` on. One that repeats what holds already, or loosens it, gives no new time."""
+def ramp_ms(ramp_down_w: int, over_w: int) -> int:
+    """How long it takes to come down by ``over_w`` at ``ramp_down_w`` a minute (0: no time at all)."""
+    return ceil_div(max(0, over_w) * MS_PER_MINUTE, ramp_down_w) if ramp_down_w else 0
+
+
+def renewed(known: Standing | None, instruction: Instruction, at_ms: int, takes_ms: int = 0) -> Standing:
+    """An instruction as it stands from ``at_ms`` on. One that repeats what holds already, or loosens it, gives no new time.
+
+    ``takes_ms``: how long its site takes to come down to it.
+    """
     if known is not None and known.is_open(at_ms) and known.was_in_force:
         old = known.instruction
         if old.site == instruction.site and old.from_ms <= at_ms and old.limit_w <= instruction.limit_w:
-            return Standing(instruction, known.received_ms)
-    return Standing(instruction, at_ms)
+            return Standing(instruction, known.received_ms, known.ramp_ms)
+    return Standing(instruction, at_ms, takes_ms)
 
 
 WINDOWS = InstructionId("windows")
@@ -90,7 +112,7 @@ def _closed(connection: Connection, site: SiteId, zone: str, minute: int) -> tup
 def limit_w(standing: Standing, ramp_up_w: int, now_ms: int) -> int:
     """What may start under an instruction now, watts at the meter: after its end ``ramp_up_w`` more a minute (0: all at once)."""
     one = standing.instruction
-    if now_ms < one.from_ms - LEAD_MS or not standing.was_in_force:
+    if now_ms < standing.leads_ms or not standing.was_in_force:
         return NO_LIMIT_W
     if not one.until_ms or now_ms < one.until_ms:
         return one.limit_w
@@ -105,11 +127,10 @@ def limit_w(standing: Standing, ramp_up_w: int, now_ms: int) -> int:
 class Allowed:
     """What a site may draw, in watts at the meter, until ``until_ms`` at least.
 
-    ``start_w``: what may be started up to; ``due_w``: what it must be at or under; ``floor_w``: what may be beyond shedding.
+    ``start_w``: what may be started up to; ``floor_w``: what may be beyond shedding.
     """
 
     start_w: int
-    due_w: int
     floor_w: int
     until_ms: int
 
@@ -117,24 +138,22 @@ class Allowed:
 def allowed(connection: Connection, standings: Iterable[Standing], now_ms: int) -> Allowed:
     """What a connection and the instructions that stand for its site allow now."""
     total_w, ramp_up_w = connection.total_w, connection.ramp_up_w_per_minute
-    start_w = due_w = total_w
+    start_w = total_w
     floor_w = connection.firm_w
     until_ms = NEVER_MS
     for one in standings:
         now_w = limit_w(one, ramp_up_w, now_ms)
         start_w = min(start_w, now_w)
-        if one.due_ms <= now_ms:
-            due_w = min(due_w, now_w)
         if one.was_in_force and one.is_open(now_ms):
             floor_w = min(floor_w, one.instruction.limit_w)
         until_ms = min(until_ms, next_change_ms(one, ramp_up_w, total_w, now_ms))
-    return Allowed(start_w, due_w, floor_w, until_ms)
+    return Allowed(start_w, floor_w, until_ms)
 
 
 def next_change_ms(standing: Standing, ramp_up_w: int, total_w: int, now_ms: int) -> int:
     """When what an instruction allows changes next by time alone; a time beyond all times when it does not."""
     one = standing.instruction
-    moments = [one.from_ms - LEAD_MS, one.from_ms, standing.due_ms]
+    moments = [standing.leads_ms, one.from_ms, standing.due_ms]
     if one.until_ms:
         moments.append(one.until_ms)
         if ramp_up_w and now_ms >= one.until_ms and limit_w(standing, ramp_up_w, now_ms) < total_w:
