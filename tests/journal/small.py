@@ -301,7 +301,7 @@ def cap_a_node(control: Control, clock: SetClock) -> None:
     """A node that is capped for an instruction, one cap that is lifted and one that stays, and a meter that sees more."""
     site, nodes = SiteId("glomfjord"), control.world.fleet.node_ids
     control.execute(SYSTEM, c.Withdraw(InstructionId("morning"), "it is warm"))
-    control.execute(SYSTEM, c.DeclareLimiters(dict.fromkeys(nodes, 100)))
+    control.execute(SYSTEM, c.DeclareLimiters(dict.fromkeys(nodes, 100), nodes[:1]))
     whole = Resources("lab", 4, 250, 16)
     submit(control, "cappable", *(job(f"cap-{n}", flex=Flex.CAPPABLE, resources=whole) for n in range(2)))
     for placement in place(control):

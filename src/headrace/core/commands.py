@@ -1,7 +1,7 @@
 """What can be asked of the writer. A command that changes nothing twice is one that may be sent twice."""
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from hashlib import sha256
 from typing import Any
@@ -206,9 +206,13 @@ class FollowGrid:
 
 @dataclass(frozen=True, slots=True)
 class DeclareLimiters:
-    """Say which nodes' watts can be limited from here, with the lowest limit that each one's controller takes, in watts."""
+    """Say which nodes' watts can be limited from here, with the lowest limit that each one's controller takes, in watts.
+
+    ``switches``: those that can be shut down and started from here.
+    """
 
     limiters: Mapping[NodeId, int]
+    switches: Collection[NodeId] = ()
 
 
 @dataclass(frozen=True, slots=True)

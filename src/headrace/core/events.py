@@ -399,10 +399,14 @@ class CurtailmentLifted:
 
 @dataclass(frozen=True, slots=True)
 class LimitersDeclared:
-    """Nodes of a site whose watts can be limited, each with the lowest limit that its controller takes; all others can't."""
+    """Nodes of a site whose watts can be limited, each with the lowest limit that its controller takes; all others can't.
+
+    ``switches``: those that can be shut down and started.
+    """
 
     site: SiteId
     limiters: tuple[tuple[NodeId, int], ...]
+    switches: tuple[NodeId, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

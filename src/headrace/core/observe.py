@@ -53,6 +53,9 @@ def _node(world: World, report: NodeReport, now_ms: int) -> Generator[ev.Event, 
     known, reason = world.state.nodes.get(report.node, ("ready", ""))
     if report.node not in world.fleet.node_index:
         return False
+    cap = world.state.caps.get(report.node)
+    if not report.up and cap is not None and cap.is_off:
+        return False  # It was shut down for the grid.
     # Of a drained node nothing changes: it gets no work either way, and coming up again is no leave to take any.
     if not report.up and known == "ready":
         yield ev.NodeStateChanged(report.node, "down", report.reason or "its engine reports it down")

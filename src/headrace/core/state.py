@@ -98,6 +98,8 @@ class State:
     """What the grid asks of sites: those that hold, those to come, and those whose ramp is not over."""
     limiters: dict[NodeId, int] = field(default_factory=dict)
     """Nodes whose watts can be limited, and the lowest limit that each one's controller takes."""
+    switches: dict[NodeId, None] = field(default_factory=dict)
+    """Nodes that can be shut down and started."""
     caps: dict[NodeId, Cap] = field(default_factory=dict)
     """Limits that controllers were asked for, also those that they are to drop and have not dropped yet."""
     excess: dict[PowerNodeId, int] = field(default_factory=dict)

@@ -1,11 +1,14 @@
 """Caps: what a controller confirms counts, what it doesn't counts in full, and another goes for it in time."""
 
 from dataclasses import replace
+from typing import Any
 
 from headrace.core import commands as c
 from headrace.core import events as ev
-from headrace.core.ids import NodeId, PowerNodeId
-from headrace.core.power.caps import CAP_MS, Cappable, cappable, shared_out, with_overshoot
+from headrace.core.codec import normalise
+from headrace.core.contracts import Reservation
+from headrace.core.ids import NodeId, PowerNodeId, WindowId
+from headrace.core.power.caps import CAP_MS, OFF_MS, OFF_W, Cappable, cappable, shared_out, with_overshoot
 from headrace.core.power.ladder import CAP_LEAD_MS, ladder_of
 from headrace.core.power.limits import RESPONSE_MS
 from headrace.core.scheduling.check import check
@@ -18,6 +21,7 @@ from tests.core.power.test_ladder import (
     FIRM,
     MINER,
     SAVED,
+    SPOT,
     WHOLE_W,
     draws_w,
     follow,
@@ -27,7 +31,7 @@ from tests.core.power.test_ladder import (
     told,
     whole,
 )
-from tests.core.small import FJORD, Core, derived, ended, job, rebuilt
+from tests.core.small import ACME, FJORD, Core, derived, ended, job, rebuilt
 
 LEAST_W = 100
 """Of a controller; a ``lab`` node's accelerators keep it at 600 W and more."""
@@ -35,7 +39,7 @@ LOWEST_W = 600
 SAVES_W = WHOLE_W - with_overshoot(LOWEST_W)
 
 
-def limited(**connection: int) -> Core:
+def limited(**connection: Any) -> Core:
     """A core whose four nodes at Fjord can be limited."""
     one = lab(**connection)
     nodes = [node for node in one.world.fleet.node_ids if node.startswith(f"{FJORD}/")]
@@ -210,6 +214,62 @@ def test_nodes_that_can_not_be_limited_any_more_count_in_full() -> None:
     one.do(c.DeclareLimiters({}))
     assert draws_w(one) == before_w
     assert one.state.limiters == {}
+
+
+def switchable(*, reserved: bool = False) -> Core:
+    """A core whose nodes at Fjord can be shut down, and not be limited otherwise."""
+    one = lab()
+    nodes = [node for node in one.world.fleet.node_ids if node.startswith(f"{FJORD}/")]
+    one.do(c.DeclareLimiters({}, nodes))
+    if reserved:
+        starts_ms = one.now_ms + MS_PER_HOUR // 2
+        window = Reservation(WindowId("soon"), ACME, FJORD, "lab", 4, starts_ms, starts_ms + MS_PER_HOUR)
+        document = normalise("reservation", "soon", window)
+        one.do(c.ApplyDocuments((c.NormalisedDocument("reservation", "soon", document),)))
+    return one
+
+
+def test_idle_nodes_are_shut_down_last_and_count_when_they_say_that_they_are_off() -> None:
+    """As few as it takes, those that nobody uses; and they come back when there is power for them."""
+    one = switchable()
+    running(one, SPOT, FIRM)
+    before_w = draws_w(one)
+    instruct(one, before_w - (WHOLE_W - 200) - 100, lasts_ms=MS_PER_HOUR)
+    end, off = sorted(follow(one), key=lambda event: type(event).__name__, reverse=True)
+    assert told(one, [end]) == [("spot", "end")]
+    assert list(orders([off]).values()) == [OFF_W]
+    assert isinstance(end, ev.EvictionRequested)
+    (node,) = orders([off])
+    confirm(one, {node: OFF_W})
+    assert draws_w(one) == before_w - (200 - with_overshoot(OFF_W))
+    assert one.node(node, up=False) == [], "it was shut down, and did not fail"
+    one.report(end.placement, ended(0))
+    assert draws_w(one) <= before_w - (WHOLE_W - 200) - 100
+    lifted, *_ = follow(one, MS_PER_HOUR)
+    assert lifted == ev.CapsLifted(FJORD, (node,))
+    assert draws_w(one) == before_w - (WHOLE_W - 200), "it counts as idle before it is told to start"
+    assert not one.world.snapshot(one.now_ms).node_open[one.world.fleet.node_index[node]]
+    confirm(one, {node: 0})
+    assert one.world.snapshot(one.now_ms).node_open[one.world.fleet.node_index[node]]
+    assert derived(one.world) == derived(rebuilt(one.world))
+
+
+def test_a_node_that_does_not_say_that_it_is_off_is_followed_by_another() -> None:
+    """It has longer than a cap: a server takes its time."""
+    one = switchable()
+    running(one, FIRM)
+    instruct(one, draws_w(one) - 100)
+    first = orders(follow(one))
+    assert follow(one, OFF_MS - 1) == []
+    second = orders(follow(one, 1))
+    assert len(second) == 1
+    assert first.keys().isdisjoint(second)
+
+
+def test_nodes_that_somebody_has_reserved_soon_stay_on() -> None:
+    """What was sold for a time is there in that time."""
+    one = switchable(reserved=True)
+    assert ladder_of(one.world, FJORD).idle == ()
 
 
 def test_what_a_meter_sees_beyond_what_is_known_counts_and_is_beyond_shedding() -> None:

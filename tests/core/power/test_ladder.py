@@ -19,7 +19,7 @@ from headrace.core.power.limits import LEAD_MS, RESPONSE_MS
 from headrace.core.power.shedding import Rung
 from headrace.core.scheduling.explain import explain
 from headrace.core.units import MS_PER_DAY, MS_PER_HOUR, MS_PER_MINUTE
-from headrace.core.workload import EndReason, Flex, Resources, State, WorkloadSpec, WorkloadType
+from headrace.core.workload import EndReason, Flex, PolicyRef, Resources, State, WorkloadSpec, WorkloadType
 from tests.core.small import (
     ALBION,
     FJORD,
@@ -145,6 +145,23 @@ def test_of_one_rung_the_cheapest_watts_go_first() -> None:
     running(one, whole("young", flex=Flex.PREEMPTIBLE))
     instruct(one, draws_w(one) - 1)
     assert told(one, follow(one)) == [("young", "end")]
+
+
+def test_who_could_go_on_elsewhere_goes_before_who_would_wait() -> None:
+    """Law decides where; with room at another site the younger stays, and the older goes on there."""
+    one = lab()
+    anywhere = whole("anywhere", flex=Flex.PREEMPTIBLE, site=None, policy=PolicyRef(countries=("NO", "GB")))
+    norway = whole("norway", flex=Flex.PREEMPTIBLE, site=None, policy=PolicyRef(countries=("NO",)))
+    running(one, anywhere)
+    one.now_ms += MS_PER_HOUR
+    running(one, norway)
+    instruct(one, draws_w(one) - 1)
+    (event,) = follow(one)
+    assert told(one, [event]) == [("anywhere", "end")]
+    assert isinstance(event, ev.EvictionRequested)
+    one.report(event.placement, ended(0))
+    (moved,) = [one.state.placements[ident] for ident in one.place()]
+    assert (moved.workload, moved.site) == (WorkloadId("acme-1"), ALBION)
 
 
 @pytest.mark.parametrize("spec", [FIRM, CAPPABLE, PAUSABLE], ids=lambda spec: str(spec.name))
@@ -474,6 +491,7 @@ def test_the_ladder_says_what_each_rung_would_shed() -> None:
         Rung.PAUSE: 700,
         Rung.REQUEUE: 0,
         Rung.PREEMPT: 800,
+        Rung.OFF: 0,
     }
 
 

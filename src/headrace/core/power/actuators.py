@@ -6,17 +6,21 @@ from headrace.core import commands as c
 from headrace.core import events as ev
 from headrace.core.asked import Asked, Deciding
 from headrace.core.ids import NodeId, SiteId
+from headrace.core.power.caps import of_site
 from headrace.core.world import World
 
 
 def declare_limiters(world: World, command: c.DeclareLimiters, _: Asked) -> Deciding:
     """Take which nodes can be limited from here. Of those that can't any more nothing is known: they count in full."""
-    known = _by_site(world, world.state.limiters)
-    for site, limiters in _by_site(world, command.limiters, also=known).items():
-        if dict(limiters) != dict(known.get(site, ())):
-            yield ev.LimitersDeclared(site, limiters)
-    gone = {node: 0 for node, cap in world.state.caps.items() if node not in command.limiters}
-    for site, caps in _by_site(world, gone).items():
+    known = _by_site(world.state.limiters)
+    before, now = set(world.state.switches), set(command.switches)
+    also = {SiteId(node.partition("/")[0]): None for node in before ^ now}
+    for site, limiters in _by_site(command.limiters, also={**known, **also}).items():
+        if site in also or dict(limiters) != dict(known.get(site, ())):
+            yield ev.LimitersDeclared(site, limiters, tuple(sorted(of_site(now, site))))
+    able = {*command.limiters, *now}
+    gone = {node: 0 for node in world.state.caps if node not in able}
+    for site, caps in _by_site(gone).items():
         yield ev.CapsObserved(site, caps)
     return None
 
@@ -27,7 +31,7 @@ def report_devices(world: World, command: c.ReportDevices, _: Asked) -> Deciding
     news = {
         node: watts for node, watts in command.caps.items() if node in caps and _is_news(world, node, watts)
     }
-    for site, observed in _by_site(world, news).items():
+    for site, observed in _by_site(news).items():
         yield ev.CapsObserved(site, observed)
     for element, (watts, meter) in sorted(command.excess.items()):
         if element in world.fleet.power_index and world.state.excess.get(element, 0) != watts:
@@ -41,7 +45,7 @@ def _is_news(world: World, node: NodeId, watts: int) -> bool:
 
 
 def _by_site(
-    world: World, watts: Mapping[NodeId, int], also: Mapping[SiteId, object] | None = None
+    watts: Mapping[NodeId, int], also: Mapping[SiteId, object] | None = None
 ) -> dict[SiteId, tuple[tuple[NodeId, int], ...]]:
     """Nodes and their watts by site, in order; empty for the sites of ``also`` that have none."""
     found: dict[SiteId, list[tuple[NodeId, int]]] = {site: [] for site in also or ()}

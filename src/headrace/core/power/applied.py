@@ -4,7 +4,7 @@ from typing import TYPE_CHECKING
 
 from headrace.core import events as ev
 from headrace.core.ids import PowerNodeId
-from headrace.core.power.caps import Cap
+from headrace.core.power.caps import Cap, of_site
 from headrace.core.power.instruction import Instruction
 from headrace.core.power.limits import ramp_ms
 from headrace.core.power.pue import meter_watts
@@ -57,10 +57,13 @@ def lifted(world: "World", committed: ev.Committed, event: ev.CurtailmentLifted)
 
 def limiters_declared(world: "World", _: ev.Committed, event: ev.LimitersDeclared) -> list[Row]:
     """Other nodes of a site can be limited."""
-    known = world.state.limiters
-    for node in [one for one in known if one.partition("/")[0] == event.site]:
+    known, switches = world.state.limiters, world.state.switches
+    for node in list(of_site(known, event.site)):
         del known[node]
+    for node in list(of_site(switches, event.site)):
+        del switches[node]
     known.update(event.limiters)
+    switches.update(dict.fromkeys(event.switches))
     return []
 
 

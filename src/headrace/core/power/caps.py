@@ -15,6 +15,10 @@ from headrace.core.units import MS_PER_SECOND, ceil_div
 
 OVERSHOOT_PERMILLE = 20
 """By so much a server may pass the limit that it enforces: it regulates, and doesn't cut off."""
+OFF_W = 50
+"""A limit that only a node that is off keeps: what its controller and its power supplies draw then. It is asked to shut down."""
+OFF_MS = 30 * MS_PER_SECOND
+"""A node that does not say that it is off so long after it was told counts as if it were on."""
 CAP_MS = 8 * MS_PER_SECOND
 """A cap of which no confirmation came so long after it was ordered counts for nothing."""
 
@@ -42,6 +46,16 @@ class Cap:
         if not self.wanted_w or not self.enforced_w:
             return None
         return with_overshoot(self.enforced_w)
+
+    @property
+    def patience_ms(self) -> int:
+        """How long after it was ordered it may take to be confirmed."""
+        return OFF_MS if self.wanted_w == OFF_W else CAP_MS
+
+    @property
+    def is_off(self) -> bool:
+        """Whether its node is off, or is to be, or was and is to come back."""
+        return OFF_W in (self.wanted_w, self.enforced_w)
 
     @property
     def is_done(self) -> bool:
@@ -109,7 +123,9 @@ def going_w(cap: Cap, draws_w: int, now_ms: int, begun_ms: int) -> int:
 
 def has_failed(cap: Cap, now_ms: int, begun_ms: int) -> bool:
     """Whether a cap was ordered, and was not confirmed in time."""
-    return bool(cap.wanted_w) and not cap.is_done and now_ms >= max(cap.ordered_ms, begun_ms) + CAP_MS
+    return (
+        bool(cap.wanted_w) and not cap.is_done and now_ms >= max(cap.ordered_ms, begun_ms) + cap.patience_ms
+    )
 
 
 def of_site(caps: Collection[NodeId], site: str) -> Iterator[NodeId]:

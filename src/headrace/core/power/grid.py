@@ -67,7 +67,8 @@ def _below_floor(world: World, one: Instruction) -> Problem | None:
         return None
     ladder = ladder_of(world, one.site)
     # The floor counts what is cappable in full, so that nothing hangs on controllers; they may go below it.
-    floor_w = meter_watts(site, ladder.floor_w - sum(cap.saves_w for cap in ladder.caps))
+    least_w = ladder.floor_w - sum(one.saves_w for one in (*ladder.caps, *ladder.idle))
+    floor_w = meter_watts(site, least_w)
     if floor_w <= one.limit_w:
         return None
     draws_w = meter_watts(site, ladder.draws_w)

@@ -17,6 +17,8 @@ from headrace.core.ids import NodeId, PowerNodeId, SiteId, WorkloadId
 from headrace.core.power import limits
 from headrace.core.power.caps import (
     CAP_MS,
+    OFF_MS,
+    OFF_W,
     Cappable,
     cappable,
     going_w,
@@ -28,9 +30,10 @@ from headrace.core.power.caps import (
 )
 from headrace.core.power.floors import restores_w
 from headrace.core.power.instruction import InstructionId
+from headrace.core.power.moving import Elsewhere
 from headrace.core.power.pue import it_watts
 from headrace.core.power.shedding import ORDER, Rung, ShedClass, rung_of, shed_class
-from headrace.core.units import MS_PER_SECOND
+from headrace.core.units import MS_PER_HOUR, MS_PER_SECOND
 from headrace.core.workload import EndReason, Flex, Placement, WorkloadSpec
 from headrace.core.world import World
 
@@ -47,6 +50,11 @@ PAUSE_LEAD_MS = PAUSE_MS + LEAST_GRACE_MS + 2 * SEEN_MS
 
 CAP_LEAD_MS = CAP_MS + PAUSE_LEAD_MS
 """So long before an instruction is due nodes are capped: should some fail, others can still be paused in time."""
+OFF_LEAD_MS = OFF_MS + SEEN_MS
+"""So long before an instruction is due nodes are shut down: the last rung."""
+SOON_MS = MS_PER_HOUR
+"""A node that somebody has reserved from so soon on is not shut down."""
+_ENDS = frozenset({Rung.REQUEUE, Rung.PREEMPT})
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,6 +63,7 @@ class Candidate:
 
     ``ends_w``: what its end saves, whatever its rung. ``grace_ms``: what its owner asked for. ``is_saved``: it saves its state,
     so that it may end where its pause fails. ``helps``: its end sheds something, by itself or with those that share its nodes.
+    ``moves``: it would end, and another site seems to have room for it.
     """
 
     placement: Placement
@@ -65,18 +74,21 @@ class Candidate:
     grace_ms: int
     is_saved: bool
     helps: bool
+    moves: bool
 
     @property
-    def key(self) -> tuple[int, int, int, int]:
-        """Its turn: by rung, then by what a watt costs, the youngest first."""
-        return ORDER.index(self.rung), self.cost // max(1, self.saves_w), -self.placement.made_seq, 0
+    def key(self) -> tuple[int, bool, int, int]:
+        """Its turn: by rung, then who could go on elsewhere, then by what a watt costs, the youngest first."""
+        cost = self.cost // max(1, self.saves_w)
+        return ORDER.index(self.rung), not self.moves, cost, -self.placement.made_seq
 
 
 @dataclass(frozen=True, slots=True)
 class Ladder:
     """All of a site: what it draws at most, what of it can't be shed, and who sheds what (watts of IT load).
 
-    ``caps``: nodes of cappable workloads whose limit may be lowered; the floor counts them in full.
+    ``caps``: nodes of cappable workloads whose limit may be lowered; the floor counts them in full. ``idle``: nodes with nothing
+    on them that can be shut down.
     """
 
     site: SiteId
@@ -84,6 +96,7 @@ class Ladder:
     floor_w: int
     candidates: tuple[Candidate, ...]
     caps: tuple[Cappable, ...] = ()
+    idle: tuple[Cappable, ...] = ()
 
     def by_rung(self) -> dict[Rung, int]:
         """Watts that each rung sheds."""
@@ -92,6 +105,7 @@ class Ladder:
             if one.rung in found:
                 found[one.rung] += one.saves_w
         found[Rung.CAP] += sum(one.saves_w for one in self.caps)
+        found[Rung.OFF] += sum(one.saves_w for one in self.idle)
         return found
 
     def workloads(self) -> Iterator[tuple[Rung, WorkloadId]]:
@@ -110,16 +124,18 @@ def ladder_of(world: World, site: SiteId) -> Ladder:
     number = world.fleet.site_index[site]
     root = world.fleet.power_index[PowerNodeId(site)]
     engine = world.state.engines.get(world.site(site).engine)
-    found, caps = [], list[Cappable]()
+    found, caps, elsewhere = [], list[Cappable](), Elsewhere(world, number)
     for placement in world.state.placements.values():
         if placement.site == site:
             spec = world.state.workloads[placement.workload].spec
             rung = rung_of(shed_class(spec), engine)
-            found.append(_candidate(world, placement, spec, rung))
+            moves = rung in _ENDS and elsewhere.has_room(placement.tenant, spec)
+            found.append(_candidate(world, placement, spec, rung, moves=moves))
             if spec.flex is Flex.CAPPABLE and world.state.limiters:
                 caps += _cappable(world, placement)
     found.sort(key=lambda one: one.key)
-    return Ladder(site, int(world.power_w[root]), world.floors.watts[number], tuple(found), tuple(caps))
+    draws_w, floor_w = int(world.power_w[root]), world.floors.watts[number]
+    return Ladder(site, draws_w, floor_w, tuple(found), tuple(caps), tuple(_idle(world, number)))
 
 
 def _cappable(world: World, placement: Placement) -> Iterator[Cappable]:
@@ -141,7 +157,28 @@ def _cappable(world: World, placement: Placement) -> Iterator[Cappable]:
             yield found
 
 
-def _candidate(world: World, placement: Placement, spec: WorkloadSpec, rung: Rung) -> Candidate:
+def _idle(world: World, site: int) -> Iterator[Cappable]:
+    """The nodes of a site that nothing runs on, that nobody has reserved soon, and that can be shut down."""
+    kept = {
+        node
+        for window in world.windows
+        if window.site == site and window.starts_ms - SOON_MS <= world.now_ms < window.ends_ms
+        for node in window.nodes
+    }
+    for name in of_site(world.state.switches, world.fleet.sites[site].id):
+        index = world.fleet.node_index.get(name)
+        if index is None or index in kept or world.node_ranks[index] or name in world.state.intruders:
+            continue
+        if not world.node_here[index] or (name in world.state.caps and world.state.caps[name].is_off):
+            continue
+        found = cappable(name, world.counted.draw_w(index), OFF_W)
+        if found is not None:
+            yield found
+
+
+def _candidate(
+    world: World, placement: Placement, spec: WorkloadSpec, rung: Rung, *, moves: bool
+) -> Candidate:
     quiet_w = asleep_w = accelerators = 0
     helps = False
     for rank in placement.ranks:
@@ -164,7 +201,8 @@ def _candidate(world: World, placement: Placement, spec: WorkloadSpec, rung: Run
     cost = lost_ms * max(1, accelerators)
     ends_w = quiet_w + asleep_w
     saves_w = quiet_w if rung is Rung.PAUSE else ends_w
-    return Candidate(placement, rung, saves_w, ends_w, cost, spec.grace_ms, is_saved, helps or saves_w > 0)
+    helps |= saves_w > 0
+    return Candidate(placement, rung, saves_w, ends_w, cost, spec.grace_ms, is_saved, helps, moves)
 
 
 @dataclass(frozen=True, slots=True)
@@ -265,11 +303,17 @@ def _shed(world: World, ladder: Ladder, target: Target, now_ms: int) -> tuple[li
     if capped:
         over_w -= min(over_w, sum(one.saves_w for one in able))
     after, over_w = _as_needed(free[len(before) :], over_w)
-    is_cap_time = target.is_on or target.by_ms - now_ms <= CAP_LEAD_MS
-    told = _in_time(after, target, now_ms)
+    shut, over_w = _shut(_not_failed(world, ladder.idle, now_ms), over_w)
+    left_ms = 0 if target.is_on else target.by_ms - now_ms
+    is_off_time = bool(shut) and left_ms <= OFF_LEAD_MS
+    told = after if is_off_time else _in_time(after, target, now_ms)
     orders: list[Order] = [_order(one, target, now_ms) for one in told]
-    if capped and (told or is_cap_time):
-        orders.insert(0, ev.CapsOrdered(ladder.site, target.why, tuple(capped)))
+    limits_w = [
+        *(capped if told or is_off_time or left_ms <= CAP_LEAD_MS else ()),
+        *(shut if is_off_time else ()),
+    ]
+    if limits_w:
+        orders.insert(0, ev.CapsOrdered(ladder.site, target.why, tuple(limits_w)))
     first = chosen if orders else _in_time(chosen, target, now_ms)
     return [*(_order(one, target, now_ms) for one in first), *orders], over_w
 
@@ -281,6 +325,17 @@ def _as_needed(free: list[Candidate], over_w: int) -> tuple[list[Candidate], int
             return free[:count], over_w
         over_w -= one.saves_w
     return free, over_w
+
+
+def _shut(idle: list[Cappable], over_w: int) -> tuple[list[tuple[NodeId, int]], int]:
+    """So many nodes to shut down as it takes, those that save most first; and the watts that are left after them."""
+    found: list[tuple[NodeId, int]] = []
+    for one in sorted(idle, key=lambda one: (-one.saves_w, one.node)):
+        if over_w <= 0:
+            break
+        over_w -= one.saves_w
+        found.append((one.node, OFF_W))
+    return found, over_w
 
 
 def _in_time(chosen: list[Candidate], target: Target, now_ms: int) -> list[Candidate]:
@@ -326,7 +381,7 @@ def _used_up(world: World, ladder: Ladder, target: Target, left_w: int) -> Itera
     """An alarm, once, when a site is over its limit, it is due, and there is nobody left to tell."""
     failed_ms = [_gone_ms(world, one, target, 1 << 62) for one in ladder.candidates]
     caps = world.state.caps
-    failed_ms += [caps[node].ordered_ms + CAP_MS for node in of_site(caps, ladder.site)]
+    failed_ms += [caps[node].ordered_ms + caps[node].patience_ms for node in of_site(caps, ladder.site)]
     since_ms = max([target.by_ms, *failed_ms])
     for at_ms, alarm in reversed(world.state.alarms):
         if at_ms < since_ms:
@@ -374,9 +429,9 @@ def _lift(world: World, paused: list[Placement], left_w: int) -> Generator[ev.Ev
 
 
 def _uncap(world: World, site: SiteId, left_w: int) -> Iterator[ev.Event]:
-    """Lift caps, the oldest first, as far as there is power for all that their nodes may draw without."""
+    """Lift caps as far as there is power for all that their nodes may draw without: of what runs first, then by age."""
     caps, lifted = world.state.caps, []
-    for node in sorted(of_site(caps, site), key=lambda one: (caps[one].ordered_ms, one)):
+    for node in sorted(of_site(caps, site), key=lambda one: (caps[one].is_off, caps[one].ordered_ms, one)):
         index = world.fleet.node_index.get(node)
         needs_w = 0 if index is None else world.counted.credit_w.get(index, 0)
         if caps[node].wanted_w and needs_w <= left_w:

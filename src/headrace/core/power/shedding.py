@@ -14,6 +14,7 @@ class Rung(StrEnum):
     PAUSE = "pause"
     REQUEUE = "requeue"
     PREEMPT = "preempt"
+    OFF = "off"
     KEEP = "keep"
 
 
