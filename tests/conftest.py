@@ -8,6 +8,34 @@ from pathlib import Path
 import pytest
 
 ALLOWED_SKIPS = Path(__file__).with_name("allowed-skips.txt")
+WITH_PROCESSES = frozenset(
+    (
+        "attack",
+        "benchmarks",
+        "cli",
+        "demo",
+        "devices",
+        "docs",
+        "durability",
+        "engines",
+        "lab",
+        "plant",
+        "sdk",
+        "signals",
+    )
+)
+"""Folders whose tests start daemons, clusters or control planes: one after the other, however many workers there are."""
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Keep what starts processes on one worker: on few processors two of them would be late for each other."""
+    here = Path(__file__).parent
+    for item in items:
+        folder = item.path.relative_to(here).parts[0]
+        if folder in WITH_PROCESSES or folder.startswith(
+            ("test_server", "test_planner", "test_apart", "test_actuate")
+        ):
+            item.add_marker(pytest.mark.xdist_group("processes"))
 
 
 def pytest_runtest_setup(item: pytest.Item) -> None:
