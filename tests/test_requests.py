@@ -27,8 +27,9 @@ from headrace.core.observation import Capabilities, RankState
 from headrace.core.power.instruction import Instruction, InstructionId
 from headrace.core.scheduling.plan import PlanLimits, plan
 from headrace.core.scheduling.proposal import Plan
-from headrace.core.workload import WorkloadType
+from headrace.core.workload import PolicyRef, WorkloadType
 from headrace.journal.codec import Draft
+from headrace.policy.engine import policies
 from tests.journal.small import (
     ACME,
     BOREALIS,
@@ -84,6 +85,21 @@ def _followed(control: Control) -> Pair:
     return c.FollowGrid(), _instruct("another")
 
 
+def _unlawful(control: Control) -> Pair:
+    """It says no more than that all be judged again: there is no other of its kind."""
+    control.world.policies = policies()
+    for country in ("NO", "SE"):
+        text = f'@id("one") permit (principal, action, resource) when {{ resource.country == "{country}" }};'
+        control.execute(
+            SYSTEM,
+            c.ApplyDocuments((c.NormalisedDocument("policy", "one", {"id": "one", "cedar": text}),)),
+        )
+        if country == "NO":
+            submit(control, "", job("lawful", policy=PolicyRef(profile="one")))
+            assert place(control)
+    return c.FollowLaw(), _instruct("another")
+
+
 REQUESTS: dict[type, Callable[[Control], Pair]] = {
     c.StartControl: _these(c.StartControl("small", "0.2.0", "b"), c.StartControl("small", "0.2.1", "b")),
     c.ApplyDocuments: _these(
@@ -119,6 +135,7 @@ REQUESTS: dict[type, Callable[[Control], Pair]] = {
     c.Instruct: _these(_instruct("one"), _instruct("one", limit_w=31_000)),
     c.Withdraw: _withdrawals,
     c.FollowGrid: _followed,
+    c.FollowLaw: _unlawful,
     c.DeclareLimiters: _these(c.DeclareLimiters({NODE: 100}), c.DeclareLimiters({NODE: 200})),
     c.ReportDevices: _these(
         c.ReportDevices(excess={PowerNodeId("glomfjord"): (1, "feed")}),

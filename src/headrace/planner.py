@@ -26,6 +26,7 @@ from headrace.core.scheduling.proposal import Plan, ProposedPlacement
 from headrace.core.world import World
 from headrace.journal.checkpoint import encode_checkpoint, follow, load, without_collection
 from headrace.journal.sqlite import SqliteStore
+from headrace.policy.engine import policies
 from headrace.ports import Clock
 
 _LENGTH = struct.Struct(">I")
@@ -78,7 +79,7 @@ class Follower:
 
     def __init__(self, store: SqliteStore) -> None:
         self.store = store
-        loaded = load(store, None)
+        loaded = load(store, None, policies())
         self.world, self.chain = loaded.world, loaded.chain
         self.checkpointed = self.chain.size - loaded.replayed
 

@@ -124,7 +124,7 @@ class Reconciler:
         self._heard: dict[str, Sequence[NodeReport]] = {}
         self._down: dict[str, list[NodeReport]] = {}
         self._cordoned: dict[str, dict[NodeId, str]] = {}
-        self._limited, self._followed_ms = -1, 0
+        self._limited, self._followed_ms, self._judged = -1, 0, -1
         self.may_stop: Callable[[Placement], bool] = lambda _: True
         """Asked before a placement is stopped: a meter may want a last look at it first."""
 
@@ -230,8 +230,17 @@ class Reconciler:
         for name, engine in self.engines.items():
             more |= self._observe_engine(name, engine, now_ms, failed, meter_all=meter_all, at_most=at_most)
             failed = []
+        self.follow_law()
         self.follow_grid(now_ms)
         return more
+
+    def follow_law(self) -> None:
+        """Judge all that runs again when what is allowed has changed."""
+        world = self.control.world
+        world.at(self.control.now_ms())
+        if world.laws.stamp != self._judged:
+            self._judged = world.laws.stamp
+            self.control.execute(SYSTEM, c.FollowLaw())
 
     def follow_grid(self, now_ms: int) -> None:
         """Shed what the grid asks for, and let go on what may: each second while it asks for anything, and when that changes."""
@@ -249,7 +258,7 @@ class Reconciler:
     def _follow_recovery(self) -> None:
         """A recovered world may lack what was seen since: everything the engines report is news again."""
         if self.control.generation != self._generation:
-            self._generation = self.control.generation
+            self._generation, self._judged = self.control.generation, -1
             self.declare()
             self._seen.clear()
             self._looked.clear()

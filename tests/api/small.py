@@ -20,6 +20,7 @@ from headrace.documents import load
 from headrace.engines.fake import FakeEngine
 from headrace.journal.keys import Keys
 from headrace.journal.sqlite import JournalUnavailable, SqliteStore
+from headrace.policy.engine import policies
 from headrace.reconcile import Reconciler
 from headrace.service import InlineService
 
@@ -137,7 +138,7 @@ def small(folder: Path) -> Small:
     """A new control plane with its state in ``folder``."""
     clock = HandClock()
     store = FailingStore(folder / "journal.sqlite")
-    control = Control(store, Keys.open(folder / "keys"), clock)
+    control = Control(store, Keys.open(folder / "keys"), clock, policies=policies())
     control.execute(SYSTEM, c.StartControl("small", "test"))
     control.execute(SYSTEM, c.ApplyDocuments((*documents("tenants.yaml"), *documents("estates/lab.yaml"))))
     for name, role, tenant in (

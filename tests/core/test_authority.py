@@ -13,6 +13,7 @@ from headrace.core.errors import HeadraceError, ProblemCode
 from headrace.core.ids import InvoiceNumber, NodeId, PlacementId, PowerNodeId, TokenId, WorkloadId
 from headrace.core.power.instruction import Instruction, InstructionId
 from headrace.core.scheduling.proposal import Plan
+from headrace.core.sovereignty.law import Laws
 from headrace.core.sovereignty.plain import (
     ACTIONS,
     PROFILES,
@@ -20,7 +21,6 @@ from headrace.core.sovereignty.plain import (
     RIGHTS_POLICY,
     PlainPolicies,
     decide_place,
-    resolve,
 )
 from headrace.core.sovereignty.plain import decide as judge
 from headrace.core.workload import PolicyRef
@@ -88,6 +88,7 @@ TABLE: dict[str, tuple[c.Command, set[str]]] = {
     "withdraw an instruction": (c.Withdraw(InstructionId("x")), OURS),
     "follow the grid": (c.FollowGrid(), MACHINE),
     "say which nodes can be limited": (c.DeclareLimiters({NodeId(f"{FJORD}/x/lab-0-0"): 100}), MACHINE),
+    "judge all that runs again": (c.FollowLaw(), MACHINE),
     "report what devices say": (c.ReportDevices(excess={PowerNodeId(FJORD): (5, "feed")}), MACHINE),
     "erase one's tenant": (c.EraseTenant(ACME), OURS),
     "erase another tenant": (c.EraseTenant(BOREALIS), OURS),
@@ -117,6 +118,11 @@ def test_every_command_has_an_action_that_the_table_of_rights_knows() -> None:
     assert set(ACTION_OF.values()) <= set(ACTIONS)
     assert set(ACTIONS.values()) == set(RIGHTS)
     assert {type(command) for command, _ in TABLE.values()} == commands
+
+
+def resolve(ref: PolicyRef) -> Policy:
+    """The policy that a reference means where nobody declared any."""
+    return Laws().resolve(ref, PlainPolicies())
 
 
 @pytest.mark.parametrize("who", CALLERS)
@@ -258,7 +264,7 @@ def test_a_verdict_is_about_a_class_and_not_about_a_person() -> None:
 )
 def test_a_place_is_judged_by_its_country(ref: PolicyRef, country: str, allowed: bool) -> None:
     """Unknown is not allowed; every verdict has a reason, and names what decided it."""
-    found = decide_place(PlainPolicies(), ACME, ref, site(FJORD, country))
+    found = decide_place(PlainPolicies(), ACME, resolve(ref), site(FJORD, country))
     assert found.allowed is allowed
     assert found.reasons[0]
     assert found.policy == resolve(ref).digest
@@ -275,7 +281,8 @@ def test_a_policy_is_the_same_whatever_the_order_of_its_countries() -> None:
 def test_the_facts_that_a_verdict_rests_on_are_in_its_digest() -> None:
     """A site whose country changes is decided anew, under another digest."""
     here, there = (
-        decide_place(PlainPolicies(), ACME, PolicyRef(), site(FJORD, country)) for country in ("NO", "SE")
+        decide_place(PlainPolicies(), ACME, resolve(PolicyRef()), site(FJORD, country))
+        for country in ("NO", "SE")
     )
     assert here.facts != there.facts
     assert here.id != there.id
@@ -286,5 +293,5 @@ def test_a_profile_is_found_by_its_own_name() -> None:
     """And an unknown one is an error, never a policy that allows everything."""
     for name, policy in PROFILES.items():
         assert resolve(PolicyRef(profile=name)) == policy == Policy(name, policy.countries)
-    with pytest.raises(KeyError):
+    with pytest.raises(HeadraceError, match="nordic"):
         resolve(PolicyRef(profile="nordic"))

@@ -239,7 +239,7 @@ BAD_FILES: dict[str, str | bytes] = {
     "commands that are a text": work("python train.py", "[python train.py]"),
     "no commands": work("", "commands: [python train.py]\n"),
     "no country": work("policy: {countries: []}"),
-    "an unknown policy": work("policy: nordc-only"),
+    "a policy that can't be one": work("policy: nordic only"),
     "a policy of both": work("policy: {profile: public, countries: [NO]}"),
     "a variable of the engine": work("env: {RANK: 1}"),
     "a variable that can't be": work("env: {1A: x}"),

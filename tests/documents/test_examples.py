@@ -9,6 +9,7 @@ from headrace.core.estate import Estate, Site
 from headrace.core.fleet import NEVER_DAY, compile_fleet
 from headrace.core.hardware import LAB
 from headrace.core.ids import TenantId
+from headrace.core.sovereignty.law import Laws
 from headrace.core.sovereignty.plain import PlainPolicies, decide_place
 from headrace.core.units import facility_watts
 from headrace.core.workload import WorkloadSpec
@@ -77,9 +78,8 @@ def test_the_big_job_waits_for_power_alone() -> None:
 def test_each_workload_of_the_demo_may_run_where_the_demo_says(workload: str, sites: list[str]) -> None:
     """The one for Sweden nowhere."""
     spec = _workload(workload)
-    verdicts = {
-        site.id: decide_place(PlainPolicies(), TenantId("t"), spec.policy, site) for site in _lab().sites
-    }
+    policy = Laws().resolve(spec.policy, PlainPolicies())
+    verdicts = {site.id: decide_place(PlainPolicies(), TenantId("t"), policy, site) for site in _lab().sites}
     assert [site for site, verdict in verdicts.items() if verdict.allowed] == sites
 
 

@@ -20,6 +20,7 @@ from headrace.api.routes.grid import grid
 from headrace.api.routes.journal import journal
 from headrace.api.routes.money import money
 from headrace.api.routes.planning import planning
+from headrace.api.routes.sovereignty import sovereignty
 from headrace.api.routes.system import health, system
 from headrace.api.routes.tokens import tokens
 from headrace.api.routes.workloads import workloads
@@ -27,7 +28,7 @@ from headrace.api.views import ErrorView, Health
 from headrace.service import InlineService
 
 # The busiest first: routes are tried in this order.
-GROUPS = (workloads, system, estate, documents, money, tokens, journal, planning, grid, evidence)
+GROUPS = (workloads, system, estate, documents, money, tokens, journal, planning, grid, evidence, sovereignty)
 PUBLIC = ("/healthz", "/openapi.json")
 """What is answered without a token."""
 

@@ -9,6 +9,8 @@ LISTED_BY: dict[str, str] = {
     "contract": "headrace documents",
     "reservation": "headrace documents",
     "maintenance": "headrace documents",
+    "policy": "headrace documents",
+    "facts": "headrace documents",
     "estate": "headrace documents",
     "invoice": "headrace invoice ls",
     "token": "headrace token ls",

@@ -7,6 +7,7 @@ from fastapi import FastAPI
 from pydantic import BaseModel, Field
 
 from headrace.api import bodies
+from headrace.documents.law import FactsModel, PolicyTextModel
 from headrace.documents.schema import (
     BatchModel,
     ContractModel,
@@ -33,6 +34,8 @@ class DocumentsBody(Model):
         | ContractModel
         | ReservationModel
         | MaintenanceModel
+        | PolicyTextModel
+        | FactsModel
         | WorkloadModel
     ] = Field(min_length=1)
 
@@ -47,6 +50,8 @@ class PlanBody(Model):
         | ContractModel
         | ReservationModel
         | MaintenanceModel
+        | PolicyTextModel
+        | FactsModel
         | WorkloadModel
         | WhatIfModel
     ]

@@ -39,6 +39,8 @@ COMMANDS: dict[str, str] = {
     "sites": "operator",
     "engines": "engines",
     "doctor": "engines",
+    "sovereignty": "sovereignty",
+    "policy": "policy",
     "power": "power",
     "grid": "grid",
     "evidence": "evidence",

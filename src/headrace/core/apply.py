@@ -34,6 +34,7 @@ _REQUEUED = frozenset(
         EndReason.DRAINED,
         EndReason.START_FAILED,
         EndReason.CURTAILED,
+        EndReason.FORBIDDEN,
     }
 )
 

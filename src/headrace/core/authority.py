@@ -6,6 +6,7 @@ so that a million placements of one class refer to one verdict. Replay uses the 
 
 import hashlib
 import json
+from collections.abc import Collection
 from dataclasses import dataclass, field
 from enum import StrEnum
 from functools import lru_cache
@@ -89,15 +90,26 @@ def digest_of(value: object) -> Digest:
 
 @dataclass(frozen=True, slots=True)
 class Policy:
-    """Rules for an action: which roles may, or in which countries a workload may be placed (empty: in any)."""
+    """Rules for an action: which roles may, or in which countries a workload may be placed (empty: in any).
+
+    ``text``: rules in the language of a policy engine. ``is_shipped``: the engine itself has the rules under this name.
+    """
 
     name: str
     countries: tuple[str, ...] = ()
+    text: str = ""
+    is_shipped: bool = False
+
+    @property
+    def is_plain(self) -> bool:
+        """Whether it says no more than a list of countries."""
+        return not self.text and not self.is_shipped
 
     @property
     def digest(self) -> Digest:
         """The digest of the rules."""
-        return digest_of(["policy", self.name, sorted(self.countries)])
+        said = ["policy", self.name, sorted(self.countries)]
+        return digest_of(said if self.is_plain else [*said, self.text])
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,6 +124,11 @@ class Request:
 
 class PolicyEngine(Protocol):
     """Evaluates a policy: deterministic, without clock, I/O or chance."""
+
+    @property
+    def profiles(self) -> Collection[str]:
+        """Policies that it brings along, by name."""
+        ...
 
     def evaluate(self, policy: Policy, request: Request) -> Verdict:
         """Judge ``request`` by ``policy``."""

@@ -10,6 +10,7 @@ from headrace.core.contracts import Contract, Maintenance, Reservation
 from headrace.core.errors import Problem, ProblemCode, unknown
 from headrace.core.ids import NodeId, PowerNodeId, SiteId, TenantId
 from headrace.core.metering import UsageKey
+from headrace.core.sovereignty.law import LAW
 from headrace.core.workload import TERMINAL
 from headrace.core.world import World
 
@@ -41,7 +42,7 @@ def check_changes(
         *_contracts_in_use(world, trial),
         *_reservations_in_use(world, trial),
         *_engines_in_use(world, trial),
-        *_limits(trial),
+        *_limits(trial, only_law=_is_law_alone(world, documents)),
     ]
 
 
@@ -94,6 +95,17 @@ def _removed_in_use(world: World, removed: Sequence[str]) -> list[Problem]:
         users = [one.id for one in world.contracts.values() if name in _named(one, kind)]
         if users:
             problems.append(_in_use(f"{kind} {name} is in use by contracts;", users))
+        if kind == "policy":
+            tenants = [one.id for one in world.tenants.values() if one.policy == name]
+            if tenants:
+                problems.append(_in_use(f"policy {name} is that of tenants;", tenants))
+            waiting = [
+                work.id
+                for work in world.state.workloads.values()
+                if work.state not in TERMINAL and work.spec.policy.profile == name
+            ]
+            if waiting:
+                problems.append(_in_use(f"policy {name} is in use by workloads;", waiting))
         holders = [one.id for one in world.reservations.values() if kind == "tenant" and one.tenant == name]
         if holders:
             problems.append(_in_use(f"{kind} {name} is in use by reservations;", holders))
@@ -104,9 +116,33 @@ def _named(contract: Contract, kind: str) -> tuple[str, ...]:
     return {"tenant": (contract.tenant,), "price-plan": (contract.plan,)}.get(kind, ())
 
 
+def _of_law(trial: World) -> list[Problem]:
+    """Policies that tenants name and nobody has, and sites that facts are stated of and that are not there."""
+    policies, sites = trial.laws.names(trial.policies), trial.fleet.site_index
+    shipped = [one for one in trial.laws.policies if one in trial.policies.profiles]
+    named = [one for one in trial.tenants.values() if one.policy and one.policy not in policies]
+    return [
+        *(
+            Problem(
+                ProblemCode.CONFLICT,
+                f"{one} is a policy that comes with headrace;",
+                "Choose another name.",
+                where=f"policy {one}",
+            )
+            for one in shipped
+        ),
+        *(replace(unknown("policy", one.policy, policies), where=f"tenant {one.id}") for one in named),
+        *(
+            replace(unknown("site", one, sites), where=f"facts {one}")
+            for one in trial.laws.sites
+            if one not in sites
+        ),
+    ]
+
+
 def _references(trial: World) -> list[Problem]:
     """Names that documents refer to and nothing has."""
-    problems = []
+    problems = _of_law(trial)
     for contract in trial.contracts.values():
         where = f"contract {contract.id}"
         if contract.tenant not in trial.tenants:
@@ -251,7 +287,14 @@ def _engines_in_use(world: World, trial: World) -> list[Problem]:
     ]
 
 
-def _limits(trial: World) -> list[Problem]:
+def _is_law_alone(world: World, documents: Mapping[str, dict[str, Any]]) -> bool:
+    """Whether nothing changes but what is allowed: that is as it is, and who runs where it may not has to move."""
+    before = world.state.documents
+    keys = [key for key in {**before, **documents} if before.get(key) != documents.get(key)]
+    return all(key.partition("/")[0] in LAW for key in keys)
+
+
+def _limits(trial: World, *, only_law: bool) -> list[Problem]:
     """Placements that the new documents would no longer allow where they are: by law, by dedication, by power."""
     problems = []
     loaded: dict[int, list[str]] = {}
@@ -259,7 +302,7 @@ def _limits(trial: World) -> list[Problem]:
         number = trial.fleet.site_index[placement.site]
         site = trial.fleet.sites[number]
         work = trial.state.workloads[placement.workload]
-        if not trial.place_verdict(placement.tenant, work.spec.policy, number).allowed:
+        if not only_law and not trial.place_verdict(placement.tenant, work.spec.policy, number).allowed:
             problems.append(
                 _in_use(f"site {site.id} would no longer be allowed for what runs there;", [work.id])
             )

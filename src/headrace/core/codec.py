@@ -14,10 +14,13 @@ from typing import Any, Literal, TypeVar, Union, get_args, get_origin, get_type_
 
 from headrace.core.contracts import Contract, Maintenance, PricePlan, Reservation, Tenant
 from headrace.core.estate import Estate
+from headrace.core.sovereignty.law import PolicyText, SiteFacts
 from headrace.core.workload import WorkloadSpec
 
 T = TypeVar("T")
-Core = Estate | Tenant | PricePlan | Contract | Reservation | Maintenance | WorkloadSpec
+Core = (
+    Estate | Tenant | PricePlan | Contract | Reservation | Maintenance | PolicyText | SiteFacts | WorkloadSpec
+)
 
 DOCUMENT_TYPES: dict[str, type[Core]] = {
     "estate": Estate,
@@ -26,6 +29,8 @@ DOCUMENT_TYPES: dict[str, type[Core]] = {
     "contract": Contract,
     "reservation": Reservation,
     "maintenance": Maintenance,
+    "policy": PolicyText,
+    "facts": SiteFacts,
     "workload": WorkloadSpec,
 }
 """The kinds of document and the core type of each."""
@@ -109,6 +114,8 @@ def _builder(wanted: Any) -> Builder:
     if origin is Literal:
         return lambda data: _checked(data in parts, wanted, data)
     if origin in (Union, types.UnionType):
+        if all(part in (str, int, bool) for part in parts):
+            return lambda data: _checked(type(data) in parts, wanted, data)
         inner = _builder(next(part for part in parts if part is not type(None)))
         return lambda data: None if data is None else inner(data)
     if origin is tuple:

@@ -226,6 +226,11 @@ class ReportDevices:
     excess: Mapping[PowerNodeId, tuple[int, str]] = field(default_factory=dict)
 
 
+@dataclass(frozen=True, slots=True)
+class FollowLaw:
+    """Judge all that runs again, and let move what may not be where it is: asked whenever policies, facts or days change."""
+
+
 Command = (
     StartControl
     | DeclareEngines
@@ -250,6 +255,7 @@ Command = (
     | FollowGrid
     | DeclareLimiters
     | ReportDevices
+    | FollowLaw
 )
 
 

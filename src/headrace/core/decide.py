@@ -26,7 +26,7 @@ from headrace.core.power.shedding import shed_class
 from headrace.core.scheduling.admit import can_ever_fit
 from headrace.core.scheduling.columns import ask_of
 from headrace.core.scheduling.refuse import Refusal
-from headrace.core.sovereignty.plain import PROFILES
+from headrace.core.sovereignty.judging import follow_law
 from headrace.core.state import Done
 from headrace.core.workload import (
     TERMINAL,
@@ -298,8 +298,10 @@ def _check_names(world: World, tenant: TenantId, spec: WorkloadSpec, index: int)
         step = "Name it, like resources: {gpu: H100}: whole nodes of one type are leased."
         message = f"cluster {spec.name} names no accelerator model."
         raise fail(Problem(ProblemCode.BAD_INPUT, message, step, where=f"{where}.resources"))
-    if spec.policy.profile and spec.policy.profile not in PROFILES:
-        raise fail(replace(unknown("policy", spec.policy.profile, PROFILES), where=f"{where}.policy"))
+    if spec.policy.profile:
+        known = world.laws.names(world.policies)
+        if spec.policy.profile not in known:
+            raise fail(replace(unknown("policy", spec.policy.profile, known), where=f"{where}.policy"))
     # A site that is another tenant's alone is not there: its name would tell who else is served, and where.
     sites = [site.id for site in world.fleet.sites if site.dedicated_to in (None, tenant)]
     if spec.site is not None and spec.site not in sites:
@@ -469,6 +471,7 @@ _COMMANDS: dict[type, tuple[str, Callable[[World, Any, Asked], Deciding]]] = {
     c.FollowGrid: ("grid.follow", follow),
     c.DeclareLimiters: ("device.observe", declare_limiters),
     c.ReportDevices: ("device.observe", report_devices),
+    c.FollowLaw: ("law.follow", follow_law),
 }
 ACTION_OF: dict[type, str] = {command: action for command, (action, _) in _COMMANDS.items()}
 """The action that each command is decided as."""

@@ -163,7 +163,9 @@ def _usage(placement: Placement, ranks: Sequence[RankReport]) -> tuple[tuple[int
     )
 
 
-_ASKED_TO_GO = frozenset({EndReason.STOPPED, EndReason.PREEMPTED, EndReason.DRAINED, EndReason.CURTAILED})
+_ASKED_TO_GO = frozenset(
+    {EndReason.STOPPED, EndReason.PREEMPTED, EndReason.DRAINED, EndReason.CURTAILED, EndReason.FORBIDDEN}
+)
 
 
 def _reason(placement: Placement, ranks: Sequence[RankReport]) -> tuple[EndReason, str]:
@@ -230,6 +232,7 @@ def _requeue(work: Workload, reason: EndReason, now_ms: int) -> Deciding:
         EndReason.DRAINED,
         EndReason.NODE_LOST,
         EndReason.CURTAILED,
+        EndReason.FORBIDDEN,
     )
     not_before_ms = 0 if gently else now_ms + backoff_ms(work.attempt)
     yield ev.WorkloadRequeued(work.id, work.reason, not_before_ms)

@@ -215,6 +215,7 @@ class EndReason(StrEnum):
     START_FAILED = "start_failed"
     DRAINED = "drained"
     CURTAILED = "curtailed"
+    FORBIDDEN = "forbidden"
 
 
 @dataclass(slots=True)

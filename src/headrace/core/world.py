@@ -49,7 +49,8 @@ from headrace.core.scheduling.service import History
 from headrace.core.scheduling.sharing import kind_of, shares_time
 from headrace.core.scheduling.snapshot import Snapshot, Taken
 from headrace.core.scheduling.windows import Window, windows_of
-from headrace.core.sovereignty.plain import RIGHTS_POLICY, PlainPolicies, decide, decide_place
+from headrace.core.sovereignty.law import Laws, PolicyText, SiteFacts
+from headrace.core.sovereignty.plain import RIGHTS_POLICY, PlainPolicies, decide
 from headrace.core.state import State, Token
 from headrace.core.units import MS_PER_DAY, MS_PER_MINUTE
 from headrace.core.workload import TERMINAL, WHOLE_MILLI, Placement, PolicyRef, WorkloadSpec
@@ -75,6 +76,7 @@ class World:
         self.contracts: dict[ContractId, Contract] = {}
         self.reservations: dict[WindowId, Reservation] = {}
         self.maintenances: dict[WindowId, Maintenance] = {}
+        self.laws = Laws()
         self._windows: tuple[Window, ...] | None = None
         self.queue = Queue()
         self.popularity = Popularity()
@@ -135,10 +137,13 @@ class World:
             self.reservations[value.id] = value
         elif isinstance(value, Maintenance):
             self.maintenances[value.id] = value
+        elif isinstance(value, PolicyText | SiteFacts):
+            self.laws.take(value)
         self._forget_classes()
 
     def _forget_classes(self) -> None:
         self._windows = None
+        self.laws.forget()
         self.cleared.clear()
         self._places.clear()
         self._contracts_for.clear()
@@ -163,6 +168,8 @@ class World:
         elif kind == "estate":
             self.estate, self.fleet = None, compile_fleet(None)
             self.rebuild()
+        else:
+            self.laws.drop(kind, name)
         self._forget_classes()
 
     def rebuild(self) -> None:
@@ -502,11 +509,7 @@ class World:
         key = (tenant, ref, site)
         verdict = self._places.get(key)
         if verdict is None:
-            policy = ref
-            known = self.tenants.get(tenant)
-            if not ref.profile and not ref.countries and known is not None and known.policy:
-                policy = PolicyRef(profile=known.policy)
-            verdict = self._places[key] = decide_place(self.policies, tenant, policy, self.fleet.sites[site])
+            verdict = self._places[key] = self.laws.judge(self, tenant, ref, site)
         return verdict
 
     def right(self, subject: Subject, action: str, target: Target) -> tuple[Verdict, Digest]:

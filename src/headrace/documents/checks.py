@@ -10,7 +10,7 @@ from headrace.core.power import pue
 from headrace.core.power.redundancy import Contradiction, contradictions
 from headrace.core.power.tree import graph_of
 from headrace.core.units import PERMILLE
-from headrace.documents import schema
+from headrace.documents import law, schema
 from headrace.documents.convert import problems_of, site_of, unscaled, workload_spec
 from headrace.documents.fields import listed
 from headrace.documents.source import Place
@@ -45,6 +45,10 @@ def check(model: schema.Model) -> Iterator[Found]:
             yield from _contract(model)
         case schema.ReservationModel() | schema.MaintenanceModel():
             yield from _window(model)
+        case law.PolicyTextModel():
+            yield from (Found(*one) for one in law.problems_of_policy(model))
+        case law.FactsModel():
+            yield from (Found(*one) for one in law.problems_of_facts(model))
         case schema.WorkloadModel():
             yield from _workload(model)
         case schema.BatchModel():

@@ -52,7 +52,7 @@ from headrace.core.workload import (
     WorkloadType,
     most_grace_ms,
 )
-from headrace.documents import schema
+from headrace.documents import law, schema
 from headrace.documents.fields import DAYS, listed
 from headrace.documents.source import Place
 from headrace.documents.values import Bad
@@ -84,6 +84,10 @@ def to_core(model: schema.Model) -> Converted:
             return Converted(_reservation(model), {})
         case schema.MaintenanceModel():
             return Converted(_maintenance(model), {})
+        case law.PolicyTextModel():
+            return Converted(law.policy_text(model), {})
+        case law.FactsModel():
+            return Converted(law.site_facts(model), {})
         case schema.WorkloadModel():
             return Converted(workload_spec(model), dict(model.secrets))
     raise TypeError(f"no document: {type(model).__name__}")

@@ -15,7 +15,17 @@ from headrace.documents.source import Place, Raw, Source, parse, read_bytes, sho
 
 M = TypeVar("M", bound=Model)
 
-ORDER = ("tenant", "estate", "price-plan", "contract", "reservation", "maintenance", "workload")
+ORDER = (
+    "tenant",
+    "estate",
+    "price-plan",
+    "contract",
+    "reservation",
+    "maintenance",
+    "policy",
+    "facts",
+    "workload",
+)
 """The order to apply documents in: what others refer to comes first."""
 
 

@@ -59,6 +59,7 @@ from headrace.documents.fields import (
     schema,
     word,
 )
+from headrace.documents.law import FactsModel, PolicyTextModel
 from headrace.documents.source import show
 
 # What else is declared in the same words is made of the same fields.
@@ -564,6 +565,8 @@ MODELS: dict[str, type[Model]] = {
     "contract": ContractModel,
     "reservation": ReservationModel,
     "maintenance": MaintenanceModel,
+    "policy": PolicyTextModel,
+    "facts": FactsModel,
     "workload": WorkloadModel,
 }
 """The kinds of document and the model of each."""

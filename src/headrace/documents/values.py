@@ -275,12 +275,12 @@ def _name_hint(value: object) -> str:
 
 
 def profile(value: object) -> str:
-    """The name of a profile that is declared."""
-    if isinstance(value, str) and value in PROFILES:
-        return value
-    raise Bad(
-        f"no policy {show(value)};", did_you_mean(str(value)[:60], PROFILES) + " Or write {countries: [NO]}."
-    )
+    """The name of a policy; whether there is one the control plane knows, which has those that were applied."""
+    try:
+        return name(value)
+    except Bad as bad:
+        step = did_you_mean(str(value)[:60], PROFILES) + " Or write {countries: [NO]}."
+        raise Bad(f"{show(value)} is no name of a policy;", step) from bad
 
 
 def text(value: object) -> str:

@@ -15,6 +15,7 @@ import msgspec
 from headrace.api import views as v
 from headrace.api import views_grid as g
 from headrace.api import views_power as p
+from headrace.api.views_sovereignty import LawChangesView
 from headrace.core.errors import HeadraceError, Problem, ProblemCode
 from headrace.core.workload import TERMINAL
 from headrace.sdk.transport import Transport
@@ -126,6 +127,12 @@ class Client:
         else:
             raw, media = _encode({"documents": documents}), "application/json"
         return self._api.send("POST", "/v1/plan", v.PlanView, raw, media=media, query=query)
+
+    def sovereignty_what_if(self, documents: str | bytes) -> LawChangesView:
+        """What documents (YAML) would newly forbid and allow to what runs and waits; nothing is applied (operator)."""
+        raw = documents.encode() if isinstance(documents, str) else documents
+        path = "/v1/sovereignty/what-if"
+        return self._api.send("POST", path, LawChangesView, raw, media="application/yaml")
 
     def documents(self) -> tuple[v.DocumentName, ...]:
         """The documents that are applied."""

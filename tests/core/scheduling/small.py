@@ -26,6 +26,7 @@ from headrace.core.scheduling.columns import Ask, Columns, Scratch, lowest_bits
 from headrace.core.scheduling.proposal import Plan, ProposedPlacement
 from headrace.core.scheduling.rank import increments_w, path_need_w
 from headrace.core.scheduling.snapshot import Snapshot, Taken
+from headrace.core.sovereignty.law import Laws
 from headrace.core.sovereignty.plain import PlainPolicies, decide_place
 from headrace.core.workload import (
     Alternative,
@@ -276,7 +277,8 @@ class World:
         return None
 
     def place_verdict(self, tenant: TenantId, policy: PolicyRef, index: int) -> Verdict:
-        return decide_place(PlainPolicies(), tenant, policy, self.fleet.sites[index])
+        found = Laws().resolve(policy, PlainPolicies())
+        return decide_place(PlainPolicies(), tenant, found, self.fleet.sites[index])
 
     def snapshot(self) -> Snapshot:
         count = len(self.fleet.node_ids)

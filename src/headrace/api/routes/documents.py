@@ -34,7 +34,7 @@ from headrace.journal.codec import Head
 
 documents = Group("documents")
 
-_BODY = {
+BODY = {
     "required": True,
     "content": {
         "application/yaml": {
@@ -62,7 +62,7 @@ class Work:
     operators("documents"),
     Applied,
     errors=(422,),
-    body=_BODY,
+    body=BODY,
 )
 async def apply(
     call: CallDep,
@@ -71,7 +71,7 @@ async def apply(
 ) -> Response:
     """Apply documents: all or none of the declarations, then the workloads among them. Twice changes nothing."""
     key = idempotency_key(call.request)
-    found = sorted(await _documents(call), key=lambda one: ORDER.index(one.kind))
+    found = sorted(await read_documents(call), key=lambda one: ORDER.index(one.kind))
     declared = [one for one in found if one.kind != "workload"]
     works = works_of(call, [one for one in found if one.kind == "workload"], tenant, declared)
     _check_engines(call, declared)
@@ -115,16 +115,18 @@ async def _declare(call: Call, declared: list[Document], asked: str) -> tuple[li
     return shown, head
 
 
-async def _documents(call: Call) -> list[Document]:
+async def read_documents(call: Call) -> list[Document]:
+    """The documents of a request's body, YAML or JSON; HeadraceError with all that is wrong with them."""
     raw = await read_body(call.request)
     if call.request.headers.get("content-type", "").partition(";")[0].strip() != "application/json":
         check_text(raw)
-        return load(raw, "body")
+        # A policy is looked at for half a second.
+        return await call.service.aside(lambda: load(raw, "body"))
     data = decode_json(raw)
     if not isinstance(data, dict) or set(data) != {"documents"}:
         message = "the body is not an object with documents alone."
         raise HeadraceError(Problem(ProblemCode.BAD_INPUT, message, 'Send {"documents": [...]}.', "/"))
-    return parse_documents(data["documents"], ("documents",))
+    return await call.service.aside(lambda: parse_documents(data["documents"], ("documents",)))
 
 
 def _without_persons(call: Call, document: Document, *, keep: bool) -> c.NormalisedDocument:

@@ -8,7 +8,6 @@ from collections.abc import Mapping
 from headrace.core.authority import Policy, PolicyEngine, Request, Role, Subject, Target, Verdict, digest_of
 from headrace.core.estate import Site
 from headrace.core.ids import TenantId
-from headrace.core.workload import PolicyRef
 
 _EEA = (
     "AT", "BE", "BG", "CY", "CZ", "DE", "DK", "EE", "ES", "FI", "FR", "GR", "HR", "HU", "IE",
@@ -62,6 +61,7 @@ ACTIONS: dict[str, str] = {
     "grid.instruct": OPERATOR_ONLY,
     "grid.follow": "system",
     "device.observe": "system",
+    "law.follow": "system",
 }
 """Every action there is, and who may do it: the one table of rights."""
 
@@ -80,6 +80,9 @@ _RIGHTS_DIGEST = digest_of(
 
 class PlainPolicies:
     """The policy engine of the standard library: roles from ``ACTIONS``, countries from the policy."""
+
+    profiles = frozenset(PROFILES)
+    """The names of its lists of countries."""
 
     def evaluate(self, policy: Policy, request: Request) -> Verdict:
         """Judge rights for every action but ``workload.place``, which is judged by country."""
@@ -110,8 +113,10 @@ class PlainPolicies:
         )
 
     def _place(self, policy: Policy, request: Request) -> Verdict:
-        country = str(request.facts["country"])
-        if not country:
+        country = str(request.facts.get("country", ""))
+        if not policy.is_plain:
+            allowed, reason = False, f"policy {policy.name} is no list of countries, and nothing here reads others"
+        elif not country:
             allowed, reason = False, "the country of the site is not known: unknown is not allowed"
         elif policy.countries and country not in policy.countries:
             allowed, reason = (
@@ -143,15 +148,15 @@ def decide(
     return engine.evaluate(policy, Request(subject, action, target, dict(facts)))
 
 
-def resolve(ref: PolicyRef, profiles: Mapping[str, Policy] = PROFILES) -> Policy:
-    """The policy that a reference means; KeyError for a profile that nobody declared."""
-    if ref.countries:
-        return Policy(f"countries:{'+'.join(sorted(ref.countries))}", tuple(sorted(ref.countries)))
-    return profiles[ref.profile or "public"]
-
-
-def decide_place(engine: PolicyEngine, tenant: TenantId, ref: PolicyRef, site: Site) -> Verdict:
-    """May a workload of ``tenant`` under policy ``ref`` be placed at ``site``."""
+def decide_place(
+    engine: PolicyEngine,
+    tenant: TenantId,
+    policy: Policy,
+    site: Site,
+    facts: Mapping[str, str | int | bool] | None = None,
+) -> Verdict:
+    """May a workload of ``tenant`` under ``policy`` be placed at ``site``; ``facts``: what is known of it beyond the estate."""
     subject = Subject("workload", "", Role.SYSTEM, tenant)
-    facts: dict[str, str | int | bool] = {"country": site.country, "energy_source": site.energy_source}
-    return decide(engine, resolve(ref), subject, "workload.place", Target("site", None, site.id), facts)
+    known: dict[str, str | int | bool] = {"country": site.country, "energy_source": site.energy_source}
+    asked = known if policy.is_plain or facts is None else facts
+    return decide(engine, policy, subject, "workload.place", Target("site", None, site.id), asked)

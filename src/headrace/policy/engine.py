@@ -1,0 +1,43 @@
+"""The policy engine that a control plane runs with: Cedar for policies, plain lists of countries for what is no more."""
+
+from functools import lru_cache
+
+from headrace.core.authority import Policy, Request, Verdict
+from headrace.core.sovereignty.plain import PlainPolicies
+from headrace.policy.cedar import PROFILES, CedarPolicies
+from headrace.policy.reading import PolicySet, load
+
+
+@lru_cache(maxsize=256)
+def read(name: str, text: str) -> PolicySet:
+    """The rules of a declared policy; HeadraceError as :func:`headrace.policy.reading.load`."""
+    return load(text, name, f"policy {name}")
+
+
+class Policies(CedarPolicies):
+    """Judges rights and lists of countries by the plain engine, and all other policies by their rules in Cedar."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._plain = PlainPolicies()
+
+    @property
+    def profiles(self) -> frozenset[str]:
+        """Policies that it brings along, by name."""
+        return self._plain.profiles | set(PROFILES)
+
+    def policy_set(self, policy: Policy) -> PolicySet:
+        """The rules that a policy means; HeadraceError for a name that nothing has."""
+        return read(policy.name, policy.text) if policy.text else super().policy_set(policy)
+
+    def evaluate(self, policy: Policy, request: Request) -> Verdict:
+        """Judge a request by a policy."""
+        if policy.is_plain and request.action == "workload.place":
+            return self._plain.evaluate(policy, request)
+        return super().evaluate(policy, request)
+
+
+@lru_cache(maxsize=1)
+def policies() -> Policies:
+    """The engine: one for all worlds of a process, for it remembers rules that it has read, and nothing else."""
+    return Policies()

@@ -1,0 +1,116 @@
+"""Law over the API: what is declared decides, what would change is shown before, and what changed moves by itself."""
+
+from pathlib import Path
+
+import pytest
+
+from tests.api.small import JOB, Small, small
+
+POLICY = """
+kind: policy
+name: known-staff
+cedar: |
+  @id("staff") @reason("all who have access are in Norway or Britain")
+  permit (principal, action, resource) when { ["NO", "GB"].containsAll(resource.staff_countries) };
+"""
+FACTS = """
+kind: facts
+site: SITE
+facts:
+  - {fact: staff_countries, value: [COUNTRIES], source: register of staff}
+"""
+YAML = {"content-type": "application/yaml"}
+WORK = JOB | {"policy": "known-staff"}
+
+
+def facts(site: str, *countries: str) -> bytes:
+    """From where a site's staff has access."""
+    return FACTS.replace("SITE", site).replace("COUNTRIES", ", ".join(countries)).encode()
+
+
+@pytest.fixture
+def world(tmp_path: Path) -> Small:
+    made = small(tmp_path)
+    for document in (POLICY.encode(), facts("glomfjord", "NO"), facts("loughton", "GB", "US")):
+        answer = made.ask("POST", "/v1/apply", document, headers=YAML)
+        assert answer.status == 200, answer.json
+    return made
+
+
+def sites(world: Small) -> list[str | None]:
+    """Where what runs is."""
+    return [one.site for one in world.control.world.state.placements.values()]
+
+
+def test_a_declared_policy_decides_where_work_may_be(world: Small) -> None:
+    """And a tenant that asks why is told which rule it was."""
+    assert world.submit(WORK).status == 201
+    world.run()
+    assert sites(world) == ["glomfjord"]
+    refused = world.submit(WORK | {"site": "loughton"})
+    assert refused.status == 201
+    (ident,) = refused.json["workloads"]
+    detail = world.ask("GET", f"/v1/workloads/{ident}/explain", token="fjord").json
+    assert detail["state"] == "refused"
+    assert "known-staff" in detail["line"]
+
+
+def test_what_would_change_is_shown_before_and_nothing_is_applied(world: Small) -> None:
+    """Newly forbidden first, with who runs there; newly allowed, with who waits; in a world that stays as it is."""
+    world.submit(WORK)
+    world.run()
+    before = world.state
+    answer = world.ask(
+        "POST",
+        "/v1/sovereignty/what-if",
+        b"\n---\n".join((facts("glomfjord", "NO", "US"), facts("loughton", "GB"))),
+        headers=YAML,
+    )
+    assert answer.status == 200, answer.json
+    forbidden, allowed = answer.json["changes"]
+    assert (forbidden["site"], forbidden["allowed"], forbidden["running"]) == (
+        "glomfjord",
+        False,
+        ["fjord-ai-1"],
+    )
+    assert (allowed["site"], allowed["allowed"], allowed["policy"]) == ("loughton", True, "known-staff")
+    assert "US" in forbidden["after"][0]
+    assert world.state == before
+
+
+def test_what_changed_moves_by_itself_and_says_why(world: Small) -> None:
+    """Applied, it leaves the one site within its grace and goes on at the other."""
+    world.submit(WORK)
+    world.run()
+    for document in (facts("loughton", "GB"), facts("glomfjord", "NO", "US")):
+        assert world.ask("POST", "/v1/apply", document, headers=YAML).status == 200
+    world.run(90)
+    assert sites(world) == ["loughton"]
+    told = world.ask("GET", "/v1/journal/events").json
+    assert "may not be there any more: policy known-staff" in str(told)
+
+
+@pytest.mark.parametrize(
+    ("body", "status", "says"),
+    [
+        (POLICY.replace("containsAll", "containsMost"), 400, "known-staff"),
+        (POLICY.replace("known-staff", "eu-high"), 409, "comes with headrace"),
+        (FACTS.replace("SITE", "nowhere").replace("COUNTRIES", "NO"), 404, "nowhere"),
+        (FACTS.replace("SITE", "glomfjord").replace("COUNTRIES", "UK"), 400, "GB"),
+        (
+            "kind: workload\nname: a\ntype: job\nproject: research\nresources: {gpu: lab:1}\ncommands: [a]\n",
+            400,
+            "headrace plan",
+        ),
+    ],
+)
+def test_what_can_not_be_tried_is_named(world: Small, body: str, status: int, says: str) -> None:
+    """As it would be when it is applied, and nothing is changed."""
+    before = world.state
+    answer = world.ask("POST", "/v1/sovereignty/what-if", body.encode(), headers=YAML)
+    assert answer.status == status, answer.json
+    assert says in str(answer.json)
+    assert world.state == before
+    assert (
+        world.ask("POST", "/v1/sovereignty/what-if", body.encode(), headers=YAML, token="fjord").status == 403
+    )

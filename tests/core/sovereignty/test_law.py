@@ -1,0 +1,179 @@
+"""Policies and facts as documents: they decide where work may be, and what is no longer allowed moves and is told why."""
+
+from dataclasses import replace
+
+import pytest
+
+from headrace.core import commands as c
+from headrace.core import events as ev
+from headrace.core.codec import from_normalised, normalise
+from headrace.core.errors import HeadraceError
+from headrace.core.ids import SiteId
+from headrace.core.sovereignty.law import PolicyText, SiteFacts, Stated
+from headrace.core.units import MS_PER_DAY
+from headrace.core.workload import EndReason, PolicyRef, State
+from headrace.core.world import World
+from headrace.documents import load
+from headrace.policy.engine import policies
+from tests.core.small import ACME, ALBION, FJORD, RUNNING, Core, core, ended, job
+
+STAFF = """
+@id("staff") permit (principal, action, resource) when { ["NO", "GB"].containsAll(resource.staff_countries) };
+"""
+CERTIFIED = """
+@id("good") permit (principal, action, resource) when { resource.certified_until.iso27001 >= context.day };
+"""
+NORWAY, ABROAD = "NO", "NO US"
+NOW_DAY = 20_775
+
+
+def law() -> Core:
+    """A core that judges as a control plane does, with two policies."""
+    one = core()
+    one.world = World(one.world.state, policies())
+    for name, text in (("staff", STAFF), ("certified", CERTIFIED)):
+        declare(one, "policy", PolicyText(name, text))
+    return one
+
+
+def declare(one: Core, kind: str, value: PolicyText | SiteFacts) -> list[ev.Event]:
+    """Apply a document about law."""
+    document = c.NormalisedDocument(kind, value.id, normalise(kind, value.id, value))
+    return one.made(c.ApplyDocuments((document,)))
+
+
+def staff(site: SiteId, countries: str) -> SiteFacts:
+    """From where the staff of a site has access."""
+    return SiteFacts(site, (Stated("staff_countries", countries, "the register of staff"),))
+
+
+def running(one: Core, policy: str) -> str:
+    """A job under a policy runs; the site that it got."""
+    one.submit(job("work", policy=PolicyRef(profile=policy), grace_ms=5_000))
+    (placement,) = one.place()
+    one.report(placement, RUNNING)
+    return one.state.placements[placement].site
+
+
+def test_a_declared_policy_decides_by_stated_facts_and_unknown_is_not_clean() -> None:
+    """A site of which nobody says who works there takes nobody who asks for that."""
+    one = law()
+    declare(one, "facts", staff(ALBION, NORWAY))
+    assert running(one, "staff") == ALBION
+
+
+def test_nothing_runs_under_a_policy_before_its_facts_are_known() -> None:
+    """It is refused for good only as far as the estate is known today."""
+    one = law()
+    one.submit(job("work", policy=PolicyRef(profile="staff")))
+    (work,) = one.state.workloads.values()
+    assert work.state is State.REFUSED
+    (refused,) = [event for event in one.events if isinstance(event, ev.WorkloadRefused)]
+    assert "staff" in refused.detail
+
+
+def test_what_is_no_longer_allowed_is_named_moves_within_its_grace_and_is_told_why() -> None:
+    """The fact changes, and is applied though something runs: that leaves, and goes on where it may."""
+    one = law()
+    declare(one, "facts", staff(ALBION, NORWAY))
+    assert running(one, "staff") == ALBION
+    declare(one, "facts", staff(FJORD, NORWAY))
+    declare(one, "facts", staff(ALBION, ABROAD))
+    (moved,) = one.made(c.FollowLaw())
+    against = {known.place for known in one.state.verdicts.values() if not known.allowed}
+    assert f"site:{ALBION}" in against
+    assert isinstance(moved, ev.EvictionRequested)
+    assert moved.reason is EndReason.FORBIDDEN
+    assert "staff_countries" in moved.detail
+    assert one.made(c.FollowLaw()) == [], "it was told"
+    one.report(moved.placement, ended(0, 143))
+    (again,) = one.place()
+    assert one.state.placements[again].site == FJORD
+
+
+def test_a_certificate_that_lapses_is_judged_on_the_day_after() -> None:
+    """Nobody has to apply anything: days change facts too."""
+    one = law()
+    today = one.now_ms // MS_PER_DAY
+    last = SiteFacts(FJORD, (Stated("certified_until.iso27001", today, "certificate 7"),))
+    declare(one, "facts", last)
+    assert running(one, "certified") == FJORD
+    before = one.world.laws.stamp
+    assert one.made(c.FollowLaw()) == []
+    one.now_ms += MS_PER_DAY
+    events = one.made(c.FollowLaw())
+    assert one.world.laws.stamp > before
+    assert [type(event) for event in events] == [ev.EvictionRequested]
+
+
+@pytest.mark.parametrize(
+    ("kind", "value", "says"),
+    [
+        ("facts", staff(SiteId("fjrod"), NORWAY), "Did you mean fjord"),
+    ],
+)
+def test_a_document_about_what_is_not_there_is_refused(kind: str, value: SiteFacts, says: str) -> None:
+    """Facts of no site would be of no use, and a slip in a name would make a site unknown."""
+    one = law()
+    with pytest.raises(HeadraceError) as raised:
+        declare(one, kind, value)
+    assert says in raised.value.problem.next_step
+
+
+def test_a_policy_that_somebody_uses_stays_and_one_that_nobody_has_is_named() -> None:
+    """Of tenants and of workloads."""
+    one = law()
+    declare(one, "facts", staff(ALBION, NORWAY))
+    running(one, "staff")
+    with pytest.raises(HeadraceError, match="in use by workloads"):
+        one.do(c.RemoveDocument("policy", "staff"))
+    with pytest.raises(HeadraceError) as raised:
+        one.submit(job("other", policy=PolicyRef(profile="staf")))
+    assert "Did you mean staff" in raised.value.problem.next_step
+    tenant = replace(one.world.tenants[ACME], policy="nowhere")
+    with pytest.raises(HeadraceError, match="nowhere"):
+        one.apply(tenant)
+    one.do(c.RemoveDocument("policy", "certified"))
+    assert "certified" not in one.world.laws.policies
+
+
+def test_documents_about_law_come_as_texts_and_say_what_is_wrong_with_them() -> None:
+    """Days of certificates are days; rules are checked; a fact that there is none of is named."""
+    text = """
+kind: policy
+name: ours
+cedar: |
+  @id("here") permit (principal, action, resource) when { resource.country == "NO" };
+---
+kind: facts
+site: fjord
+operator: nscale
+facts:
+  - {fact: certified_until.iso27001, value: 2026-11-18, source: certificate 7, as_of: 2026-10-01}
+  - {fact: staff_countries, value: [NO, GB], source: register}
+"""
+    policy, facts = load(text.encode(), "law.yaml")
+    assert policy.value == PolicyText(
+        "ours", '@id("here") permit (principal, action, resource) when { resource.country == "NO" };\n'
+    )
+    assert facts.value == SiteFacts(
+        FJORD,
+        (
+            Stated("certified_until.iso27001", NOW_DAY, "certificate 7", "2026-10-01"),
+            Stated("staff_countries", "GB NO", "register"),
+        ),
+        "nscale",
+    )
+    for one in (policy, facts):
+        assert from_normalised(one.kind, one.normalised) == one.value
+    for wrong, says in (
+        (text.replace('NO" }', 'UK" }'), "GB"),
+        (text.replace("staff_countries", "staf_countries"), "staff_countries"),
+        (text.replace("2026-11-18", "soon"), "certified_until.iso27001"),
+        (text.replace("[NO, GB]", "[NO, Narnia]"), "Narnia"),
+    ):
+        with pytest.raises(HeadraceError) as raised:
+            load(wrong.encode(), "law.yaml")
+        assert any(says in f"{problem.message} {problem.next_step}" for problem in raised.value.problems), (
+            wrong
+        )
