@@ -4,6 +4,7 @@ from benchmarks import (
     engine_faults,
     engines,
     kill,
+    policy,
     power_carbon,
     power_dispatch,
     power_event,
@@ -264,6 +265,21 @@ _ALL = (
         60,
         power_year.seconds,
         at_least=False,
+    ),
+    Benchmark(
+        "policy_cold",
+        "one decision on facts never seen before, median (99th percentile under 500)",
+        "us",
+        100,
+        policy.cold,
+        at_least=False,
+    ),
+    Benchmark(
+        "policy_cached",
+        "decisions that are remembered, while facts change",
+        "decisions/s",
+        500_000,
+        policy.cached,
     ),
 )
 BENCHMARKS = {one.name: one for one in _ALL}

@@ -19,6 +19,7 @@ OFFLINE = frozenset(
     {"up", "demo", "check", "sim", "doctor", "journal verify"}
     | {f"replay {trace}" for trace in ("openb", "muri", "philly", "swf", "power", "event", "carbon", "year")}
     | {"plant", "devices", "grid vtn", "grid listen", "grid announce", "grid recall", "evidence verify"}
+    | {f"policy {what}" for what in ("show", "facts", "check", "compare", "test")}
 )
 """Commands that ask no control plane: they are one, start one, read what one left, or have a world of their own."""
 MINE = str(ROOT / "examples" / "workloads" / "mine.yaml")
@@ -45,6 +46,7 @@ ARGUMENTS: dict[str, list[str]] = {
     "nodes": [],
     "sites": [],
     "engines": [],
+    "sovereignty what-if": [str(ROOT / "examples" / "law" / "known-staff.yaml")],
     "power": [],
     "power impact": ["glomfjord"],
     "grid ls": [],

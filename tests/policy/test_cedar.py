@@ -59,6 +59,21 @@ def test_a_verdict_names_the_rules_that_determined_it() -> None:
     )
 
 
+def test_who_and_where_are_facts_whatever_the_caller_says() -> None:
+    """A rule about one tenant and one site: the request's own, not those that its facts claim."""
+    source = """@id("ours") permit (principal, action, resource == Site::"glomfjord")
+    when { context.tenant == Tenant::"albion-health" };"""
+    engine = CedarPolicies({"mine": load(source, "mine")})
+    for subject, site, allowed in (
+        (WORK, GLOMFJORD, True),
+        (replace(WORK, tenant=TenantId("fjord-ai")), GLOMFJORD, False),
+        (WORK, replace(GLOMFJORD, id="loughton"), False),
+    ):
+        claimed: dict[str, Value] = {"tenant.id": "albion-health", "site.id": "glomfjord"}
+        request = Request(subject, "workload.place", site, claimed)
+        assert engine.evaluate(Policy("mine"), request).allowed is allowed
+
+
 def test_a_forbid_overrides_every_permit_and_all_that_hold_are_named() -> None:
     """Two forbids hold beside the permit: both are reasons, the permit is not."""
     source = """@id("yes") @reason("all") permit (principal, action, resource);

@@ -139,6 +139,7 @@ HEADS: list[tuple[str, str, ProblemCode, str]] = [
     ("permit principal", "x.cedar:1:8", BAD_INPUT, "unexpected token `principal`"),
     ('@id("a") allow (principal, action, resource);', "x.cedar:1:10", BAD_INPUT, "allow"),
     ('@id("a") permit (principal, action == Action::"plase", resource);', "x.cedar:1:47", BAD_INPUT, "no action 'plase'"),
+    ('@id("a") permit (principal, action == Action::"keep", resource);', "x.cedar:1:47", BAD_INPUT, "a group of actions"),
     ('@id("a") permit (principal is Persn, action, resource);', "x.cedar:1:31", BAD_INPUT, "no principal is a 'Persn'"),
     ('@id("a") permit (principal, action, resource is Bucket);', "x.cedar:1:49", BAD_INPUT, "no resource is a 'Bucket'"),
     ('@id("a") permit (principal == Work::"a", action, resource);', "x.cedar:1:10", BAD_INPUT, "a single principal"),

@@ -125,10 +125,14 @@ def _action(rule: pst.Template, action: str) -> Question:
         case pst.ScopeAny():
             return Const(True)
         case pst.ActionEq(entity=entity):
-            return Const(_is_action(action, _known_action(entity, rule.action), is_in=False))
+            name = _known_action(entity, rule.action)
+            if name in GROUPS:
+                step = f'Write action in Action::"{name}".'
+                raise WrongError(rule.action, f"'{name}' is a group of actions;", step)
+            return Const(action == name)
         case pst.ActionIn(entities=entities):
             names = [_known_action(one, rule.action) for one in entities]
-            return Const(any(_is_action(action, name, is_in=True) for name in names))
+            return Const(any(_is_in(action, name) for name in names))
     raise WrongError(rule.action, "an action that Headrace doesn't ask for.")
 
 
@@ -139,8 +143,9 @@ def _known_action(entity: pst.EntityUid, node: object) -> str:
     return entity.id
 
 
-def _is_action(action: str, name: str, *, is_in: bool) -> bool:
-    return action == name or (is_in and action in GROUPS.get(name, ()))
+def _is_in(action: str, name: str) -> bool:
+    """Whether an action is the named one, or in the named group."""
+    return action == name or action in GROUPS.get(name, ())
 
 
 def _resource(rule: pst.Template) -> Question:
@@ -387,7 +392,7 @@ class _Reader:
         for one in wanted:
             match member, one:
                 case (_Action(name), _Action(other)):
-                    found = either(found, Const(_is_action(name, other, is_in=True)))
+                    found = either(found, Const(_is_in(name, other)))
                 case (_Path(), _Entity()):
                     found = either(found, self._same_entity(member, one, node))
                 case _:
