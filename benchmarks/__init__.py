@@ -3,7 +3,9 @@
 from benchmarks import (
     engine_faults,
     engines,
+    evidence,
     kill,
+    ownership,
     policy,
     power_carbon,
     power_dispatch,
@@ -267,6 +269,22 @@ _ALL = (
         at_least=False,
     ),
     Benchmark(
+        "control_graph",
+        "control of 100,000 entities with cycles, every measure in four views",
+        "s",
+        2,
+        ownership.graph,
+        at_least=False,
+    ),
+    Benchmark(
+        "control_change",
+        "one changed holding among 100,000 entities, re-evaluated: the slowest of 200",
+        "ms",
+        50,
+        ownership.change,
+        at_least=False,
+    ),
+    Benchmark(
         "policy_cold",
         "one decision on facts never seen before, median (99th percentile under 500)",
         "us",
@@ -280,6 +298,30 @@ _ALL = (
         "decisions/s",
         500_000,
         policy.cached,
+    ),
+    Benchmark(
+        "pack_export",
+        "an evidence pack of 1,000,000 decisions, exported and sealed",
+        "s",
+        60,
+        evidence.export,
+        at_least=False,
+    ),
+    Benchmark(
+        "pack_verify",
+        "the same verified by its command, with a checkpoint",
+        "s",
+        30,
+        evidence.verify,
+        at_least=False,
+    ),
+    Benchmark(
+        "pack_mutations",
+        "10,000 packs that were changed, by who has no key, the operator's key, or the journal: believed by a verifier",
+        "missed",
+        0,
+        evidence.mutations,
+        at_least=False,
     ),
 )
 BENCHMARKS = {one.name: one for one in _ALL}

@@ -11,6 +11,7 @@ from headrace.core.authority import Policy, Request, Role, Subject, Target
 from headrace.core.ids import SiteId, TenantId
 from headrace.policy.cedar import PROFILES, CedarPolicies, profile
 from headrace.policy.decisions import Decisions
+from headrace.policy.engine import Policies
 from headrace.policy.reference import by_cedar
 from headrace.policy.schema import ACTIONS, PRINCIPAL_OF, Principal, Value, checked
 
@@ -143,7 +144,7 @@ def _against_cedar(engine: CedarPolicies, requests: list[Made]) -> tuple[int, fl
 def cached(quick: bool) -> Figure:
     """Decisions a second over classes that were decided before, while a site's facts change every 200,000 decisions."""
     chance = Random(2)
-    decisions, fresh = Decisions(CedarPolicies()), Decisions(CedarPolicies())
+    decisions, fresh = Decisions(Policies()), Decisions(Policies())
     askers = [f"{kind}-{number}" for kind in Principal for number in range(60)]
     sites = [f"site-{number}" for number in range(24)]
     for one in (decisions, fresh):

@@ -18,7 +18,9 @@ from tests.cli.plane import LAB, ROOT
 OFFLINE = frozenset(
     {"up", "demo", "check", "sim", "doctor", "journal verify"}
     | {f"replay {trace}" for trace in ("openb", "muri", "philly", "swf", "power", "event", "carbon", "year")}
-    | {"plant", "devices", "grid vtn", "grid listen", "grid announce", "grid recall", "evidence verify"}
+    | {"plant", "devices", "grid vtn", "grid listen", "grid announce", "grid recall"}
+    | {"evidence verify", "evidence verifier"}
+    | {f"sovereignty {what}" for what in ("control", "exposure", "score")}
     | {f"policy {what}" for what in ("show", "facts", "check", "compare", "test")}
 )
 """Commands that ask no control plane: they are one, start one, read what one left, or have a world of their own."""
@@ -53,6 +55,8 @@ ARGUMENTS: dict[str, list[str]] = {
     "grid instruct": ["--site", "loughton", "--limit", "1MW"],
     "grid withdraw": ["evening"],
     "evidence grid": ["evening"],
+    "evidence export": ["--tenant", "fjord-ai"],
+    "evidence checkpoint": ["--tenant", "fjord-ai"],
     "drain": ["--site", "loughton"],
     "undrain": ["--site", "loughton"],
     "top": ["--once"],

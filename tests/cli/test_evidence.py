@@ -55,7 +55,7 @@ def test_evidence_of_a_live_site_verifies_offline(
     for key in (_key(plane), plane / "keys" / "signing.pub"):
         said = headrace("evidence", "verify", made, "--key", key)
         assert said.code == 0, said
-        assert said.out.count("verified: ") == 7
+        assert said.out.count("verified: ") == 8
         assert "operator's own word" in said.out
     document = json.loads(made.read_bytes())["document"]
     kinds = [one["kind"] for one in document["events"]]

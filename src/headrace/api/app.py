@@ -5,7 +5,7 @@ import secrets
 from collections.abc import Callable
 from typing import Any
 
-from fastapi import FastAPI
+from fastapi import FastAPI, Response
 
 from headrace import __version__
 from headrace.api.endpoint import Endpoint
@@ -19,6 +19,7 @@ from headrace.api.routes.evidence import evidence
 from headrace.api.routes.grid import grid
 from headrace.api.routes.journal import journal
 from headrace.api.routes.money import money
+from headrace.api.routes.packs import packs
 from headrace.api.routes.planning import planning
 from headrace.api.routes.sovereignty import sovereignty
 from headrace.api.routes.system import health, system
@@ -28,7 +29,20 @@ from headrace.api.views import ErrorView, Health
 from headrace.service import InlineService
 
 # The busiest first: routes are tried in this order.
-GROUPS = (workloads, system, estate, documents, money, tokens, journal, planning, grid, evidence, sovereignty)
+GROUPS = (
+    workloads,
+    system,
+    estate,
+    documents,
+    money,
+    tokens,
+    journal,
+    planning,
+    grid,
+    evidence,
+    packs,
+    sovereignty,
+)
 PUBLIC = ("/healthz", "/openapi.json")
 """What is answered without a token."""
 
@@ -65,6 +79,10 @@ def create_app(service: InlineService, *, random: Callable[[int], bytes] = secre
 
 def _add(app: FastAPI, endpoint: Endpoint) -> None:
     responses: dict[int | str, dict[str, Any]] = {endpoint.status: {"model": endpoint.view}}
+    kind: dict[str, Any] = {}
+    if endpoint.media:
+        content = {endpoint.media: {"schema": {"type": "string"}}}
+        responses[endpoint.status], kind = {"content": content}, {"response_class": Response}
     for status in sorted({*endpoint.errors, 500}):
         responses[status] = {"model": ErrorView, "description": MEANING[status]}
     extra: dict[str, Any] = {"security": [{"bearer": []}], "x-headrace-action": endpoint.action}
@@ -82,4 +100,5 @@ def _add(app: FastAPI, endpoint: Endpoint) -> None:
         tags=[endpoint.tag],
         openapi_extra=extra,
         route_class_override=GuardedRoute,
+        **kind,
     )

@@ -28,7 +28,10 @@ WRITE_ERRORS = (*READ_ERRORS, 409, 413)
 
 @dataclass(frozen=True, slots=True)
 class Endpoint:
-    """One route. ``body`` are the schemas of its body by media type, ``view`` the class that it answers with."""
+    """One route. ``body`` are the schemas of its body by media type, ``view`` the class that it answers with.
+
+    ``media``: what it answers with instead of JSON.
+    """
 
     method: str
     path: str
@@ -40,6 +43,7 @@ class Endpoint:
     body: dict[str, Any] | None
     tag: str
     parameters: tuple[dict[str, Any], ...] = ()
+    media: str = ""
 
 
 @dataclass(slots=True)
@@ -50,14 +54,22 @@ class Group:
     endpoints: list[Endpoint] = field(default_factory=list)
 
     def get(
-        self, path: str, action: str, target: TargetOf, view: type, *, errors: Sequence[int] = ()
+        self,
+        path: str,
+        action: str,
+        target: TargetOf,
+        view: type,
+        *,
+        errors: Sequence[int] = (),
+        media: str = "",
     ) -> Callable[[Handler], Handler]:
         """Register a reading route."""
 
         def register(handler: Handler) -> Handler:
             GUARDS[handler] = Guard(action, target)
             known = (*READ_ERRORS, *errors)
-            self.endpoints.append(Endpoint("GET", path, handler, view, 200, known, action, None, self.tag))
+            found = Endpoint("GET", path, handler, view, 200, known, action, None, self.tag, media=media)
+            self.endpoints.append(found)
             return handler
 
         return register

@@ -11,6 +11,7 @@ LISTED_BY: dict[str, str] = {
     "maintenance": "headrace documents",
     "policy": "headrace documents",
     "facts": "headrace documents",
+    "ownership": "headrace documents",
     "estate": "headrace documents",
     "invoice": "headrace invoice ls",
     "token": "headrace token ls",

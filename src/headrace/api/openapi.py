@@ -7,7 +7,7 @@ from fastapi import FastAPI
 from pydantic import BaseModel, Field
 
 from headrace.api import bodies
-from headrace.documents.law import FactsModel, PolicyTextModel
+from headrace.documents.law import FactsModel, OwnershipModel, PolicyTextModel
 from headrace.documents.schema import (
     BatchModel,
     ContractModel,
@@ -36,6 +36,7 @@ class DocumentsBody(Model):
         | MaintenanceModel
         | PolicyTextModel
         | FactsModel
+        | OwnershipModel
         | WorkloadModel
     ] = Field(min_length=1)
 
@@ -52,6 +53,7 @@ class PlanBody(Model):
         | MaintenanceModel
         | PolicyTextModel
         | FactsModel
+        | OwnershipModel
         | WorkloadModel
         | WhatIfModel
     ]

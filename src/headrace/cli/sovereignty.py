@@ -2,8 +2,9 @@
 
 import typer
 
-from headrace.api.views_sovereignty import LawChangesView, LawChangeView
+from headrace.api.views_sovereignty import LawChangesView
 from headrace.cli.common import client, print_json, print_table, read_file, say
+from headrace.cli.owners import control_of, exposure_of, score_of
 
 app = typer.Typer(rich_markup_mode=None)
 sovereignty = typer.Typer(rich_markup_mode=None, help="Where work may be, and what would change that.")
@@ -28,6 +29,11 @@ def what_if(
         print_json(found)
     else:
         print_changes(found)
+
+
+sovereignty.command("control")(control_of)
+sovereignty.command("exposure")(exposure_of)
+sovereignty.command("score")(score_of)
 
 
 def print_changes(found: LawChangesView) -> None:
@@ -56,6 +62,3 @@ def print_changes(found: LawChangesView) -> None:
 def _named(workloads: tuple[str, ...]) -> str:
     more = len(workloads) - _MOST_NAMED
     return ", ".join(workloads[:_MOST_NAMED]) + (f" and {more} more" if more > 0 else "")
-
-
-__all__ = ["LawChangeView", "app", "print_changes"]

@@ -6,13 +6,18 @@ so that a million placements of one class refer to one verdict. Replay uses the 
 
 import hashlib
 import json
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
 from functools import lru_cache
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 from headrace.core.ids import Digest, TenantId
+
+if TYPE_CHECKING:
+    from headrace.core.sovereignty.exposure import Place
+    from headrace.core.sovereignty.graph import Graph
+    from headrace.core.sovereignty.holdings import PartyId
 
 
 class Role(StrEnum):
@@ -132,4 +137,10 @@ class PolicyEngine(Protocol):
 
     def evaluate(self, policy: Policy, request: Request) -> Verdict:
         """Judge ``request`` by ``policy``."""
+        ...
+
+    def describe(
+        self, graph: "Graph", place: "Place", owner: "PartyId | None"
+    ) -> Mapping[str, str | int | bool]:
+        """The facts of a site that follow from who holds what of whoever operates, owns and supplies it."""
         ...

@@ -15,11 +15,21 @@ from typing import Any, Literal, TypeVar, Union, get_args, get_origin, get_type_
 from headrace.core.contracts import Contract, Maintenance, PricePlan, Reservation, Tenant
 from headrace.core.estate import Estate
 from headrace.core.sovereignty.law import PolicyText, SiteFacts
+from headrace.core.sovereignty.owning import Ownership
 from headrace.core.workload import WorkloadSpec
 
 T = TypeVar("T")
 Core = (
-    Estate | Tenant | PricePlan | Contract | Reservation | Maintenance | PolicyText | SiteFacts | WorkloadSpec
+    Estate
+    | Tenant
+    | PricePlan
+    | Contract
+    | Reservation
+    | Maintenance
+    | PolicyText
+    | SiteFacts
+    | Ownership
+    | WorkloadSpec
 )
 
 DOCUMENT_TYPES: dict[str, type[Core]] = {
@@ -31,6 +41,7 @@ DOCUMENT_TYPES: dict[str, type[Core]] = {
     "maintenance": Maintenance,
     "policy": PolicyText,
     "facts": SiteFacts,
+    "ownership": Ownership,
     "workload": WorkloadSpec,
 }
 """The kinds of document and the core type of each."""

@@ -50,6 +50,7 @@ from headrace.core.scheduling.sharing import kind_of, shares_time
 from headrace.core.scheduling.snapshot import Snapshot, Taken
 from headrace.core.scheduling.windows import Window, windows_of
 from headrace.core.sovereignty.law import Laws, PolicyText, SiteFacts
+from headrace.core.sovereignty.owning import Ownership
 from headrace.core.sovereignty.plain import RIGHTS_POLICY, PlainPolicies, decide
 from headrace.core.state import State, Token
 from headrace.core.units import MS_PER_DAY, MS_PER_MINUTE
@@ -137,7 +138,7 @@ class World:
             self.reservations[value.id] = value
         elif isinstance(value, Maintenance):
             self.maintenances[value.id] = value
-        elif isinstance(value, PolicyText | SiteFacts):
+        elif isinstance(value, PolicyText | SiteFacts | Ownership):
             self.laws.take(value)
         self._forget_classes()
 

@@ -1,8 +1,8 @@
 """The documents' edge: YAML and JSON in, core objects or problems out; and what changes between two of them."""
 
 from headrace.documents.diff import Change, changes
+from headrace.documents.kinds import MODELS
 from headrace.documents.load import Document, load, load_all, parse_document, parse_documents
-from headrace.documents.schema import MODELS
 from headrace.documents.workload_fast import (
     MAX_BATCH,
     WorkloadIn,

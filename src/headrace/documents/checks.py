@@ -45,10 +45,8 @@ def check(model: schema.Model) -> Iterator[Found]:
             yield from _contract(model)
         case schema.ReservationModel() | schema.MaintenanceModel():
             yield from _window(model)
-        case law.PolicyTextModel():
-            yield from (Found(*one) for one in law.problems_of_policy(model))
-        case law.FactsModel():
-            yield from (Found(*one) for one in law.problems_of_facts(model))
+        case law.PolicyTextModel() | law.FactsModel() | law.OwnershipModel():
+            yield from (Found(*one) for one in law.problems_of(model))
         case schema.WorkloadModel():
             yield from _workload(model)
         case schema.BatchModel():

@@ -84,10 +84,8 @@ def to_core(model: schema.Model) -> Converted:
             return Converted(_reservation(model), {})
         case schema.MaintenanceModel():
             return Converted(_maintenance(model), {})
-        case law.PolicyTextModel():
-            return Converted(law.policy_text(model), {})
-        case law.FactsModel():
-            return Converted(law.site_facts(model), {})
+        case law.PolicyTextModel() | law.FactsModel() | law.OwnershipModel():
+            return Converted(law.core_of(model), {})
         case schema.WorkloadModel():
             return Converted(workload_spec(model), dict(model.secrets))
     raise TypeError(f"no document: {type(model).__name__}")

@@ -9,10 +9,13 @@ from pydantic import Field
 from headrace.core.errors import HeadraceError
 from headrace.core.ids import SiteId
 from headrace.core.sovereignty.law import FactValue, PolicyText, SiteFacts, Stated
+from headrace.core.sovereignty.owning import Ownership
 from headrace.documents.fields import Day, Model, Name, Text
+from headrace.ownership.plain import OwnershipModel, converted, problems_of_ownership
 from headrace.policy.check import accepted
 from headrace.policy.schema import CERTIFICATES, checked
 
+__all__ = ["FactsModel", "OwnershipModel", "PolicyTextModel", "core_of", "problems_of"]
 MOST_FACTS = 500
 _CERTIFIED = "certified_until."
 _EPOCH = date(1970, 1, 1)
@@ -46,12 +49,32 @@ class FactsModel(Model):
     owner: Text = ""
 
 
-def policy_text(model: PolicyTextModel) -> PolicyText:
-    """The core object of a policy."""
-    return PolicyText(model.name, model.cedar)
+LawModel = PolicyTextModel | FactsModel | OwnershipModel
 
 
-def site_facts(model: FactsModel) -> SiteFacts:
+def core_of(model: LawModel) -> PolicyText | SiteFacts | Ownership:
+    """The core object of a document about law."""
+    match model:
+        case PolicyTextModel():
+            return PolicyText(model.name, model.cedar)
+        case FactsModel():
+            return _site_facts(model)
+        case OwnershipModel():
+            return _ownership(model)
+
+
+def problems_of(model: LawModel) -> Iterator[tuple[Where, str, str]]:
+    """What is wrong with a document about law beyond its single fields: places, messages and next steps."""
+    match model:
+        case PolicyTextModel():
+            return _problems_of_policy(model)
+        case FactsModel():
+            return _problems_of_facts(model)
+        case OwnershipModel():
+            return problems_of_ownership(model)
+
+
+def _site_facts(model: FactsModel) -> SiteFacts:
     """The core object of a site's facts; they are sorted, and the last day of a certificate is a number."""
     stated = (
         Stated(one.fact, _value(one.fact, one.value), one.source, one.as_of or "") for one in model.facts
@@ -61,7 +84,13 @@ def site_facts(model: FactsModel) -> SiteFacts:
     )
 
 
-def problems_of_policy(model: PolicyTextModel) -> Iterator[tuple[Where, str, str]]:
+def _ownership(model: OwnershipModel) -> Ownership:
+    """The core object of what is held; persons' names are left out."""
+    facts = converted(model)
+    return Ownership.of(model.name, facts.public(), facts.places)
+
+
+def _problems_of_policy(model: PolicyTextModel) -> Iterator[tuple[Where, str, str]]:
     """What is wrong with the rules of a policy, or proven to be: places, messages and next steps."""
     try:
         accepted(model.cedar, model.name, model.name)
@@ -71,7 +100,7 @@ def problems_of_policy(model: PolicyTextModel) -> Iterator[tuple[Where, str, str
             yield ("cedar",), f"{where}{problem.message}", problem.next_step
 
 
-def problems_of_facts(model: FactsModel) -> Iterator[tuple[Where, str, str]]:
+def _problems_of_facts(model: FactsModel) -> Iterator[tuple[Where, str, str]]:
     """Facts that there are none of, that can't have such a value, or that are stated twice."""
     seen: set[str] = set()
     for number, one in enumerate(model.facts):

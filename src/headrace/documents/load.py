@@ -9,8 +9,9 @@ from headrace.core.codec import Core, document_name, normalise
 from headrace.core.errors import HeadraceError, Problem, did_you_mean
 from headrace.documents.checks import check
 from headrace.documents.convert import to_core
+from headrace.documents.kinds import MODELS
 from headrace.documents.report import bad_input, capped, validated
-from headrace.documents.schema import MODELS, Model
+from headrace.documents.schema import Model
 from headrace.documents.source import Place, Raw, Source, parse, read_bytes, show
 
 M = TypeVar("M", bound=Model)
@@ -24,6 +25,7 @@ ORDER = (
     "maintenance",
     "policy",
     "facts",
+    "ownership",
     "workload",
 )
 """The order to apply documents in: what others refer to comes first."""

@@ -59,7 +59,6 @@ from headrace.documents.fields import (
     schema,
     word,
 )
-from headrace.documents.law import FactsModel, PolicyTextModel
 from headrace.documents.source import show
 
 # What else is declared in the same words is made of the same fields.
@@ -556,17 +555,3 @@ class BatchModel(Model):
     """The body of a batch of submissions."""
 
     workloads: list[WorkloadModel] = Field(min_length=1)
-
-
-MODELS: dict[str, type[Model]] = {
-    "estate": EstateModel,
-    "tenant": TenantModel,
-    "price-plan": PricePlanModel,
-    "contract": ContractModel,
-    "reservation": ReservationModel,
-    "maintenance": MaintenanceModel,
-    "policy": PolicyTextModel,
-    "facts": FactsModel,
-    "workload": WorkloadModel,
-}
-"""The kinds of document and the model of each."""

@@ -13,11 +13,14 @@ import httpx
 import msgspec
 
 from headrace.api import views as v
+from headrace.api import views_evidence as e
 from headrace.api import views_grid as g
+from headrace.api import views_packs as k
 from headrace.api import views_power as p
 from headrace.api.views_sovereignty import LawChangesView
 from headrace.core.errors import HeadraceError, Problem, ProblemCode
 from headrace.core.workload import TERMINAL
+from headrace.evidence.closing import LONGEST_CLOSING, closing_in
 from headrace.sdk.transport import Transport
 from headrace.state import StateDirectory, default_state
 
@@ -407,6 +410,47 @@ class Client:
     def erase(self, tenant: str) -> v.Done:
         """Destroy a tenant's keys and logs for good."""
         return self._api.send("POST", f"/v1/tenants/{_part(tenant)}/erase", v.Done)
+
+    # -- evidence ------------------------------------------------------------------------------------------------------
+
+    def evidence(
+        self, instruction: str, interval: str = "15m", baseline: str = "high-5-of-10"
+    ) -> e.EvidenceView:
+        """The settlement evidence of an instruction, as of now (operator)."""
+        path = f"/v1/grid/instructions/{_part(instruction)}/evidence"
+        return self._api.get(path, e.EvidenceView, interval=interval, baseline=baseline)
+
+    def evidence_checkpoint(self, tenant: str | None = None) -> k.CheckpointView:
+        """What to keep outside for a tenant (by default the token's): a later pack is compared with it."""
+        return self._api.get(
+            f"/v1/tenants/{_part(tenant or self._own_tenant())}/evidence/checkpoint", k.CheckpointView
+        )
+
+    def evidence_pack(
+        self,
+        write: Callable[[bytes], object],
+        tenant: str | None = None,
+        *,
+        begins: str = "",
+        until: str = "",
+        checkpoints: Sequence[int] = (),
+    ) -> dict[str, Any]:
+        """Write a tenant's evidence pack piece by piece; what it closes with. ``begins``, ``until``: RFC 3339 with an offset.
+
+        ``checkpoints``: sizes of the journal at which it is to be compared. Raises HeadraceError, also when it broke off: then
+        what was written is of no use.
+        """
+        asked = {"from": begins, "to": until, "checkpoint": [str(size) for size in checkpoints]}
+        query = {name: value for name, value in asked.items() if value}
+        last = b""
+        for piece in self._api.stream(f"/v1/tenants/{_part(tenant or self._own_tenant())}/evidence", query):
+            write(piece)
+            last = (last + piece)[-2 * LONGEST_CLOSING :]
+        closing = closing_in(last)
+        if closing is None:
+            step = "Ask again; if it happens again, look at what the control plane printed."
+            raise HeadraceError(Problem(ProblemCode.BROKEN, "the pack broke off: its seal is missing.", step))
+        return closing
 
     # -- the journal ---------------------------------------------------------------------------------------------------
 

@@ -1,7 +1,7 @@
 """Requests with safe retries, errors as problems, and the newest head of the journal that was ever seen."""
 
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any, TypeVar
 
 import httpx
@@ -12,6 +12,7 @@ from headrace.core.errors import HeadraceError, Problem, ProblemCode
 
 V = TypeVar("V")
 
+_PIECE = 1 << 20
 FIRST_WAIT_S, LONGEST_WAIT_S = 0.1, 2.0
 
 _decode_error = msgspec.json.Decoder(ErrorView).decode
@@ -99,6 +100,21 @@ class Transport:
             method, path, content=raw, headers=headers, params=dict(query or {}), safe=safe or bool(key)
         )
         return self._view(response, view)
+
+    def stream(self, path: str, query: Mapping[str, Any]) -> Iterator[bytes]:
+        """Read something long in pieces, as it comes; never asked for twice. Raises HeadraceError, also when it breaks off."""
+        try:
+            with self._http.stream("GET", path, params=dict(query)) as response:
+                if not response.is_success:
+                    response.read()
+                    raise _api_error(response)
+                yield from response.iter_bytes(_PIECE)
+        except httpx.ConnectError as failed:
+            raise self._unreachable(failed) from failed
+        except httpx.TransportError as failed:
+            message = f"the answer broke off ({type(failed).__name__})."
+            step = "Ask again; if it happens again, look at what the control plane printed."
+            raise HeadraceError(Problem(ProblemCode.BROKEN, message, step)) from failed
 
     def _view(self, response: httpx.Response, view: type[V]) -> V:
         value = msgspec.json.decode(response.content, type=view)

@@ -177,3 +177,47 @@ facts:
         assert any(says in f"{problem.message} {problem.next_step}" for problem in raised.value.problems), (
             wrong
         )
+
+
+OWNERS = """
+kind: ownership
+name: cap-table
+sources: [{name: register, title: the register of companies}]
+parties:
+  - {name: operator, type: company, country: NO, headquarters: NO, source: register}
+  - {name: founder, type: person, nationality: [NO], residence: [NO], source: register}
+  - {name: fund, type: company, country: US, headquarters: US, source: register}
+  - {name: state, type: state, country: US, source: register}
+interests:
+  - {name: founders, type: shares, holder: founder, of: operator, share: FOUNDER, source: register}
+  - {name: funds, type: shares, holder: fund, of: operator, share: FUND, source: register}
+  - {name: states, type: shares, holder: state, of: fund, share: 100%, source: register}
+coverage:
+  - {of: operator, complete: true, source: register}
+  - {of: fund, complete: true, source: register}
+sites:
+  - {name: fjord, country: NO, operator: operator}
+"""
+NORWEGIAN = """
+@id("norwegian") @reason("most of its operator is controlled from Norway")
+permit (principal, action, resource) when { resource.operator.control_min_ppm.NO > 500000 };
+"""
+
+
+def test_who_controls_the_operator_decides_and_a_round_of_financing_moves_what_runs() -> None:
+    """The cap table is a document; once the fund has most of it, nothing that asks for Norwegian control stays."""
+    one = law()
+    declare(one, "policy", PolicyText("norwegian", NORWEGIAN))
+    before, after = (
+        load(OWNERS.replace("FOUNDER", mine).replace("FUND", theirs).encode(), "owners.yaml")[0]
+        for mine, theirs in (("80%", "20%"), ("40%", "60%"))
+    )
+    assert before.private == {}
+    assert from_normalised("ownership", before.normalised) == before.value
+    one.do(c.ApplyDocuments((c.NormalisedDocument("ownership", before.name, before.normalised),)))
+    assert running(one, "norwegian") == FJORD
+    assert one.made(c.FollowLaw()) == []
+    one.do(c.ApplyDocuments((c.NormalisedDocument("ownership", after.name, after.normalised),)))
+    (moved,) = one.made(c.FollowLaw())
+    assert isinstance(moved, ev.EvictionRequested)
+    assert "norwegian" in moved.detail

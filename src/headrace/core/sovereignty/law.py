@@ -1,12 +1,17 @@
 """Policies and facts as documents: what buyers demand of a place, and what is stated of each site, with its source."""
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 from headrace.core.authority import Policy, PolicyEngine, Verdict
 from headrace.core.errors import HeadraceError, unknown
 from headrace.core.estate import Site
 from headrace.core.ids import SiteId, TenantId
+from headrace.core.sovereignty.exposure import Place
+from headrace.core.sovereignty.graph import Graph
+from headrace.core.sovereignty.holdings import PartyId
+from headrace.core.sovereignty.owning import Ownership, joined
 from headrace.core.sovereignty.plain import PROFILES, decide_place
 from headrace.core.units import MS_PER_DAY
 from headrace.core.workload import PolicyRef
@@ -54,27 +59,36 @@ class SiteFacts:
         return {f"site.{one.fact}": one.value for one in self.facts}
 
 
+Document = PolicyText | SiteFacts | Ownership
+
+
 @dataclass(slots=True)
 class Laws:
     """All policies and facts that are in force, and what of them is asked for a site."""
 
     policies: dict[str, PolicyText] = field(default_factory=dict)
+    owners: dict[str, Ownership] = field(default_factory=dict)
     sites: dict[SiteId, SiteFacts] = field(default_factory=dict)
     stamp: int = 0
     """Grows with every change of what is allowed: who was judged before has to be judged again."""
     _known: dict[int, dict[str, FactValue]] = field(default_factory=dict)
+    _graph: Graph | None = None
 
     def forget(self) -> None:
         """Something is another, or it is another day."""
         self.stamp += 1
         self._known.clear()
+        self._graph = None
 
-    def take(self, value: PolicyText | SiteFacts) -> None:
+    def take(self, value: "Document") -> None:
         """Take a document."""
-        if isinstance(value, PolicyText):
-            self.policies[value.id] = value
-        else:
-            self.sites[value.id] = value
+        match value:
+            case PolicyText():
+                self.policies[value.id] = value
+            case SiteFacts():
+                self.sites[value.id] = value
+            case Ownership():
+                self.owners[value.id] = value
 
     def drop(self, kind: str, name: str) -> None:
         """Forget a document."""
@@ -82,6 +96,8 @@ class Laws:
             self.policies.pop(name, None)
         elif kind == "facts":
             self.sites.pop(SiteId(name), None)
+        elif kind == "ownership":
+            self.owners.pop(name, None)
 
     def names(self, engine: PolicyEngine) -> tuple[str, ...]:
         """What a workload's policy may be called."""
@@ -115,6 +131,7 @@ class Laws:
             country = world.estate.operator.country if world.estate else ""
             isolation = engine.isolation if engine is not None else ""
             known = self.facts_of(declared, isolation=isolation, operator_country=country)
+            known |= self._described(declared, world) | self._stated(declared.id)
             self._known[site] = known
         tenancy = "dedicated" if declared.dedicated_to == tenant else "shared"
         facts = {**known, "site.tenancy": tenancy, "day": world.now_ms // MS_PER_DAY}
@@ -123,7 +140,7 @@ class Laws:
         return decide_place(world.policies, tenant, policy, declared, facts)
 
     def facts_of(self, site: Site, *, isolation: str, operator_country: str) -> dict[str, FactValue]:
-        """What is known of a site for every tenant alike: by the estate, by its engine, and by what is stated."""
+        """What is known of a site for every tenant alike by the estate and by its engine."""
         found: dict[str, FactValue] = {"site.country": site.country or "unknown"}
         if site.energy_source:
             found["site.energy_source"] = site.energy_source
@@ -131,5 +148,34 @@ class Laws:
             found["site.isolation"] = isolation
         if operator_country:
             found["site.operator.seat"] = operator_country
+        return found
+
+    def graph(self, day: str) -> Graph:
+        """Who holds what on a day, by all that is stated."""
+        if self._graph is None or self._graph.day != day:
+            self._graph = Graph(joined(self.owners.values()), day)
+        return self._graph
+
+    def place_of(self, site: Site) -> Place | None:
+        """Who operates and supplies a site, where that is stated; its facts come before what owners' documents have."""
         stated = self.sites.get(site.id)
-        return found | (stated.values() if stated is not None else {})
+        places = (place for one in self.owners.values() for place in one.places if place.site == site.id)
+        found = next(places, None)
+        if stated is not None and stated.operator:
+            supplies = () if found is None else found.supplies
+            return Place(site.id, site.country, PartyId(stated.operator), supplies)
+        return None if found is None else replace(found, country=site.country)
+
+    def _described(self, site: Site, world: "World") -> dict[str, FactValue]:
+        """What follows from who holds what: computed, and passed on as numbers and answers."""
+        place = self.place_of(site)
+        if place is None:
+            return {}
+        stated = self.sites.get(site.id)
+        owner = PartyId(stated.owner) if stated is not None and stated.owner else None
+        day = datetime.fromtimestamp(world.now_ms // 1_000, UTC).date().isoformat()
+        return dict(world.policies.describe(self.graph(day), place, owner))
+
+    def _stated(self, site: SiteId) -> dict[str, FactValue]:
+        stated = self.sites.get(site)
+        return {} if stated is None else stated.values()

@@ -52,6 +52,7 @@ ACTIONS: dict[str, str] = {
     "usage.meter": OPERATOR_ONLY,
     "tenant.erase": OPERATOR_ONLY,
     "journal.read": OPERATOR_ONLY,
+    "evidence.export": TENANT_WRITE,
     "status.read": TENANT_READ,
     "plan.read": OPERATOR_ONLY,
     "plan.adopt": "system",
@@ -71,7 +72,7 @@ RIGHTS: dict[str, frozenset[Role]] = {
     TENANT_READ: frozenset({Role.OPERATOR_ADMIN, Role.TENANT_ADMIN, Role.TENANT_MEMBER, Role.SYSTEM}),
     "system": frozenset({Role.SYSTEM}),
 }
-_TENANT_ADMIN_ONLY = frozenset({"token.issue", "token.revoke"})
+_TENANT_ADMIN_ONLY = frozenset({"evidence.export", "token.issue", "token.revoke"})
 RIGHTS_POLICY = Policy("rights")
 _RIGHTS_DIGEST = digest_of(
     [{action: ACTIONS[action] for action in sorted(ACTIONS)}, sorted(_TENANT_ADMIN_ONLY)]
@@ -89,6 +90,10 @@ class PlainPolicies:
         if request.action == "workload.place":
             return self._place(policy, request)
         return self._right(request)
+
+    def describe(self, *_: object) -> dict[str, str | int | bool]:
+        """Nothing: a list of countries asks for none."""
+        return {}
 
     def _right(self, request: Request) -> Verdict:
         subject, target = request.subject, request.target
@@ -115,7 +120,10 @@ class PlainPolicies:
     def _place(self, policy: Policy, request: Request) -> Verdict:
         country = str(request.facts.get("country", ""))
         if not policy.is_plain:
-            allowed, reason = False, f"policy {policy.name} is no list of countries, and nothing here reads others"
+            allowed, reason = (
+                False,
+                f"policy {policy.name} is no list of countries, and nothing here reads others",
+            )
         elif not country:
             allowed, reason = False, "the country of the site is not known: unknown is not allowed"
         elif policy.countries and country not in policy.countries:
