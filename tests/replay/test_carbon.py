@@ -152,3 +152,22 @@ def test_a_series_that_will_not_do_says_why(tmp_path: Path, rows: list[str], mes
     """Too short, or not by the hour."""
     with pytest.raises(HeadraceError, match=message):
         replay(write(tmp_path, rows), ["ONE"], 24, 168)
+
+
+def test_an_intensity_below_nothing_is_refused(tmp_path: Path) -> None:
+    """As `replay power` refuses it: a saving of it would be none."""
+    rows = series(24 * 9)
+    rows[30] = rows[30].replace(",", ",-", 1)
+    with pytest.raises(
+        HeadraceError, match=r"ci\.csv: XX-ONE: a carbon intensity below nothing\. Give grams"
+    ):
+        replay(write(tmp_path, rows), ["ONE"], 24, 168)
+
+
+def test_times_without_an_offset_are_told(tmp_path: Path) -> None:
+    """They are read as UTC, and nobody said so."""
+    rows = [row.replace("Z,", ",") for row in series(24 * 9)]
+    path = write(tmp_path, rows, "time,XX-ONE,XX-TWO")
+    assert replay(path, ["ONE"], 24, 168).zones[0].oddities == (
+        "times have no offset, and are taken to be in UTC",
+    )

@@ -212,6 +212,56 @@ def test_rows_may_come_in_any_order(tmp_path: Path) -> None:
     assert played(tmp_path, curves=shuffled).held == played(tmp_path).held
 
 
+def many(count: int) -> tuple[str, str]:
+    """An event of many jobs of unlike curves, and the curves."""
+    names = [f"j{number}" for number in range(20)]
+    curves = HEAD + "".join(
+        f"{name},{cap},1,1,{1 - (400 - cap) / (500 + 37 * number):.4f},{cap * (0.8 + number / 113):.2f}\n"
+        for number, name in enumerate(names)
+        for cap in (100, 200, 300, 400)
+    )
+    jobs = "".join(
+        f"  - {{name: j{number % 20}, gpus: {8 << number % 4}, floor: 0.3}}\n" for number in range(count)
+    )
+    return f"event: {{reduction: 0.25, hours: 3}}\njobs:\n{jobs}", curves
+
+
+@pytest.mark.parametrize("count", [1, 3, 200, 1_000])
+def test_the_optimum_that_is_printed_is_never_above_what_can_be(tmp_path: Path, count: int) -> None:
+    """Not above the bound either, however many jobs; where it was not reached, it says that it is a bound."""
+    found = played(tmp_path, *many(count))
+    figures = found.figures()
+    assert found.weighted_performance <= found.optimum <= found.bound
+    assert found.weighted_performance >= 0.999 * found.optimum
+    near = found.optimum - found.weighted_performance <= 2e-6
+    assert figures["optimum_is"] == ("reached" if near else "a bound")
+
+
+def test_an_optimum_that_needs_a_quarter_of_a_watt_more_is_none(tmp_path: Path) -> None:
+    """One GPU of at most 285 W: a cap under which it draws 285.25 W is out of reach."""
+    found = played(
+        tmp_path,
+        "event: {reduction: 0.25, hours: 3}\njobs: [{name: t, gpus: 1, floor: 0.5}]\n",
+        HEAD + "t,200,1,1,0.70,195\nt,294,1,1,0.88,284.9\nt,295,1,1,0.89,285.25\nt,400,1,1,1,380\n",
+    )
+    assert (found.target_w, found.weighted_performance) == (285, 0.88)
+    assert found.optimum == pytest.approx(0.88)
+    assert found.figures()["optimum_is"] == "reached"
+
+
+def test_caps_under_which_nothing_was_achieved_are_refused(tmp_path: Path) -> None:
+    """A part of nothing can't be reckoned; the event says which caps were in force."""
+    curves = HEAD + "t,100,1,1,0,95\nt,200,1,1,0,195\nt,400,1,1,1,380\n"
+    cluster = "event: {reduction: 0.01, of: draw at 200 W, hours: 3}\njobs: [{name: t, gpus: 16, floor: 0}]\n"
+    told = str(problems(tmp_path, cluster, curves))
+    assert (
+        "event.of: caps of 200 W were in force, under which 't' achieves nothing. Say a cap under which"
+        in told
+    )
+    idle = MeasuredCurve("t", ((100, Fraction(95), Fraction(0)), (200, Fraction(195), Fraction(0))))
+    assert exact_optimum([Job(16, 0, 16)], [idle], [200], 10_000, "modelled", False) == 0
+
+
 class Job:
     """A job as the judge asks of it."""
 

@@ -18,6 +18,7 @@ from headrace.cli import replay_power
 from headrace.cli.app import run
 from headrace.core.power.dispatch import Counts
 from headrace.core.power.hall import Hall
+from headrace.core.units import format_watts
 from headrace.documents.hall import load_hall
 from headrace.replay.market import Asked, Source, read_market
 from headrace.replay.power import KnownThen, Market, replay
@@ -344,6 +345,190 @@ def test_the_dispatch_that_is_written_is_the_one_that_is_settled(
     assert list(rows[0])[5:] == ["s21-xp", "s21", "s19-xp", "s19j-pro", "draw_w"]
 
 
+def test_carbon_finer_than_the_prices_counts_by_its_mean(
+    files: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Quarters of 0, 800, 800 and 800 g/kWh emit what 600 in every hour do."""
+    market = swinging(24 * 5, 5, "2024-01-01T23:00Z")
+    words = command(
+        files, "--column", "nok_per_kwh", "--carbon", str(files / "q.csv"), "--carbon-column", "g"
+    )
+    emitted = []
+    for values in ((600,), (0, 800, 800, 800)):
+        rows = [
+            f"{moment(start + number * HOUR // len(values))},{value}\n"
+            for start in market.starts_ms
+            for number, value in enumerate(values)
+        ]
+        (files / "q.csv").write_text("utc,g\n" + "".join(rows))
+        found = answer(capsys, words)
+        assert found["intervals"] == 120
+        emitted.append(found["policies"]["look_ahead"]["carbon_tonnes"])
+    assert emitted[0] == emitted[1] > 0
+
+
+def test_a_carbon_file_has_a_column_of_times_of_its_own(
+    files: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Named by its own option, which the error says; local times without an offset are told of as those of prices are."""
+    (files / "c.csv").write_text((files / "c.csv").read_text().replace("utc,", "when,").replace("Z,", ","))
+    words = command(
+        files, "--column", "nok_per_kwh", "--carbon", str(files / "c.csv"), "--carbon-column", "NO1"
+    )
+    assert run(words) == 2
+    assert (
+        "no column of times. Name it with --carbon-time-column; known: NO1, when." in capsys.readouterr().err
+    )
+    notes = answer(capsys, [*words, "--carbon-time-column", "when"])["notes"]
+    assert (
+        f"{files / 'c.csv'}: times have no offset, and are taken to be local in Europe/Oslo, the hall's zone"
+        in notes
+    )
+
+
+def quoted(files: Path, rows: str) -> None:
+    """The hall's hashprice is that of a file."""
+    (files / "hash.csv").write_text(f"date,usd\n{rows}")
+    hall = files / "h.yaml"
+    hall.write_text(hall.read_text().replace("hashprice: 50 ", "hashprice: {file: hash.csv, column: usd} "))
+
+
+def test_what_is_odd_about_a_file_of_quotes_is_told(files: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Of two rows for one day the first counts, as of prices; empty ones, and quotes that are held for years, are named."""
+    quoted(files, "2020-01-01,50\n2024-01-03,60\n2024-01-03,0.01\n2024-01-04,NaN\n")
+    words = command(files, "--column", "nok_per_kwh")
+    found, path = answer(capsys, words), files / "hash.csv"
+    assert found["notes"] == [
+        f"{path}: times have no offset, and are taken to be local in Europe/Oslo, the hall's zone",
+        f"{path}:4: repeats 2024-01-02T23:00Z: another value as in {path}:3, which counts",
+        f"{path}:5: no usd: the quote before it is held",
+        f"{path}:2: the quote of 2019-12-31T23:00Z is held for 1462 days, to 2024-01-02T22:00Z",
+    ]
+    (files / "hash.csv").write_text("date,usd\n2020-01-01,50\n2024-01-03,60\n")
+    assert answer(capsys, words)["profit"] == found["profit"]
+    assert run([*words, "--gaps", "refuse"]) == 0
+    quoted(files, "2024-01-01,50\n2024-01-03,60\n2024-01-03,0.01\n")
+    capsys.readouterr()
+    assert run([*words, "--gaps", "refuse"]) == 2
+    assert "hash.csv:4: repeated 2024-01-02T23:00Z" in capsys.readouterr().err
+
+
+def test_a_quote_below_nothing_is_refused(files: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """By its line."""
+    quoted(files, "2020-01-01,50\n2024-01-03,-20\n")
+    assert run(command(files, "--column", "nok_per_kwh")) == 2
+    assert "hash.csv:3: usd is below nothing. Correct the line or leave it out." in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("was", "now", "told"),
+    [
+        ("connection: 30MW", "connection: 1kW", "and the connection carries 1 kW: none ever runs"),
+        (
+            "{up: 10MW/h,",
+            "{up: 1W/h,",
+            "and the ramp lets the hall rise by 1 W in 1h: none starts, unless others stop",
+        ),
+    ],
+)
+def test_why_nothing_runs_is_said(
+    files: Path, capsys: pytest.CaptureFixture[str], was: str, now: str, told: str
+) -> None:
+    """A connection, or a ramp, that no machine fits: zeros, and a note for each class."""
+    hall = files / "h.yaml"
+    assert was in hall.read_text()
+    hall.write_text(hall.read_text().replace(was, now))
+    found = answer(capsys, command(files, "--column", "nok_per_kwh"))
+    assert found["profit"] == 0
+    machines = [(one.name, format_watts(one.draw_w)) for one in MINING.machines]
+    assert found["notes"] == [f"one machine of {name} draws {watts}, {told}" for name, watts in machines]
+
+
+def test_where_nothing_can_be_earned_there_is_no_ratio(
+    files: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """What is proven to be possible is roundings alone, however large the amounts are: nought of them is no share."""
+    path = files / "dear.csv"
+    rows = "".join(
+        f"{moment(start)},900000\n" for start in swinging(24 * 5, 5, "2024-01-01T23:00Z").starts_ms
+    )
+    path.write_text(f"utc,nok_per_kwh\n{rows}")
+    words = (
+        "replay",
+        COMMAND,
+        "--hall",
+        str(files / "h.yaml"),
+        "--prices",
+        str(path),
+        "--column",
+        "nok_per_kwh",
+    )
+    found = answer(capsys, [*words, "--unit", "nok_per_kwh"])
+    assert found["profit"] == 0
+    assert found["optimum_profit"] > 1
+    assert found["ratio"] is found["optimum_gap"] is found["policies"]["foresight"]["ratio"] is None
+
+
+@pytest.mark.parametrize(
+    ("words", "told"),
+    [
+        (
+            ("--of", "best"),
+            "no policy 'best'; known: always_on, best_threshold, foresight, greedy, look_ahead.",
+        ),
+        (("--out", "nowhere/d.csv"), "--out: can't write nowhere/d.csv: No such file or directory."),
+        (("--out", "{folder}"), ": it is a folder. Give a file in a folder that is there."),
+        (
+            ("--resolution", "PT5M"),
+            "no resolution 'PT5M'; known: PT15M, PT1H, PT30M, PT60M. Did you mean PT15M?",
+        ),
+    ],
+)
+def test_what_can_be_checked_is_checked_before_anything_is_read(
+    files: Path, capsys: pytest.CaptureFixture[str], words: tuple[str, str], told: str
+) -> None:
+    """Nobody waits for half a minute to hear of a folder: not even the prices, which aren't there, are looked for."""
+    (files / "p.csv").unlink()
+    given = [word.replace("{folder}", str(files)) for word in words]
+    assert run(command(files, "--column", "nok_per_kwh", *given)) in (2, 4)
+    assert told in capsys.readouterr().err
+
+
+def test_a_policy_that_is_not_played_here_is_told(files: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """A hall that nothing ties is played greedily, and not looked ahead."""
+    hall = files / "h.yaml"
+    machine = "{name: m, count: 10, efficiency: 20, hashrate: 100}"
+    hall.write_text(
+        "kind: hall\nname: h\nzone: UTC\ncurrency: NOK\nexchange: {USD: 10}\nconnection: 1MW\n"
+        f"hashprice: 50\nmachines: [{machine}]\n"
+    )
+    out = files / "d.csv"
+    assert run(command(files, "--column", "nok_per_kwh", "--of", "look_ahead", "--out", str(out))) == 4
+    assert (
+        "no policy 'look_ahead'; known: always_on, best_threshold, foresight, greedy."
+        in capsys.readouterr().err
+    )
+    assert not out.exists()
+
+
+def test_of_two_resolutions_of_a_document_one_is_asked_for(
+    files: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The error says how; a CSV file has no resolution to ask for."""
+    span = ("2024-01-01T23:00Z", "2024-01-02T23:00Z")
+    hours = {number: f"{60 + number}" for number in range(1, 25)}
+    quarters = {number: f"{60 + number}" for number in range(1, 97)}
+    raw = publication(prices(*span, "PT60M", hours), prices(*span, "PT15M", quarters))
+    (files / "p.xml").write_bytes(raw)
+    words = ("replay", COMMAND, "--hall", str(files / "h.yaml"), "--prices", str(files / "p.xml"))
+    assert run(words) == 2
+    assert "Say which counts: --resolution PT60M or PT15M." in capsys.readouterr().err
+    assert answer(capsys, [*words, "--resolution", "PT15M"])["intervals"] == 96
+    assert answer(capsys, [*words, "--resolution", "PT60M"])["intervals"] == 24
+    assert run(command(files, "--column", "nok_per_kwh", "--resolution", "PT60M")) == 2
+    assert "p.csv is no document of ENTSO-E, and has one column. Leave it out." in capsys.readouterr().err
+
+
 def test_prices_from_a_document_of_entsoe(files: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """No column and no unit to name: it says both."""
     day = {number: f"{60 + 3 * number}" for number in range(1, 25)}
@@ -375,7 +560,7 @@ def test_a_table_says_which_policy_is_followed(files: Path, capsys: pytest.Captu
     ("words", "told", "code"),
     [
         (("--column", "nok"), "p.csv:1: no column 'nok'; known: dayahead, nok_per_kwh, utc.", 2),
-        ((), "--column: nobody says which column of", 2),
+        ((), "has the prices. Name it; known: dayahead, nok_per_kwh, utc.", 2),
         (
             ("--column", "nok_per_kwh", "--unit", "eur_per_mwh"),
             "--unit: eur_per_mwh is asked for, but the column 'nok_per_kwh' is in nok_per_kwh.",
@@ -390,7 +575,11 @@ def test_a_table_says_which_policy_is_followed(files: Path, capsys: pytest.Captu
         (("--column", "nok_per_kwh", "--gaps", "maybe"), "--gaps: 'maybe' is neither hold nor refuse.", 2),
         (("--column", "nok_per_kwh", "--time-zone", "Oslo"), "--time-zone: no time zone 'Oslo'.", 2),
         (("--column", "nok_per_kwh", "--of", "best"), "no policy 'best'; known:", 4),
-        (("--column", "nok_per_kwh", "--carbon", "{c}"), "--carbon-column: nobody says which column of", 2),
+        (
+            ("--column", "nok_per_kwh", "--carbon", "{c}"),
+            "has the carbon intensity. Name it; known: NO1, utc.",
+            2,
+        ),
         (
             ("--column", "nok_per_kwh", "--out", "nowhere/d.csv"),
             "--out: can't write nowhere/d.csv: No such file or directory.",

@@ -1,9 +1,11 @@
 """A year of an estate: sums that can be followed by hand, limits that hold, and files that are told by their place."""
 
+import json
 from pathlib import Path
 
 import pytest
 
+from headrace.cli.app import run as command
 from headrace.core.errors import HeadraceError
 from headrace.core.units import MJ_PER_WH, MS_PER_HOUR
 from headrace.replay.year import Assumptions, Month, Year, simulate
@@ -206,6 +208,82 @@ def test_what_a_connection_never_carried_is_no_breach(tmp_path: Path) -> None:
     assert found.peak_w == 4_000
     assert found.unpowered_mj == 720 * 1_000 * MS_PER_HOUR
     assert (found.shed_mj, found.breach_mj) == (0, 0)
+
+
+@pytest.mark.parametrize("shed", [0, 200, 500, 1_000])
+@pytest.mark.parametrize("limit", ["500W", "2kW", "3999W", "4kW", "9kW"])
+def test_an_instruction_sheds_from_what_the_connection_carries(tmp_path: Path, limit: str, shed: int) -> None:
+    """5 kW wanted on 4 kW: never more than the connection, and a limit at or above it changes nothing."""
+    estate = ESTATE.replace("20kW", "4kW")
+    free = run(tmp_path, Assumptions(shed_permille=shed), estate=estate).sites["fjord"]["2023-09"]
+    (tmp_path / "told.csv").write_text(
+        f"site,from,until,limit\nfjord,2023-09-01T00:00Z,2023-10-01T00:00Z,{limit}\n"
+    )
+    told = run(
+        tmp_path, Assumptions(shed_permille=shed), estate=estate, instructions=tmp_path / "told.csv"
+    ).sites["fjord"]["2023-09"]
+    limit_w = {"500W": 500, "2kW": 2_000, "3999W": 3_999}.get(limit, 4_000)
+    # Of 5 kW 4 kW are due to work: of what is carried as much.
+    drawn_w = max(limit_w, 4_000 - 4_000 * shed * 4 // 5_000)
+    hours = 720
+    assert told.peak_w == drawn_w <= 4_000
+    assert told.unpowered_mj == free.unpowered_mj == hours * 1_000 * MS_PER_HOUR
+    assert told.shed_mj == hours * (4_000 - drawn_w) * MS_PER_HOUR
+    assert told.breach_mj == hours * (drawn_w - limit_w) * MS_PER_HOUR
+    if limit_w == 4_000:
+        assert told == free
+
+
+def test_an_instruction_of_another_year_is_told(tmp_path: Path) -> None:
+    """It counts for nothing; of one over New Year's Eve only a part does."""
+    (tmp_path / "told.csv").write_text(
+        "site,from,until,limit\nfjord,2024-03-29T02:00Z,2024-03-29T04:00Z,1500W\n"
+        "fjord,2022-12-31T22:00Z,2023-01-01T02:00Z,1500W\nfjord,2023-02-01T00:00Z,2023-02-01T02:00Z,1500W\n"
+    )
+    notes = inputs(tmp_path, instructions=tmp_path / "told.csv").notes
+    path = tmp_path / "told.csv"
+    assert notes == (
+        f"{path}:2: 2024-03-29T02:00Z to 2024-03-29T04:00Z is not in 2023: this instruction counts for nothing",
+        f"{path}:3: 2022-12-31T22:00Z to 2023-01-01T02:00Z is not all in 2023: only what is counts",
+    )
+
+
+def test_what_is_odd_about_a_file_of_prices_is_told(tmp_path: Path) -> None:
+    """Its holes by their lines, and that its times have no offset."""
+    prices = hourly(tmp_path, "p.csv", dict.fromkeys(range(24), 1.0), "nok_per_kwh", 372)
+    lines = prices.read_text().replace("Z,", ",").replace("utc,", "time,").splitlines(keepends=True)
+    prices.write_text("".join(lines[:50] + lines[51:]))
+    notes = inputs(tmp_path, prices=prices, columns={"NO1": "nok_per_kwh"}).notes
+    assert notes == (
+        f"{prices}: times have no offset, and are taken to be in UTC",
+        f"{prices}:51: missing 2023-01-03T01:00Z to 2023-01-03T02:00Z (1h): the value before it is held (nok_per_kwh)",
+    )
+
+
+def test_a_halls_fees_and_its_price_on_carbon_are_in_the_account(tmp_path: Path) -> None:
+    """0.10 NOK and 20 g at 500 NOK a tonne for each kWh of the miners, and nothing for the others."""
+    (tmp_path / "hall.yaml").write_text(HALL)
+    free = total(run(tmp_path, halls={"fjord": tmp_path / "hall.yaml"}))
+    (tmp_path / "hall.yaml").write_text(f"{HALL}fees: {{per_kwh: 0.10}}\ncarbon: {{per_tonne: 500}}\n")
+    paid = total(run(tmp_path, halls={"fjord": tmp_path / "hall.yaml"}))
+    assert free.miner_mj == paid.miner_mj > 0
+    assert (free.fees, paid.fees) == (0, paid.miner_mj * 110_000 // HOUR)
+    assert paid.energy_cost - free.energy_cost == paid.fees
+    assert paid.figures("NOK")["fees"] == round(paid.fees / 10**6, 2)
+
+
+def test_the_command_tells_what_it_noted(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Below the table, and in the object."""
+    (tmp_path / "estate.yaml").write_text(ESTATE)
+    (tmp_path / "told.csv").write_text(
+        "site,from,until,limit\nfjord,2024-03-29T02:00Z,2024-03-29T04:00Z,1500W\n"
+    )
+    told, estate = str(tmp_path / "told.csv"), str(tmp_path / "estate.yaml")
+    words = ["replay", "year", "--estate", estate, "--year", "2023", "--instructions", told]
+    assert command(words) == 0
+    assert f"note: {told}:2: 2024-03-29T02:00Z to" in capsys.readouterr().out
+    assert command([*words, "--json"]) == 0
+    assert len(json.loads(capsys.readouterr().out)["notes"]) == 1
 
 
 def test_a_series_of_another_year_counts_by_the_same_hour_of_the_same_day(tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 import threading
 from collections.abc import Iterator
+from datetime import datetime, timedelta
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from urllib.parse import parse_qs, urlsplit
 
@@ -132,6 +133,90 @@ def test_carbon_intensity_is_what_the_generation_emits() -> None:
     assert parse_carbon(raw, "x").micros == ((gas + hydro) * 500_000, hydro * 1_000_000)
 
 
+def made(kind: str, resolution: str, values: list[int], start: str = "2024-01-01T00:00Z") -> str:
+    """Generation of one type, every point of it, for as many intervals as there are values."""
+    minutes = {"PT15M": 15, "PT30M": 30, "PT60M": 60}[resolution]
+    end = datetime.fromisoformat(start) + timedelta(minutes=minutes * len(values))
+    amounts = {number: str(value) for number, value in enumerate(values, 1)}
+    return (
+        f"<TimeSeries><inBiddingZone_Domain.mRID>x</inBiddingZone_Domain.mRID><curveType>A01</curveType>"
+        f"<MktPSRType><psrType>{kind}</psrType></MktPSRType><Period><timeInterval><start>{start}</start>"
+        f"<end>{end:%Y-%m-%dT%H:%MZ}</end></timeInterval><resolution>{resolution}</resolution>"
+        f"{points(amounts, 'quantity')}</Period></TimeSeries>"
+    )
+
+
+def document(*series: str) -> bytes:
+    return f"<GL_MarketDocument>{''.join(series)}</GL_MarketDocument>".encode()
+
+
+@pytest.mark.parametrize(
+    ("hydro", "coal"),
+    [("PT60M", "PT15M"), ("PT15M", "PT60M"), ("PT30M", "PT15M"), ("PT60M", "PT60M")],
+)
+def test_types_of_production_may_come_at_lengths_of_their_own(hydro: str, coal: str) -> None:
+    """900 MW of hydro and 100 MW of coal for ten days: 103.6 g/kWh in every interval of the shorter length."""
+    count = {"PT60M": 240, "PT30M": 480, "PT15M": 960}
+    series = parse_carbon(
+        document(made("B12", hydro, [900] * count[hydro]), made("B05", coal, [100] * count[coal])), "x"
+    )
+    assert series.micros == (103_600_000,) * max(count[hydro], count[coal])
+    assert series.oddities == ()
+
+
+def test_without_a_type_the_intensity_is_not_known_and_it_is_told_which() -> None:
+    """Coal that is not published yet, or begins later, is not nothing; up to three hours of it are held, and told too."""
+    hydro = made("B12", "PT60M", [900] * 240)
+    early = parse_carbon(document(hydro, made("B05", "PT60M", [100] * 24)), "x")
+    assert early.micros == (103_600_000,) * 24
+    assert [one.line() for one in early.oddities] == [
+        "x: B05: missing 2024-01-02T00:00Z to 2024-01-11T00:00Z (9d): without it the intensity is not known, and left out"
+    ]
+    late = made("B05", "PT60M", [100] * 24, "2024-01-10T00:00Z")
+    both = document(hydro, made("B05", "PT60M", [100] * 24), late)
+    parted = parse_carbon(both, "x")
+    assert [last - first for first, last in parted.stretches()] == [24, 24]
+    assert set(parted.micros) == {103_600_000}
+    assert [(one.where, moment(one.from_ms), moment(one.until_ms)) for one in parted.oddities] == [
+        ("x: B05", "2024-01-02T00:00Z", "2024-01-10T00:00Z")
+    ]
+    with pytest.raises(HeadraceError, match="x: B05: missing 2024-01-02T00:00Z to 2024-01-10T00:00Z"):
+        parse_carbon(both, "x", "refuse")
+    near = made("B05", "PT60M", [100] * 214, "2024-01-02T02:00Z")
+    held = parse_carbon(document(hydro, made("B05", "PT60M", [100] * 24), near), "x")
+    assert len(held.micros) == 240
+    assert [one.done for one in held.oddities] == ["the value before it is held"]
+
+
+def test_a_document_in_which_types_never_meet_is_refused() -> None:
+    """Named, with what to do."""
+    raw = document(made("B12", "PT60M", [9] * 4), made("B05", "PT60M", [1] * 4, "2024-02-01T00:00Z"))
+    with pytest.raises(
+        HeadraceError, match=r"x: there is no time of which all types of production in it \(B12, B05\)"
+    ):
+        parse_carbon(raw, "x")
+
+
+def test_two_lengths_of_one_time_are_told_and_one_can_be_chosen() -> None:
+    """When, which, and by which option; of generation by which type."""
+    span = ("2024-10-27T00:00Z", "2024-10-27T01:00Z")
+    raw = publication(prices(*span, "PT60M", {1: "60"}), prices(*span, "PT15M", {1: "15"}))
+    with pytest.raises(HeadraceError) as caught:
+        parse_prices(raw, "x")
+    assert caught.value.problem.line() == (
+        "x: values of 1h (PT60M) and 15m (PT15M) for one time, from 2024-10-27T00:00Z on. "
+        "Say which counts: --resolution PT60M or PT15M."
+    )
+    assert parse_prices(raw, "x", "PT60M").series.micros == (60_000_000,)
+    assert parse_prices(raw, "x", "PT1H").series.micros == (60_000_000,)
+    assert parse_prices(raw, "x", "PT15M").series.micros == (15_000_000,) * 4
+    with pytest.raises(HeadraceError, match=r"x: it has no prices of PT30M\. Leave out --resolution"):
+        parse_prices(raw, "x", "PT30M")
+    twice = document(made("B05", "PT60M", [1]), made("B05", "PT15M", [1] * 4))
+    with pytest.raises(HeadraceError, match=r"x: B05: values of 1h .* Take one of PT60M or PT15M out"):
+        parse_carbon(twice, "x")
+
+
 LAUGHS = b'<?xml version="1.0"?><!DOCTYPE x [<!ENTITY a "ha"><!ENTITY b "&a;&a;">]><x>&b;</x>'
 
 
@@ -167,6 +252,10 @@ LAUGHS = b'<?xml version="1.0"?><!DOCTYPE x [<!ENTITY a "ha"><!ENTITY b "&a;&a;"
         (
             publication(prices("2024-01-01T00:00", "2024-01-01T01:00", "PT60M", {1: "1"})),
             "x: '2024-01-01T00:00' is no time in UTC.",
+        ),
+        (
+            publication(prices("9999-12-31T22:00Z", "9999-12-31T23:00Z", "PT60M", {1: "1"})),
+            "x: '9999-12-31T22:00Z' can't be meant: it is not from 1970 to 2200. Ask for the document again.",
         ),
     ],
 )

@@ -1,6 +1,8 @@
 """Series from CSV files: every interval once, what is odd named by its line, and daylight saving as clocks have it."""
 
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from zoneinfo import ZoneInfo
 
 import pytest
 
@@ -95,9 +97,96 @@ def test_the_hour_that_is_left_out_in_spring_is_no_gap(write) -> None:  # type: 
     path = write(local_day("2024-03-31", list(range(24))))
     assert problem(path, fallback_zone="Europe/Oslo") == (
         "p.csv:4: 2024-03-31 02:00 is left out in Europe/Oslo by daylight saving. "
-        "Say the file's zone with --time-zone, like UTC."
+        "Leave the row out; or, if the whole file is in another zone, say so with --time-zone, like UTC."
     )
     assert len(read_series(path, "price", "UTC").series.starts_ms) == 24
+
+
+@pytest.mark.parametrize("minutes", [60, 15])
+def test_a_local_file_may_have_the_newest_first(write, minutes: int) -> None:  # type: ignore[no-untyped-def]
+    """Three days around the end of summer time, upwards and downwards: the same series, nothing odd."""
+    count = 73 * 60 // minutes
+    first = datetime(2025, 10, 24, 22, tzinfo=UTC)
+    local = [first + timedelta(minutes=minutes * number) for number in range(count)]
+    rows = [
+        f"{at.astimezone(ZoneInfo('Europe/Oslo')):%Y-%m-%d %H:%M},{number}\n"
+        for number, at in enumerate(local)
+    ]
+    upwards = read_series(write("time,price\n" + "".join(rows)), "price", "Europe/Oslo")
+    downwards = read_series(write("time,price\n" + "".join(reversed(rows))), "price", "Europe/Oslo")
+    assert upwards.series.micros == tuple(number * 10**6 for number in range(count))
+    assert downwards == upwards
+    assert upwards.unsure == ""
+
+
+def test_rows_in_no_order_are_unsure_of_the_hour_that_comes_twice(write) -> None:  # type: ignore[no-untyped-def]
+    """The first of them is taken for the earlier, and it is said; without that hour nothing is unsure."""
+    rows = local_day("2025-10-26", [0, 1, 2, 2, *range(3, 24)]).splitlines(keepends=True)
+    mixed = rows[0] + "".join(rows[1:12:2] + rows[2:12:2] + rows[12:])
+    found = read_series(write(mixed), "price", "Europe/Oslo")
+    assert found.unsure == (
+        "2025-10-26 02:00 comes twice in Europe/Oslo, and rows are in no order: the first of them is taken for the earlier"
+    )
+    assert read_series(write(mixed), "price", "UTC").unsure == ""
+    assert read_series(write(mixed.replace("10-26", "10-25")), "price", "Europe/Oslo").unsure == ""
+
+
+def test_a_row_without_a_value_is_no_time_that_can_not_be(write) -> None:  # type: ignore[no-untyped-def]
+    """Spreadsheets have an empty row at 02:00 in spring; in autumn an empty first 02:00 leaves the second the later one."""
+    spring = local_day("2026-03-29", list(range(24))).replace("02:00,2", "02:00,")
+    found = read_series(write(spring), "price", "Europe/Oslo")
+    assert len(found.series.starts_ms) == 23
+    assert found.series.oddities == ()
+    autumn = local_day("2025-10-26", [0, 1, 2, 2, *range(3, 24)]).replace("02:00,2", "02:00,")
+    (odd,) = read_series(write(autumn), "price", "Europe/Oslo").series.oddities
+    assert moment(odd.from_ms) == "2025-10-26T00:00Z"
+
+
+def test_of_two_columns_of_one_name_none_is_taken(write) -> None:  # type: ignore[no-untyped-def]
+    """Of values or of times; two others with one name hurt nobody."""
+    path = write("utc,price,price\n2024-01-01T00:00Z,1,2\n")
+    told = "columns 2 and 3 are both called 'price'. Give each a name of its own, or take out all but one."
+    assert problem(path) == f"p.csv:1: {told}"
+    assert "columns 1 and 2 are both called 'utc'." in problem(write("utc,utc,price\nx,y,1\n"))
+    assert read_series(write("utc,price,a,a\n2024-01-01T00:00Z,1,2,3\n"), "price").series.micros == (10**6,)
+
+
+@pytest.mark.parametrize(
+    "time",
+    [
+        "9999-12-31T23:00Z",
+        "9999-12-30T01:00Z",
+        "0001-01-01T00:00Z",
+        "0001-01-01T00:00",
+        "0001-01-01T00:00+14:00",
+        "31.12.9999 23:00",
+        "1969-12-31T23:00Z",
+        "2201-01-01T00:00Z",
+    ],
+)
+def test_a_time_that_nobody_means_is_told_by_its_line(write, time: str) -> None:  # type: ignore[no-untyped-def]
+    """Beyond what clocks can count, or far from any market."""
+    path = write(f"time,price\n2024-01-01T00:00Z,1\n{time},2\n")
+    written = problem(path, fallback_zone="Europe/Oslo")
+    assert written.startswith("p.csv:3: '")
+    assert written.endswith(
+        "' can't be meant: it is not from 1970 to 2200. Correct the line or leave it out."
+    )
+
+
+@pytest.mark.parametrize(
+    ("option", "step"),
+    [
+        ("--carbon-time-column", "Name it with --carbon-time-column;"),
+        ("", "Call the column that has them utc or time;"),
+    ],
+)
+def test_how_to_name_a_column_of_times_is_said_for_that_very_file(  # type: ignore[no-untyped-def]
+    write, option: str, step: str
+) -> None:
+    """By its own option; where there is none, the column has to be called by one."""
+    told = problem(write("a,price\nx,1\n"), option=option)
+    assert told == f"p.csv:1: no column of times. {step} known: a, price."
 
 
 def test_a_local_file_that_knows_no_second_hour_lacks_it(write) -> None:  # type: ignore[no-untyped-def]
@@ -151,6 +240,60 @@ def test_a_market_that_goes_over_to_quarters_of_an_hour_is_one_series() -> None:
     assert [(odd.kind, odd.where) for odd in series.oddities] == [("missing", "q11")]
 
 
+@pytest.mark.parametrize("minutes", [15, 30])
+@pytest.mark.parametrize("few", [2, 5])
+def test_a_market_may_go_over_in_the_last_hours_of_a_file_or_in_the_first(minutes: int, few: int) -> None:
+    """240 hours of which a few are in parts, or only a few of which are not: nothing lacks, and nothing is odd."""
+    parts = 60 // minutes
+
+    def split(which: range) -> list[Point]:
+        return [
+            Point(hour * HOUR + part * HOUR // parts, hour * 1_000, "x")
+            for hour in which
+            for part in range(parts)
+        ]
+
+    for points in (
+        hours(*range(240 - few)) + split(range(240 - few, 240)),
+        split(range(few)) + hours(*range(few, 240)),
+        hours(*range(5)) + split(range(5, 240)),
+        split(range(235)) + hours(*range(235, 240)),
+    ):
+        series = pack("p", points)
+        assert series.length_ms == HOUR // parts
+        assert series.micros == tuple(hour * 1_000 for hour in range(240) for _ in range(parts))
+        assert series.oddities == ()
+
+
+def test_a_single_row_within_an_hour_is_told_with_both_times() -> None:
+    """It is no change of the market: which hour, and which row lies in it."""
+    with pytest.raises(HeadraceError) as caught:
+        pack(
+            "p",
+            sorted([*hours(*range(48)), Point(HOUR // 4 + HOUR, 1, "line x")], key=lambda one: one.start_ms),
+        )
+    assert caught.value.problem.line() == (
+        "line x: 1970-01-01T01:15Z lies within the 1h from 1970-01-01T01:00Z of line 1. "
+        "Correct one of the two, or keep rows of one length."
+    )
+
+
+def test_finer_values_are_averaged_over_longer_intervals() -> None:
+    """Quarters of 0, 800, 800 and 800 are 600 in the hour; where one of them lacks, nothing is known of it."""
+    quarter = HOUR // 4
+    points = [
+        Point(number * quarter, 800 if number % 4 else 0, "x")
+        for number in range(400)
+        if not 100 <= number < 131
+    ]
+    series = pack("p", points)
+    found = aligned(series, [hour * HOUR for hour in range(100)], HOUR)
+    assert set(found[:25]) == {600}
+    assert set(found[25:33]) == {None}
+    assert set(found[33:]) == {600}
+    assert aligned(series, [0, HOUR // 2], HOUR // 2) == [400, 800]
+
+
 @pytest.mark.parametrize(
     ("text", "told"),
     [
@@ -193,9 +336,11 @@ def test_a_file_that_is_not_there_is_named(tmp_path: Path) -> None:
 def test_values_are_brought_onto_other_intervals() -> None:
     """A series where it holds, a quote since it came, and nothing where there is nothing."""
     series = pack("p", hours(0, 1, 2))
-    assert aligned(series, [0, HOUR // 4, HOUR, 2 * HOUR + 1, 3 * HOUR]) == [0, 0, 1_000, 2_000, None]
+    assert aligned(series, [0, HOUR // 4, HOUR, 9 * HOUR // 4], HOUR // 4) == [0, 0, 1_000, 2_000]
+    assert aligned(series, [HOUR, 2 * HOUR + 1, 3 * HOUR], HOUR) == [1_000, None, None]
     quotes = [Point(DAY, 5, "a"), Point(3 * DAY, 6, "b")]
-    assert latest(quotes, [0, DAY, 2 * DAY, 3 * DAY]) == [None, 5, 5, 6]
+    one, two = quotes
+    assert latest(quotes, [0, DAY, 2 * DAY, 3 * DAY]) == [None, one, one, two]
 
 
 @pytest.mark.parametrize(

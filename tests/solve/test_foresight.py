@@ -6,11 +6,19 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 
+from headrace.core.errors import HeadraceError
 from headrace.core.power.dispatch import Counts, Interval, Rules, admit, advance, settle
-from headrace.core.power.foresight import LimitPrices, bound, horizon_of, is_tied
+from headrace.core.power.foresight import Horizon, LimitPrices, bound, horizon_of, is_tied
 from headrace.core.power.hall import Load, Ramp, Switching
 from headrace.solve import perfect
-from headrace.solve.highs import HighsLookAhead, before_of, is_coarse, machines_of, solve
+from headrace.solve.highs import (
+    HighsLookAhead,
+    SolverError,
+    before_of,
+    is_coarse,
+    machines_of,
+    solve,
+)
 from headrace.solve.perfect import perfect_foresight
 from tests.core.power.hall_judge import HOUR, Kind, Site, best, judge
 from tests.core.power.halls import MICROS, Case, case, cases
@@ -140,3 +148,51 @@ def test_a_case_of_costs_is_read_the_same_by_both_minds() -> None:
     one = case(Site((Kind(1, 10**6, Fraction(50), Fraction(0), 0, 0),), 10**6, None, None), [20, 80])
     assert best(one.site, one.costs) == 30
     assert earned(one, [(1,), (0,)])[1] == 30
+
+
+@pytest.mark.parametrize("ramp", [1, 900 * 10**9])
+@pytest.mark.parametrize("paid", [10**6, 10**15, 10**19])
+def test_amounts_at_the_ends_of_what_can_be_declared_are_solved(ramp: int, paid: int) -> None:
+    """Ten million machines, a MWh worth a thousand billion: scaled, and within the bound."""
+    load = Load("a", "miner", 10**7, 1_000, Switching(10**15, 30 * HOUR, 30 * HOUR))
+    rules = Rules((load,), 9 * 10**11, Ramp(ramp, 900 * 10**9))
+    intervals = [Interval(number * HOUR, HOUR, number * MICROS, (paid * MICROS,)) for number in range(48)]
+    found = perfect_foresight(rules, horizon_of(intervals))
+    one = Case(rules, tuple(intervals), Site((), 0, None, None), ())
+    counts, gain = earned(one, machines_of(rules, found.on_mw))
+    assert gain <= found.most
+    # A start costs a billion a machine: it has to be worth it.
+    assert bool(counts[-1][0]) is (ramp > 1 and paid > 10**6)
+    planned, gain = earned(one, HighsLookAhead().plan(rules, rules.initial(), intervals))
+    assert gain <= found.most
+    assert planned[-1] == counts[-1]
+
+
+def test_scaling_changes_nothing_but_the_scale() -> None:
+    """The same hall in units a billion times smaller: the same plan and prices, at the scale of the money."""
+    kind = Kind(400, 100_000, Fraction(50), Fraction(1), 3, 3)
+    small = case(Site((kind,), 10**7, 10**7, 2 * 10**6), [10, 90, 20, 10, 70, 30] * 4)
+    times = 2**40
+    horizon = horizon_of(small.intervals)
+    large = Horizon(horizon.starts_ms, horizon.lengths_ms, horizon.gains * times)
+    dear = Load("a", "miner", 400, 100_000, Switching(MICROS * times, 3 * HOUR, 3 * HOUR))
+    rules = Rules((dear,), small.rules.connection_w, small.rules.ramp)
+    one = solve(small.rules, horizon, before_of(small.rules, small.rules.initial()))
+    other = solve(rules, large, before_of(rules, rules.initial()))
+    np.testing.assert_allclose(other.on, one.on, atol=1e-6)
+    assert other.most == pytest.approx(one.most * times)
+    np.testing.assert_allclose(other.prices.connection / times, one.prices.connection, atol=1e-6)
+
+
+def test_a_solver_that_finds_nothing_is_a_named_error_with_the_next_step() -> None:
+    """No traceback: how much was to be solved, what it was about, and what to do."""
+    kinds = tuple(Kind(30, 10**5, Fraction(50 + number), Fraction(3), 3, 3) for number in range(3))
+    one = case(Site(kinds, 5 * 10**6, 10**6, 10**6), [10, 90, 20, 10, 70, 30] * 20)
+    horizon, before = horizon_of(one.intervals), before_of(one.rules, one.rules.initial())
+    with pytest.raises(HeadraceError) as caught:
+        solve(one.rules, horizon, before, whole=True, limit_s=1e-9)
+    assert isinstance(caught.value, SolverError)
+    assert caught.value.problem.line() == (
+        "HiGHS finds no plan for 120 intervals (Time limit reached): a MW gains or loses up to 42 in one of them, and the loads "
+        "draw up to 9 MW. Allow it more time, or give it fewer intervals."
+    )

@@ -24,6 +24,7 @@ app = traces.app
 CLUSTER = "emerald_phoenix/cluster.yaml"
 CURVES = "emerald_phoenix/dvfs_sweep.csv"
 CARBON = "carbon_2022/ci_hourly_2022.csv"
+SHOWN_NOTES = 20
 
 
 @traces.replay.command()
@@ -121,7 +122,8 @@ def year(  # noqa: PLR0913, PLR0917
         read.estate, read.plans, read.contracts, read.price_plans, read.starts_ms, assumed
     )
     head = {"estate": read.estate.operator.id, "year": read.year, "series_year": read.series_year}
-    _show(head | {"let_percent": let, "load_percent": load, "shed_percent": shed} | done.figures(), as_json)
+    percent = {"let_percent": let, "load_percent": load, "shed_percent": shed}
+    _show(head | percent | done.figures() | {"notes": list(read.notes)}, as_json)
 
 
 def _pairs(given: list[str], option: str) -> dict[str, str]:
@@ -158,7 +160,13 @@ def _show(figures: Mapping[str, Any], as_json: bool) -> None:
     if as_json:
         say(json.dumps(figures))
         return
-    print_table(("figure", "value"), _rows(figures), "nothing", ("value",))
+    notes = figures.get("notes", [])
+    rows = _rows({name: value for name, value in figures.items() if name != "notes"})
+    print_table(("figure", "value"), rows, "nothing", ("value",))
+    for note in notes[:SHOWN_NOTES]:
+        say(f"note: {note}")
+    if len(notes) > SHOWN_NOTES:
+        say(f"note: and {len(notes) - SHOWN_NOTES} more")
 
 
 def _rows(figures: Mapping[str, Any], above: str = "") -> Iterator[tuple[str, object]]:

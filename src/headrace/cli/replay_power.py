@@ -2,6 +2,7 @@
 
 import csv
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 from zoneinfo import available_timezones
@@ -16,8 +17,9 @@ from headrace.core.power.threshold import ALWAYS
 from headrace.core.units import MICROS, MS_PER_MINUTE, format_money
 from headrace.documents.hall import load_hall
 from headrace.replay.market import Asked, Found, Source, read_market
-from headrace.replay.power import Market, Played
+from headrace.replay.power import POLICIES, Market, Played, followed, policies_of
 from headrace.replay.power import replay as run
+from headrace.signals.entsoe import RESOLUTIONS
 from headrace.signals.series import moment
 
 UG_PER_TONNE = 10**12
@@ -36,7 +38,11 @@ def power(  # noqa: PLR0913, PLR0917
     ),
     carbon: str | None = typer.Option(None, help="Carbon intensity in g/kWh: CSV, or generation by ENTSO-E."),
     carbon_column: str = typer.Option("", help="The column that has it."),
-    time_column: str = typer.Option("", help="The column of times [default: found by its name]."),
+    time_column: str = typer.Option("", help="The prices' column of times [default: found by its name]."),
+    carbon_time_column: str = typer.Option("", help="The carbon file's [default: found by its name]."),
+    resolution: str = typer.Option(
+        "", help="PT60M, PT30M or PT15M, where a document of ENTSO-E has prices of several."
+    ),
     time_zone: str = typer.Option(
         "", help="The zone of times without an offset [default: as the column says, else the hall's]."
     ),
@@ -53,17 +59,23 @@ def power(  # noqa: PLR0913, PLR0917
         raise _bad("--gaps", f"{gaps!r} is neither hold nor refuse.", "Say which.")
     if time_zone and time_zone not in available_timezones():
         raise _bad("--time-zone", f"no time zone {time_zone!r}.", "Write an IANA name, like Europe/Oslo.")
+    if resolution and resolution not in RESOLUTIONS:
+        raise HeadraceError(unknown("resolution", resolution, RESOLUTIONS))
+    if of:
+        _known(of, POLICIES)
+    if out is not None:
+        _check(out)
     declared = load_hall(hall)
     source = Source(found(prices, "--prices", data, ""), column)
     weighed = Source(found(carbon, "--carbon", data, ""), carbon_column) if carbon is not None else None
-    market = read_market(
-        declared,
-        hall.parent,
-        Asked(source, unit, weighed, time_zone, time_column, "refuse" if gaps == "refuse" else "hold"),
-    )
+    asked = Asked(
+        source, unit, weighed, time_zone, time_column, "refuse" if gaps == "refuse" else "hold",
+        carbon_time_column, resolution,
+    )  # fmt: skip
+    market = read_market(declared, hall.parent, asked)
+    if of:
+        _known(of, policies_of(followed(declared, market.stretches[0].length_ms)))
     played = run(declared, market.stretches)
-    if of and of not in played.policies:
-        raise HeadraceError(unknown("policy", of, played.policies))
     if out is not None:
         _write(out, played, market.stretches, of or played.chosen)
     figures = _figures(played, market, source)
@@ -175,6 +187,30 @@ def _show(played: Played, market: Found, figures: dict[str, Any]) -> None:
         say(f"note: and {len(market.notes) - SHOWN_NOTES} more")
 
 
+def _known(policy: str, played: Sequence[str]) -> None:
+    """Raise HeadraceError for a policy that isn't played, and name those that are."""
+    if policy not in played:
+        raise HeadraceError(unknown("policy", policy, played))
+
+
+def _check(path: Path) -> None:
+    """Raise HeadraceError for a file that can't be written, before anything is computed for it. Nothing is left behind."""
+    try:
+        # What is no regular file, like a pipe, may wait for its reader: only writing tells.
+        if path.is_file():
+            path.open("ab").close()
+        elif not path.exists() or path.is_dir():
+            path.open("xb").close()
+            path.unlink()
+    except OSError as error:
+        raise _unwritable(path, error) from None
+
+
+def _unwritable(path: Path, error: OSError) -> HeadraceError:
+    reason = "it is a folder" if path.is_dir() else error.strerror
+    return _bad("--out", f"can't write {path}: {reason}.", "Give a file in a folder that is there.")
+
+
 def _write(path: Path, played: Played, stretches: tuple[Market, ...], policy: str) -> None:
     """The dispatch: a row for each interval, with the machines of each load that are on."""
     loads = played.hall.loads()
@@ -200,9 +236,7 @@ def _write(path: Path, played: Played, stretches: tuple[Market, ...], policy: st
                     cost = one.cost_micros_per_mwh / MICROS
                     writer.writerow([moment(one.start_ms), minutes, number, price / MICROS, cost, *on, draw])
     except OSError as error:
-        raise _bad(
-            "--out", f"can't write {path}: {error.strerror}.", "Give a file in a folder that is there."
-        ) from None
+        raise _unwritable(path, error) from None
 
 
 def _bad(where: str, message: str, step: str) -> HeadraceError:

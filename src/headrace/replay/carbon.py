@@ -17,8 +17,7 @@ from numpy.typing import NDArray
 from headrace.core.errors import HeadraceError, Problem, ProblemCode, did_you_mean
 from headrace.core.power.shifting import Shifter
 from headrace.core.units import MICROS, MS_PER_DAY, MS_PER_HOUR
-from headrace.signals.series import Series
-from headrace.signals.table import Table, read_series, read_table
+from headrace.signals.table import Read, Table, read_series, read_table
 
 I64 = NDArray[np.int64]
 WEEK_HOURS = 168
@@ -161,12 +160,15 @@ def last_week_of(values: I64, length: int, window: int) -> I64:
 
 
 def _zone(path: Path, name: str, length: int, window: int) -> Zone:
-    series = read_series(path, name).series
+    read = read_series(path, name, option="")
+    series = read.series
     if series.length_ms != MS_PER_HOUR:
         minutes = series.length_ms // 60_000
         raise _bad(
             f"{path}: {name}", f"its values are {minutes} minutes apart, not an hour.", "Give hourly values."
         )
+    if min(series.micros) < 0:
+        raise _bad(f"{path}: {name}", "a carbon intensity below nothing.", "Give grams of CO2e per kWh.")
     stretches = [
         (np.array(series.micros[first:last], np.int64), series.starts_ms[first] % MS_PER_DAY // MS_PER_HOUR)
         for first, last in series.stretches()
@@ -191,11 +193,12 @@ def _zone(path: Path, name: str, length: int, window: int) -> Zone:
             total + int(way.sum()) for total, way in zip(sums, (*ways, np.ones_like(ways[0])), strict=True)
         ]
     at_once, shifted, last_week, oracle, contiguous, jobs = sums
-    return Zone(name, jobs, length, at_once, shifted, last_week, oracle, contiguous, _oddities(series))
+    return Zone(name, jobs, length, at_once, shifted, last_week, oracle, contiguous, _oddities(read))
 
 
-def _oddities(series: Series) -> tuple[str, ...]:
-    return tuple(oddity.line() for oddity in series.oddities)
+def _oddities(read: Read) -> tuple[str, ...]:
+    assumed = ("times have no offset, and are taken to be in UTC",) if read.assumed else ()
+    return (*assumed, *(oddity.line() for oddity in read.series.oddities))
 
 
 def _bad(where: str, message: str, step: str) -> HeadraceError:

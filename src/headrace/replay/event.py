@@ -30,13 +30,18 @@ STEP = "Give the table of power caps: Workload, GPU power cap, normalized throug
 MOST_CAP_W = 100_000
 MOST_THROUGHPUT = 1_000
 PLAIN = re.compile(r"[0-9]{1,30}(\.[0-9]{1,30})?")
+REACHED = 2e-6
+"""Performances are counted in millionths, rounded down: an optimum that is nearer than this was reached."""
 MOST_STEPS = 240
 """Steps of a ramp at most; each lasts a minute, or longer where the ramp does."""
 
 
 @dataclass(frozen=True, slots=True)
 class Played:
-    """What an event came to. Levels are in order of time, milliseconds from when the reduction must be whole."""
+    """What an event came to. Levels are in order of time, milliseconds from when the reduction must be whole.
+
+    Nothing exceeds ``optimum``, nor, even with caps that change in time, ``bound``; ``optimum`` is never the greater of both.
+    """
 
     event: EventFile
     credit: Credit
@@ -49,6 +54,11 @@ class Played:
     bound: float
     overshoot_w: float
     wall_s: float
+
+    @property
+    def is_reached(self) -> bool:
+        """Whether ``optimum`` was reached, so that it is one; otherwise it is only what can't be exceeded."""
+        return self.optimum - self.weighted_performance <= REACHED
 
     @property
     def weighted_performance(self) -> float:
@@ -70,6 +80,7 @@ class Played:
             "draw_watts": self.held.draw_w,
             "weighted_performance": round(self.weighted_performance, 6),
             "optimum": round(self.optimum, 6),
+            "optimum_is": "reached" if self.is_reached else "a bound",
             "share_of_optimum": round(self.weighted_performance / self.optimum, 6) if self.optimum else 1.0,
             "proven_exact": self.held.is_exact,
             "bound_with_caps_changing_in_time": round(self.bound, 6),
@@ -136,9 +147,10 @@ def play(event: EventFile, curves: Path, credit: Credit = "modelled", measured_o
     target_w = floor(baseline_w * (PPM - event.reduction_ppm) / PPM)
     held = _reached(allocate(jobs, target_w, credit), event, target_w, baseline_w)
     levels = _levels(event, jobs, held, baseline_w, target_w, credit)
-    optimum = exact_optimum(event.jobs, own, reference, target_w, credit, measured_only)
     weights = PPM * sum(job.weight for job in event.jobs)
     bound = time_shared_bound(jobs, target_w, credit) / weights
+    # The table of a large event is so coarse that its sums of draws come out far too low; whatever caps may do, the bound holds.
+    optimum = min(bound, exact_optimum(event.jobs, own, reference, target_w, credit, measured_only))
     over_w = overshoot_w(levels, own, [job.gpus for job in event.jobs])
     wall_s = time.perf_counter() - began
     return Played(
@@ -222,6 +234,12 @@ def _reference(event: EventFile, number: int, curves: dict[str, PowerCurve]) -> 
             f"from {curve.least_w} W to {curve.most_w} W."
         )
         raise bad(event.where("event", "of"), message, "Say a cap that every curve of the event has.")
+    if not curve.at(event.reference_w).performance_ppm:
+        message = (
+            f"caps of {event.reference_w} W were in force, under which {shown(curve.name)} achieves nothing."
+        )
+        step = "Say a cap under which every curve of the event achieves something, or take the job out."
+        raise bad(event.where("event", "of"), message, step)
     return event.reference_w
 
 

@@ -1,8 +1,8 @@
 """What an event came to, by code that shares nothing with the allocator: exact fractions, and a table of every watt.
 
 The optimum is that of the stated problem: for each job one cap (any whole watt that is known of, or a measured one), its floor
-kept, the sum of draws at or under the target. It is found by dynamic programming over a dense table of watts in which
-every draw is rounded **down**, so that it is never less than the true optimum.
+kept, the sum of draws at or under the target. It is found by dynamic programming over a dense table of milliwatts, or of more
+where an event is large, in which every draw is rounded **down**: it is never less than the true optimum, and may be more.
 """
 
 from bisect import bisect_left
@@ -15,8 +15,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 PPM = 1_000_000
-MOST_CELLS = 1_000_000_000
-"""Steps of the table at most; a larger event is looked at in units of more than a watt."""
+MILLI = 1_000
+MOST_CELLS = 500_000_000
+"""Steps of the table at most; a larger event is looked at in units of more than a milliwatt."""
 
 
 class JobOfEvent(Protocol):
@@ -112,18 +113,22 @@ def exact_optimum(
     credit: str,
     measured_only: bool,
 ) -> float:
-    """The greatest weighted performance, 0 to 1, that any caps reach at or under ``target_w``; 0 where none do."""
+    """What no caps at or under ``target_w`` exceed in weighted performance, 0 to 1; 0 where none are.
+
+    Where draws are whole units of the table it is the greatest there is.
+    """
     options = [
         _options(job, curve, most_w, credit, measured_only)
         for job, curve, most_w in zip(jobs, curves, reference_w, strict=True)
     ]
     steps = sum(len(values) for _, values in options)
-    unit_w = max(1, -(-target_w * steps // MOST_CELLS))
-    table = np.full(target_w // unit_w + 1, -np.inf)
+    target_mw = MILLI * target_w
+    unit_mw = max(1, -(-target_mw * steps // MOST_CELLS))
+    table = np.full(target_mw // unit_mw + 1, -np.inf)
     table[0] = 0.0
     for draws, values in options:
         better = np.full_like(table, -np.inf)
-        for draw, value in zip((draws // unit_w).tolist(), values.tolist(), strict=True):
+        for draw, value in zip((draws // unit_mw).tolist(), values.tolist(), strict=True):
             if draw < len(table):
                 reach = len(table) - draw
                 np.maximum(better[draw:], table[:reach] + value, out=better[draw:])
@@ -135,16 +140,17 @@ def exact_optimum(
 def _options(
     job: JobOfEvent, curve: MeasuredCurve, most_w: int, credit: str, measured_only: bool
 ) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
-    """Draw in whole watts, rounded down, and weighted performance of every cap that keeps the floor."""
+    """Draw in whole milliwatts, rounded down, and weighted performance of every cap that keeps the floor."""
     before = curve.throughput(most_w)
     draws, values = [], []
     for cap_w in curve.caps_w(most_w, measured_only):
-        performance = curve.throughput(cap_w) / before
+        # What achieved nothing before has nothing to lose.
+        performance = curve.throughput(cap_w) / before if before else Fraction(0)
         if performance * PPM < job.floor_ppm:
             continue
         draw_w = curve.draw_w(cap_w)
         if credit == "enforced":
             draw_w = max(draw_w, Fraction(cap_w))
-        draws.append(int(draw_w * job.gpus))
+        draws.append(int(draw_w * job.gpus * MILLI))
         values.append(float(performance) * job.weight)
     return np.array(draws, np.int64), np.array(values, np.float64)

@@ -46,6 +46,8 @@ LEAST_TAIL_MS, MOST_TAIL_MS = 24 * MS_PER_HOUR, 168 * MS_PER_HOUR
 ADRIFT = 0.02
 """How far, as a part of it, costs or counts may be from what a plan was made for before it is made again."""
 
+POLICIES = ("greedy", "look_ahead", "always_on", "best_threshold", "foresight")
+
 Tell = Callable[[int, int], None] | None
 
 
@@ -241,7 +243,8 @@ class Played:
 
     ``policies`` has ``greedy``, ``look_ahead`` (unless greedy is the best there is: :func:`is_myopic_best`), ``always_on``
     and ``best_threshold``, and ``foresight``, a dispatch made with all prices known. ``optimum_micros`` is what none can
-    exceed, proven; ``chosen`` is the policy that the product follows, by the hall's rules alone and not by how it went.
+    exceed, proven, of which ``slack_micros`` stand for rounding alone; ``chosen`` is the policy that the product follows, by
+    the hall's rules alone and not by how it went.
     """
 
     hall: Hall
@@ -253,6 +256,7 @@ class Played:
     how: str
     plans: int
     wall_s: float
+    slack_micros: int = 0
 
     @property
     def profit_micros(self) -> int:
@@ -260,10 +264,20 @@ class Played:
         return self.policies[self.chosen].gain_micros
 
     def ratio(self, policy: str = "") -> float | None:
-        """What a policy earned of what was possible; None where that is less than one of the currency."""
-        if self.optimum_micros < MICROS:
+        """What a policy earned of what was possible; None where that is less than one of the currency, roundings apart."""
+        if self.optimum_micros - self.slack_micros < MICROS:
             return None
         return self.policies[policy or self.chosen].gain_micros / self.optimum_micros
+
+
+def followed(hall: Hall, length_ms: int) -> str:
+    """The policy that the product follows, by the hall's rules and the length of intervals alone."""
+    return "greedy" if is_myopic_best(rules_of(hall), length_ms) else "look_ahead"
+
+
+def policies_of(chosen: str) -> tuple[str, ...]:
+    """What is played where ``chosen`` is followed: all, but looking ahead where greedy is the best there is."""
+    return tuple(name for name in POLICIES if name != "look_ahead" or chosen == name)
 
 
 def replay(hall: Hall, stretches: Sequence[Market], tell: Tell = None) -> Played:
@@ -274,12 +288,10 @@ def replay(hall: Hall, stretches: Sequence[Market], tell: Tell = None) -> Played
         tuple(market.interval(hall, number) for number in range(len(market.starts_ms)))
         for market in stretches
     )
-    chosen = "greedy" if is_myopic_best(rules, stretches[0].length_ms) else "look_ahead"
-    found: dict[str, Account] = {
-        name: Account() for name in ("greedy", chosen, "always_on", "best_threshold", "foresight")
-    }
+    chosen = followed(hall, stretches[0].length_ms)
+    found: dict[str, Account] = {name: Account() for name in policies_of(chosen)}
     threshold = best_threshold(rules, intervals)
-    most, hows, solver = 0.0, set(), HighsLookAhead()
+    most, slack, hows, solver = 0.0, 0.0, set(), HighsLookAhead()
     for number, (market, stretch) in enumerate(zip(stretches, intervals, strict=True)):
         if tell is not None:
             tell(number, len(stretches))
@@ -293,10 +305,10 @@ def replay(hall: Hall, stretches: Sequence[Market], tell: Tell = None) -> Played
         best = perfect_foresight(rules, horizon_of(stretch))
         plan = machines_of(rules, best.on_mw)
         play(rules, stretch, lambda at, state, one: admit(rules, state, one, plan[at]), found["foresight"])  # noqa: B023
-        most += best.most
+        most, slack = most + best.most, slack + best.slack
         hows.add(best.how)
-    optimum = math.ceil(most * MICROS)
     how = " and ".join(sorted(hows))
     return Played(
-        hall, intervals, found, optimum, chosen, threshold, how, solver.plans, perf_counter() - began
-    )
+        hall, intervals, found, math.ceil(most * MICROS), chosen, threshold, how, solver.plans,
+        perf_counter() - began, math.ceil(slack * MICROS),
+    )  # fmt: skip

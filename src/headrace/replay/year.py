@@ -2,14 +2,15 @@
 
 What draws at a site: the nodes that are commissioned by then (idle, or loaded as far as they are let), times the PUE; and the
 miners of its hall, if it has one, in what the connection leaves. Miners are dispatched by the product's own rule
-(:mod:`headrace.core.power.dispatch`), hour by hour at the price of the hour. An instruction lowers what may be drawn: miners stop
-first, whatever their minimum times; then the part of the AI load that may be shed; what is still above is a breach, and is told.
+(:mod:`headrace.core.power.dispatch`), hour by hour at the price of the hour. What the connection doesn't carry never runs: a like
+part of all that is let. An instruction lowers what may be drawn: miners stop first, whatever their minimum times; then, of the AI
+load that runs, the part that may be shed; what is still above is a breach, and is told.
 
 There is no placement here, no queue and no fault: that is the simulator's business (``headrace sim``).
 """
 
 import time as clock
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from functools import lru_cache
@@ -21,10 +22,12 @@ from headrace.core.hardware import CATALOGUE, HardwareType
 from headrace.core.power.dispatch import Interval, LoadState, Rules, State, advance, greedy, settle
 from headrace.core.power.hall import MJ_PER_MWH, Hall, amount_micros
 from headrace.core.power.pue import meter_watts
-from headrace.core.units import MICROS, MJ_PER_KWH, MS_PER_DAY, MS_PER_HOUR, PERMILLE, div_half_even
+from headrace.core.units import MICROS, MJ_PER_KWH, MS_PER_DAY, MS_PER_HOUR, PERMILLE, ceil_div, div_half_even
 
 HOURS_PER_MONTH = 730
 UG_PER_TONNE = 10**12
+FREELY = 1 << 62
+"""More watts than anything draws."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,7 +68,7 @@ class Assumptions:
 
 
 _SUMS = (
-    "hours", "ai_mj", "miner_mj", "shed_mj", "unpowered_mj", "breach_mj", "breach_hours", "carbon_ug", "energy_cost",
+    "hours", "ai_mj", "miner_mj", "shed_mj", "unpowered_mj", "breach_mj", "breach_hours", "carbon_ug", "energy_cost", "fees",
     "restart_cost",
 )  # fmt: skip
 
@@ -75,7 +78,8 @@ class Month:
     """Sums of a site in a month. Energy in millijoules at the meter, carbon in micrograms, money in millionths.
 
     Of the AI load ``shed`` is what instructions took, ``unpowered`` what the connection never carried; ``breach`` what was drawn
-    above an instruction because nothing more could be shed.
+    above an instruction because nothing more could be shed. ``fees`` are what a hall pays for its miners' energy besides the
+    price, its price on carbon included; they are part of ``energy_cost``.
     """
 
     hours: int = 0
@@ -88,6 +92,7 @@ class Month:
     peak_w: int = 0
     carbon_ug: int = 0
     energy_cost: int = 0
+    fees: int = 0
     restart_cost: int = 0
     earned: dict[str, int] = field(default_factory=dict)
 
@@ -112,6 +117,7 @@ class Month:
             "carbon_tonnes": round(self.carbon_ug / UG_PER_TONNE, 3),
             "currency": currency,
             "energy_cost": round(self.energy_cost / MICROS, 2),
+            "fees": round(self.fees / MICROS, 2),
             "restart_cost": round(self.restart_cost / MICROS, 2),
             "earned": {name: round(micros / MICROS, 2) for name, micros in sorted(self.earned.items())},
         }
@@ -271,43 +277,54 @@ def _run(
                 (datetime(1970, 1, 1, tzinfo=UTC) + timedelta(days=today)).date().isoformat()
             )
         month = months[labels[number]]
-        limit_w, is_told = limits[number]
-        ai_w = full_w = meter(draw.it_w)
-        if full_w > limit_w:
-            # What a connection doesn't carry was never admitted; what runs can only be shed as far as it lets that be done.
-            least_w = (
-                meter(draw.it_w - draw.above_idle_w * assumed.shed_permille // PERMILLE) if is_told else 0
-            )
-            ai_w = max(limit_w, least_w)
-        _count_ai(month, draw, (ai_w, full_w, limit_w), is_told)
+        carried_w, told_w = limits[number]
+        hour = _hour(draw, meter, carried_w, told_w, assumed.shed_permille)
+        _count_ai(month, draw, hour)
         miner_w = 0
         if miners is not None:
-            miner_w = miners.hour(month, number, at_ms, max(0, limit_w - ai_w))
-        month.peak_w = max(month.peak_w, ai_w + miner_w)
-        energy_mj = (ai_w + miner_w) * MS_PER_HOUR
+            miner_w = miners.hour(month, number, at_ms, max(0, min(carried_w, told_w) - hour.ai_w))
+        month.peak_w = max(month.peak_w, hour.ai_w + miner_w)
+        energy_mj = (hour.ai_w + miner_w) * MS_PER_HOUR
         month.energy_cost += amount_micros(energy_mj, plan.prices[number])
         month.carbon_ug += div_half_even(energy_mj * plan.carbon[number], MJ_PER_KWH)
 
 
-def _count_ai(month: Month, draw: _Draw, watts: tuple[int, int, int], is_told: bool) -> None:
-    """An hour of AI: what it draws, what it would draw, and what may be drawn."""
-    ai_w, full_w, limit_w = watts
+@dataclass(frozen=True, slots=True)
+class _Hour:
+    """An hour of AI, in watts at the meter: what all that is let wants, what is carried of it, drawn, and told to be the most."""
+
+    full_w: int
+    admitted_w: int
+    ai_w: int
+    told_w: int
+
+
+def _hour(draw: _Draw, meter: Callable[[int], int], carried_w: int, told_w: int, shed_permille: int) -> _Hour:
+    full_w = meter(draw.it_w)
+    admitted_w = ai_w = min(full_w, carried_w)
+    if admitted_w > told_w:
+        least_w = meter(draw.it_w - draw.above_idle_w * shed_permille // PERMILLE)
+        # Of what was admitted a like part: shedding begins from what runs, and never adds to it.
+        ai_w = max(told_w, ceil_div(least_w * admitted_w, full_w))
+    return _Hour(full_w, admitted_w, ai_w, told_w)
+
+
+def _count_ai(month: Month, draw: _Draw, hour: _Hour) -> None:
     month.hours += 1
-    month.ai_mj += ai_w * MS_PER_HOUR
-    missing_mj = (full_w - ai_w) * MS_PER_HOUR
-    month.shed_mj += missing_mj if is_told else 0
-    month.unpowered_mj += 0 if is_told else missing_mj
-    if ai_w > limit_w:
-        month.breach_mj += (ai_w - limit_w) * MS_PER_HOUR
+    month.ai_mj += hour.ai_w * MS_PER_HOUR
+    month.shed_mj += (hour.admitted_w - hour.ai_w) * MS_PER_HOUR
+    month.unpowered_mj += (hour.full_w - hour.admitted_w) * MS_PER_HOUR
+    if hour.ai_w > hour.told_w:
+        month.breach_mj += (hour.ai_w - hour.told_w) * MS_PER_HOUR
         month.breach_hours += 1
     for currency, micros in draw.earned.items():
         # What was shed is not paid.
-        due = div_half_even(micros * ai_w, full_w) if full_w else 0
+        due = div_half_even(micros * hour.ai_w, hour.full_w) if hour.full_w else 0
         month.earned[currency] = month.earned.get(currency, 0) + due
 
 
-def _limits(plan: SitePlan, starts_ms: Sequence[int]) -> list[tuple[int, bool]]:
-    """What may be drawn in every hour, in watts at the meter, and whether an instruction says so."""
+def _limits(plan: SitePlan, starts_ms: Sequence[int]) -> list[tuple[int, int]]:
+    """What the connection carries in every hour, and what instructions allow (:data:`FREELY` without one); watts at the meter."""
     connection, zone = plan.site.connection, plan.site.zone
     plain = not connection.windows or not connection.flexible_w
     found = []
@@ -319,7 +336,7 @@ def _limits(plan: SitePlan, starts_ms: Sequence[int]) -> list[tuple[int, bool]]:
             if one.from_ms < at_ms + MS_PER_HOUR and at_ms < one.until_ms
         ]
         # An hour in which an instruction holds for a part only is one in which it holds.
-        found.append((min(limit_w, *told), True) if told else (limit_w, False))
+        found.append((limit_w, min(told, default=FREELY)))
     return found
 
 
@@ -358,6 +375,9 @@ class _Miners:
         month.miner_mj += settled.energy_mj
         currency = self._plan.site.currency
         month.earned[currency] = month.earned.get(currency, 0) + self._home(settled.earned_micros)
+        fees = self._home(settled.energy_micros - amount_micros(settled.energy_mj, price))
+        month.fees += fees
+        month.energy_cost += fees
         month.restart_cost += self._home(settled.restart_micros)
         return rules.draw_w(counts)
 

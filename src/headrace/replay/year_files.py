@@ -4,7 +4,7 @@ A series may be of another year than the one that is simulated: then the same ho
 is said. Where a file has no column for a site, what the estate declares of it counts, all year.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
@@ -20,7 +20,7 @@ from headrace.documents.values import Bad, moment_ms, watts_or_none
 from headrace.replay.carbon import close_columns
 from headrace.replay.rows import Row, rows_of
 from headrace.replay.year import Curtailment, SitePlan, hours_of
-from headrace.signals.series import Series
+from headrace.signals.series import Series, moment
 from headrace.signals.table import Table, read_series, read_table
 from headrace.signals.units import per_mwh, price_unit
 
@@ -52,7 +52,10 @@ class Asked:
 
 @dataclass(frozen=True, slots=True)
 class Inputs:
-    """All that a year needs; ``year`` and ``series_year`` are those that were settled on."""
+    """All that a year needs; ``year`` and ``series_year`` are those that were settled on.
+
+    ``notes`` are sentences about what was odd in the files, or counts for nothing in this year.
+    """
 
     estate: Estate
     contracts: tuple[Contract, ...]
@@ -61,6 +64,7 @@ class Inputs:
     starts_ms: tuple[int, ...]
     year: int
     series_year: int
+    notes: tuple[str, ...] = ()
 
 
 def read_year(asked: Asked) -> Inputs:
@@ -81,8 +85,8 @@ def read_year(asked: Asked) -> Inputs:
     year = asked.year or _year_of(estate, series_year)
     starts_ms = hours_of(year, estate.operator.zone)
     reader = _Reader(asked, starts_ms, _moved(starts_ms, series_year - year))
-    told = _instructions(asked.instructions, estate) if asked.instructions else ()
-    plans = tuple(_plan(site, reader, prices, carbon, asked, told) for site in estate.sites)
+    told = _instructions(asked.instructions, estate) if asked.instructions else {}
+    plans = tuple(_plan(site, reader, prices, carbon, asked, tuple(told.values())) for site in estate.sites)
     if prices is not None and all(plan.sources["prices"] == DECLARED for plan in plans):
         step = "Say which, as --price-column SITE=COLUMN or ZONE=COLUMN."
         raise _bad(
@@ -98,6 +102,7 @@ def read_year(asked: Asked) -> Inputs:
         starts_ms,
         year,
         series_year,
+        (*reader.notes(), *_outside(told, starts_ms, year)),
     )
 
 
@@ -154,6 +159,7 @@ class _Reader:
     def __init__(self, asked: Asked, starts_ms: Sequence[int], looked_up_ms: Sequence[int]) -> None:
         self._asked, self.starts_ms, self._at_ms = asked, starts_ms, looked_up_ms
         self._series: dict[tuple[str, str], Series] = {}
+        self._notes: list[str] = []
 
     def price(self, table: Table, column: str, currency: str) -> list[int]:
         """Prices in millionths of ``currency`` per MWh."""
@@ -175,10 +181,18 @@ class _Reader:
             raise _bad(table.path, f"{column} has an intensity below nothing.", "Give grams of CO2e per kWh.")
         return self._hourly(series, series.micros)
 
+    def notes(self) -> list[str]:
+        """What was odd in the columns that were read."""
+        return self._notes
+
     def _read(self, table: Table, column: str) -> Series:
         key = (table.path, column)
         if key not in self._series:
-            self._series[key] = read_series(Path(table.path), column).series
+            read = read_series(Path(table.path), column, option="")
+            self._series[key] = read.series
+            if read.assumed:
+                self._notes.append(f"{table.path}: times have no offset, and are taken to be in UTC")
+            self._notes.extend(f"{one.line()} ({column})" for one in read.series.oddities)
         return self._series[key]
 
     def _hourly(self, series: Series, values: Sequence[int]) -> list[int]:
@@ -229,7 +243,7 @@ def _first_year(table: Table) -> int:
     path = Path(table.path)
     for column in table.columns[1:]:
         try:
-            starts = read_series(path, column).series.starts_ms
+            starts = read_series(path, column, option="").series.starts_ms
         except HeadraceError:
             continue
         first = datetime.fromtimestamp(starts[0] / 1_000, UTC)
@@ -252,11 +266,23 @@ def _year_of(estate: Estate, earliest: int) -> int:
     return max(earliest, int(first[:4]) + (first[5:] != "01-01"))
 
 
-def _instructions(path: Path, estate: Estate) -> tuple[Curtailment, ...]:
+def _instructions(path: Path, estate: Estate) -> dict[str, Curtailment]:
+    """What a file instructs, by where it stands."""
     rows = rows_of(path, ("site", "from", "until", "limit"), "Give a table of site, from, until, limit.")
-    found = tuple(_curtailment(row) for row in rows)
-    _known_sites(estate, {one.site: row.where for one, row in zip(found, rows, strict=True)}, "")
+    found = {row.where: _curtailment(row) for row in rows}
+    _known_sites(estate, {one.site: where for where, one in found.items()}, "")
     return found
+
+
+def _outside(told: Mapping[str, Curtailment], starts_ms: Sequence[int], year: int) -> Iterator[str]:
+    """Instructions that no hour of the year sees, or not all of which it sees."""
+    first_ms, end_ms = starts_ms[0], starts_ms[-1] + MS_PER_HOUR
+    for where, one in told.items():
+        span = f"{moment(one.from_ms)} to {moment(one.until_ms)}"
+        if one.until_ms <= first_ms or end_ms <= one.from_ms:
+            yield f"{where}: {span} is not in {year}: this instruction counts for nothing"
+        elif one.from_ms < first_ms or end_ms < one.until_ms:
+            yield f"{where}: {span} is not all in {year}: only what is counts"
 
 
 def _curtailment(row: Row) -> Curtailment:

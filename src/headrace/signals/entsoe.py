@@ -2,22 +2,24 @@
 
 Documents: day-ahead prices (``Publication_MarketDocument``, A44) and generation by type (``GL_MarketDocument``, A75), from
 which a carbon intensity is *modelled*: what each type of production emits over its life, by :data:`EMITS_G_PER_KWH`, over
-all that is produced in the zone; imports are not in it. Points that are left out of a curve of type A03 repeat the one
-before. What the platform refuses comes as an ``Acknowledgement_MarketDocument``: a named error.
+all that is produced in the zone; imports are not in it. Types may come at lengths of their own; where one of
+them is not known, neither is the intensity. Points that are left out of a curve of type A03 repeat the one before. What the
+platform refuses comes as an ``Acknowledgement_MarketDocument``: a named error.
 """
 
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal, InvalidOperation
+from itertools import pairwise
 from xml.etree.ElementTree import Element, TreeBuilder
 from xml.parsers import expat
 
 import httpx
 
 from headrace.core.errors import HeadraceError, Problem, ProblemCode, unknown
-from headrace.core.units import MICROS, MS_PER_DAY, div_half_even
-from headrace.signals.series import LENGTHS_MS, Gaps, Point, Series, bad, pack
+from headrace.core.units import MICROS, MS_PER_DAY, div_half_even, format_duration
+from headrace.signals.series import LENGTHS_MS, YEARS, Gaps, Oddity, Point, Series, bad, moment, pack, refuse
 
 API = "https://web-api.tp.entsoe.eu/api"
 MOST_BYTES = 1 << 26
@@ -45,6 +47,11 @@ IPCC AR5, working group III, annex III, medians: B01 biomass, B04 gas, B05 coal,
 marine, B14 nuclear, B16 solar (between roofs 41 and fields 48), B18 and B19 wind. Assumed: lignite, oil shale and peat
 1,050; gas from coal as gas; oil 650; waste and "other" 700; other renewable as geothermal; storage as hydro.
 """
+NAMES = {
+    length_ms: name
+    for name, length_ms in (("PT15M", LENGTHS_MS[0]), ("PT30M", LENGTHS_MS[1]), ("PT60M", LENGTHS_MS[2]))
+}
+"""What the platform calls lengths of intervals."""
 RESOLUTIONS = {"PT15M": LENGTHS_MS[0], "PT30M": LENGTHS_MS[1], "PT60M": LENGTHS_MS[2], "PT1H": LENGTHS_MS[2]}
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _NOTHING_FOUND = "999"
@@ -64,7 +71,8 @@ def parse_prices(
     """The prices of a Publication_MarketDocument.
 
     ``resolution`` (``PT60M``) chooses where a zone publishes several; ``auction`` where it holds several a day, by the
-    position in which they are classified. HeadraceError for what is no such document.
+    position in which they are classified. HeadraceError for what is no such document, has several resolutions of one time and
+    none is chosen, or has nothing in the one that is.
     """
     root = _document(raw, name, "Publication_MarketDocument")
     points: list[Point] = []
@@ -81,15 +89,50 @@ def parse_prices(
         raise bad(
             name, f"prices in several units: {', '.join(sorted(units))}.", "Ask for one zone at a time."
         )
+    if resolution and units and not points:
+        raise bad(name, f"it has no prices of {resolution}.", "Leave out --resolution, or give another.")
+    _one_resolution(points, name, "Say which counts: --resolution {}.")
     return Prices(pack(name, points, gaps), units.pop() if units else "")
 
 
+def _one_resolution(points: Iterable[Point], name: str, step: str) -> None:
+    """Raise HeadraceError where values of one length lie within one of another; ``step`` has a place for their names."""
+    for one, other in pairwise(sorted(points, key=lambda point: (point.start_ms, -point.length_ms))):
+        if other.start_ms < one.start_ms + one.length_ms and other.length_ms != one.length_ms:
+            lengths = (one.length_ms, other.length_ms)
+            both = " and ".join(f"{format_duration(length_ms)} ({NAMES[length_ms]})" for length_ms in lengths)
+            message = f"values of {both} for one time, from {moment(other.start_ms)} on."
+            raise bad(name, message, step.format(" or ".join(NAMES[length_ms] for length_ms in lengths)))
+
+
 def parse_carbon(raw: bytes, name: str, gaps: Gaps = "hold") -> Series:
-    """The carbon intensity, in millionths of a gram per kWh, that the generation in a GL_MarketDocument comes to (modelled)."""
-    root = _document(raw, name, "GL_MarketDocument")
-    made: dict[int, int] = {}
-    emitted: dict[int, int] = {}
-    lengths: dict[int, int] = {}
+    """The carbon intensity, in millionths of a gram per kWh, that the generation in a GL_MarketDocument comes to (modelled).
+
+    Its intervals are the shortest of any type. Of a type that lacks up to three hours the value before is held; where it lacks
+    more, or has not begun or has ended while others go on, there is no intensity. Each is an oddity that names the type.
+    """
+    made = _generation(_document(raw, name, "GL_MarketDocument"), name)
+    if not made:
+        raise bad(name, "there is no value in it.", "Give a file with values.")
+    shortest = min(point.length_ms for points in made.values() for point in points)
+    kinds = {kind: pack(f"{name}: {kind}", points, length_ms=shortest) for kind, points in made.items()}
+    from_ms = min(series.starts_ms[0] for series in kinds.values())
+    until_ms = max(series.starts_ms[-1] for series in kinds.values()) + shortest
+    oddities = [
+        odd for series in kinds.values() for odd in (*series.oddities, *_ends(series, from_ms, until_ms))
+    ]
+    known = {(odd.from_ms, odd.until_ms) for odd in oddities}
+    whole = pack(name, _intensities(kinds, name, shortest), length_ms=shortest)
+    # Where a type lacks, the sum does too: that is told once.
+    oddities += [odd for odd in whole.oddities if (odd.from_ms, odd.until_ms) not in known]
+    if gaps == "refuse":
+        refuse(oddities)
+    return replace(whole, oddities=tuple(oddities))
+
+
+def _generation(root: Element, name: str) -> dict[str, list[Point]]:
+    """What each type of production generates."""
+    made: dict[str, list[Point]] = {}
     for series in _named(root, "TimeSeries"):
         if _text(series, "outBiddingZone_Domain.mRID"):
             # What pumps and other storage take from the grid.
@@ -97,17 +140,41 @@ def parse_carbon(raw: bytes, name: str, gaps: Gaps = "hold") -> Series:
         kind = _need(series, "MktPSRType/psrType", name)
         if kind not in EMITS_G_PER_KWH:
             raise HeadraceError(unknown("type of production", kind, EMITS_G_PER_KWH))
-        for point in _points(series, "quantity", name, ""):
-            made[point.start_ms] = made.get(point.start_ms, 0) + point.micros
-            grams = point.micros * EMITS_G_PER_KWH[kind]
-            emitted[point.start_ms] = emitted.get(point.start_ms, 0) + grams
-            lengths[point.start_ms] = point.length_ms
-    points = [
-        Point(at, div_half_even(emitted[at] * MICROS, made[at]), name, lengths[at])
-        for at in made
-        if made[at] > 0
+        made.setdefault(kind, []).extend(_points(series, "quantity", f"{name}: {kind}", ""))
+    for kind, points in made.items():
+        _one_resolution(points, f"{name}: {kind}", "Take one of {} out of the document.")
+    return {kind: points for kind, points in made.items() if points}
+
+
+def _ends(series: Series, from_ms: int, until_ms: int) -> Iterator[Oddity]:
+    """What a type lacks before its first value and after its last one, while others have some."""
+    done = "without it the intensity is not known, and left out"
+    first_ms, last_ms = series.starts_ms[0], series.starts_ms[-1] + series.length_ms
+    if from_ms < first_ms:
+        yield Oddity("missing", series.name, from_ms, first_ms, done)
+    if last_ms < until_ms:
+        yield Oddity("missing", series.name, last_ms, until_ms, done)
+
+
+def _intensities(kinds: Mapping[str, Series], name: str, length_ms: int) -> list[Point]:
+    """The intensity wherever every type is known, and something is produced."""
+    made: dict[int, tuple[int, int, int]] = {}
+    for kind, series in kinds.items():
+        for at, micros in zip(series.starts_ms, series.micros, strict=True):
+            count, total, emitted = made.get(at, (0, 0, 0))
+            made[at] = count + 1, total + micros, emitted + micros * EMITS_G_PER_KWH[kind]
+    found = [
+        Point(at, div_half_even(emitted * MICROS, total), name, length_ms)
+        for at, (count, total, emitted) in sorted(made.items())
+        if count == len(kinds) and total > 0
     ]
-    return pack(name, points, gaps)
+    if not found:
+        listed = ", ".join(kinds)
+        message = (
+            f"there is no time of which all types of production in it ({listed}) are known, and produce."
+        )
+        raise bad(name, message, "Take out the type that lacks, or give a longer document.")
+    return found
 
 
 class Platform:
@@ -188,7 +255,7 @@ def _points(series: Element, amount: str, name: str, resolution: str) -> Iterato
     repeats = _text(series, "curveType") == "A03"
     for period in _named(series, "Period"):
         said = _need(period, "resolution", name)
-        if resolution and said != resolution:
+        if resolution and RESOLUTIONS.get(said) != RESOLUTIONS.get(resolution):
             continue
         if said not in RESOLUTIONS:
             raise HeadraceError(unknown("resolution", said[:60], RESOLUTIONS))
@@ -229,9 +296,13 @@ def _amount(point: Element, amount: str, name: str, places: int) -> tuple[int, i
 def _moment(text: str, name: str) -> int:
     try:
         at = datetime.fromisoformat(text)
-        return (at - _EPOCH) // timedelta(milliseconds=1)
+        found = (at - _EPOCH) // timedelta(milliseconds=1)
     except (ValueError, TypeError):
         raise bad(name, f"{text[:40]!r} is no time in UTC.", "Ask for the document again.") from None
+    if not YEARS[0] <= at.year <= YEARS[1]:
+        message = f"{text[:40]!r} can't be meant: it is not from {YEARS[0]} to {YEARS[1]}."
+        raise bad(name, message, "Ask for the document again.")
+    return found
 
 
 # -- XML ----------------------------------------------------------------------------------------------------------------

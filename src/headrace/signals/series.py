@@ -12,7 +12,7 @@ from itertools import pairwise
 from typing import Literal
 
 from headrace.core.errors import HeadraceError, Problem, ProblemCode
-from headrace.core.units import MS_PER_HOUR, MS_PER_MINUTE, format_duration
+from headrace.core.units import MS_PER_HOUR, MS_PER_MINUTE, div_half_even, format_duration
 
 LENGTHS_MS = tuple(minutes * MS_PER_MINUTE for minutes in (15, 30, 60))
 """The intervals of electricity markets."""
@@ -20,6 +20,10 @@ MOST_HELD_MS = 3 * MS_PER_HOUR
 """The longest gap over which the value before it is held; a longer one parts the series."""
 STEADY = 24
 """So many intervals of one length in a row are what a market went over to, and no gaps."""
+FEW = 3
+"""So many in a row are enough for an interval shorter than the others, and for a longer one at the beginning or the end."""
+YEARS = (1970, 2200)
+"""The first and the last year of a time that is taken for meant."""
 MOST_INTERVALS = 2_000_000
 
 Gaps = Literal["hold", "refuse"]
@@ -92,7 +96,7 @@ def pack(name: str, points: Sequence[Point], gaps: Gaps = "hold", length_ms: int
     """
     if not points:
         raise bad(name, "there is no value in it.", "Give a file with values.")
-    kept, oddities = _once(points)
+    kept, oddities = once(points)
     shortest = length_ms or _shortest(name, kept)
     starts: list[int] = []
     micros: list[int] = []
@@ -107,41 +111,53 @@ def pack(name: str, points: Sequence[Point], gaps: Gaps = "hold", length_ms: int
             starts.append(at_ms)
             micros.append(point.micros)
             at_ms += shortest
-    if gaps == "refuse" and oddities:
-        problems = [
-            Problem(ProblemCode.BAD_INPUT, f"{one.line()}.", "Correct the file, or leave out --gaps refuse.")
-            for one in oddities
-        ]
-        raise HeadraceError(*problems[:100])
+    if gaps == "refuse":
+        refuse(oddities)
     return Series(name, shortest, tuple(starts), tuple(micros), tuple(oddities))
 
 
-def aligned(series: Series, starts_ms: Sequence[int]) -> list[int | None]:
-    """The value of a series that holds at each of some times (in order); None where it has none."""
+def refuse(oddities: Sequence[Oddity]) -> None:
+    """Raise HeadraceError with all that is odd, if anything is."""
+    problems = [
+        Problem(ProblemCode.BAD_INPUT, f"{one.line()}.", "Correct the file, or leave out --gaps refuse.")
+        for one in oddities
+    ]
+    if problems:
+        raise HeadraceError(*problems[:100])
+
+
+def aligned(series: Series, starts_ms: Sequence[int], length_ms: int) -> list[int | None]:
+    """The mean of a series over each of some intervals of ``length_ms`` (in order, apart); None where it lacks any of one."""
     found: list[int | None] = []
-    at, length = 0, len(series.starts_ms)
+    first, count = 0, len(series.starts_ms)
     for start_ms in starts_ms:
-        while at + 1 < length and series.starts_ms[at + 1] <= start_ms:
+        while first < count and series.starts_ms[first] + series.length_ms <= start_ms:
+            first += 1
+        total = covered = 0
+        at, end_ms = first, start_ms + length_ms
+        while at < count and series.starts_ms[at] < end_ms:
+            begins_ms = max(start_ms, series.starts_ms[at])
+            part_ms = min(end_ms, series.starts_ms[at] + series.length_ms) - begins_ms
+            total += part_ms * series.micros[at]
+            covered += part_ms
             at += 1
-        holds = series.starts_ms[at] <= start_ms < series.starts_ms[at] + series.length_ms
-        found.append(series.micros[at] if holds else None)
+        found.append(div_half_even(total, length_ms) if covered == length_ms else None)
     return found
 
 
-def latest(points: Sequence[Point], starts_ms: Sequence[int]) -> list[int | None]:
-    """The last value that had come by each of some times (in order); None before the first."""
-    ordered = sorted(points, key=lambda point: point.start_ms)
-    found: list[int | None] = []
+def latest(points: Sequence[Point], starts_ms: Sequence[int]) -> list[Point | None]:
+    """The last of some points, in order of time, that had come by each of some times (in order); None before the first."""
+    found: list[Point | None] = []
     at = -1
     for start_ms in starts_ms:
-        while at + 1 < len(ordered) and ordered[at + 1].start_ms <= start_ms:
+        while at + 1 < len(points) and points[at + 1].start_ms <= start_ms:
             at += 1
-        found.append(ordered[at].micros if at >= 0 else None)
+        found.append(points[at] if at >= 0 else None)
     return found
 
 
-def _once(points: Sequence[Point]) -> tuple[list[Point], list[Oddity]]:
-    """The points in order of time, one for each; and those that repeat one."""
+def once(points: Sequence[Point]) -> tuple[list[Point], list[Oddity]]:
+    """The points in order of time, the first of each; and those that repeat one."""
     first: dict[int, Point] = {}
     oddities = []
     for point in points:
@@ -160,8 +176,13 @@ def _shortest(name: str, points: Sequence[Point]) -> int:
     if said:
         found = min(said)
     else:
-        steps = Counter(other.start_ms - one.start_ms for one, other in pairwise(points))
-        often = [step for step, times in steps.items() if times >= min(STEADY, max(steps.values()))]
+        steps = [other.start_ms - one.start_ms for one, other in pairwise(points)]
+        counts = Counter(steps)
+        often = [step for step, times in counts.items() if times >= min(STEADY, max(counts.values()))]
+        # A market may have gone over to quarters of an hour in the last hours of a file.
+        often += [
+            steps[first] for first, last in _runs(steps) if last - first >= FEW and steps[first] in LENGTHS_MS
+        ]
         found = min(often, default=LENGTHS_MS[-1])
     if found not in LENGTHS_MS:
         message = f"its intervals are {format_duration(found)} long, and not 15, 30 or 60 minutes."
@@ -170,21 +191,26 @@ def _shortest(name: str, points: Sequence[Point]) -> int:
 
 
 def _lengths(points: Sequence[Point], shortest: int) -> list[int]:
-    """How long each point holds: as it says, or until the next where many follow at that pace, or the shortest interval."""
+    """How long each point holds: as it says, or until the next where enough follow at that pace, or the shortest interval."""
     steps = [other.start_ms - one.start_ms for one, other in pairwise(points)]
     steps.append(steps[-1] if steps else shortest)
     found = []
-    run_from = 0
-    for number, step in enumerate(steps):
-        if step != steps[run_from]:
-            run_from = number
-        found.append(run_from)
-    sizes = Counter(found)
-    return [
-        point.length_ms
-        or (step if step in LENGTHS_MS and step % shortest == 0 and sizes[run] >= STEADY else shortest)
-        for point, step, run in zip(points, steps, found, strict=True)
-    ]
+    for first, last in _runs(steps):
+        step, size = steps[first], last - first
+        # In the middle of quarters of an hour three hours are rather rows that lack than hours.
+        enough = FEW if first == 0 or last == len(steps) else STEADY
+        holds = step in LENGTHS_MS and step % shortest == 0 and size >= enough
+        found.extend([step if holds else shortest] * size)
+    return [point.length_ms or length for point, length in zip(points, found, strict=True)]
+
+
+def _runs(steps: Sequence[int]) -> Iterator[tuple[int, int]]:
+    """From which to which index (exclusive) steps are equal."""
+    first = 0
+    for number in range(1, len(steps) + 1):
+        if number == len(steps) or steps[number] != steps[first]:
+            yield first, number
+            first = number
 
 
 def _bridge(
@@ -193,9 +219,9 @@ def _bridge(
     starts, micros, shortest = sofar
     from_ms = starts[-1] + shortest
     if after.start_ms < from_ms:
-        raise bad(
-            after.where, f"it begins before the interval of {before.where} ends.", "Correct one of them."
-        )
+        span = f"the {format_duration(before.length_ms or shortest)} from {moment(before.start_ms)} of {before.where}"
+        step = "Correct one of the two, or keep rows of one length."
+        raise bad(after.where, f"{moment(after.start_ms)} lies within {span}.", step)
     if (after.start_ms - from_ms) % shortest:
         raise _uneven(after, before, shortest)
     if after.start_ms - from_ms > MOST_HELD_MS:

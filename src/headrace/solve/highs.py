@@ -8,7 +8,9 @@ single machine is much of what ramp or connection leave, machines are whole here
 """
 
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
+from math import ceil, log2
 from time import monotonic
 from typing import Any
 
@@ -16,6 +18,7 @@ import highspy
 import numpy as np
 from numpy.typing import NDArray
 
+from headrace.core.errors import HeadraceError, Problem, ProblemCode
 from headrace.core.power.dispatch import (
     Counts,
     Interval,
@@ -27,17 +30,23 @@ from headrace.core.power.dispatch import (
     settle,
 )
 from headrace.core.power.foresight import Floats, Horizon, LimitPrices, Whole, horizon_of
-from headrace.core.units import MICROS
+from headrace.core.units import MICROS, format_watts
 
 ON, START, STOP = 0, 1, 2
 COARSE = 0.05
 """Machines are whole in a plan where one is more than this part of the connection or of what a ramp allows."""
+TIME_IS_UP = "Time limit reached"
+"""What HiGHS says then."""
 PLAN_S, PLAN_GAP = 0.5, 1e-4
 """How long a plan of whole machines is looked for, and how near the best it has to be."""
 
 
-class SolverError(RuntimeError):
-    """The solver found no plan, though staying as it is always is one."""
+WIDEST = 1e9
+"""Programs with amounts beyond this (money per MW, or MW) are brought down to it: solvers count in absolute tolerances."""
+
+
+class SolverError(HeadraceError):
+    """The solver found no plan, though staying as it is always is one: in time, or for numbers too far apart."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,6 +122,7 @@ def solve(
 ) -> Solved:
     """The plan that earns most from ``before`` on; with ``whole`` machines, within ``limit_s`` and up to ``gap`` of the best."""
     program, ties = _program(rules, horizon, before)
+    money, mw = _scaled(program, whole=whole)
     highs: Any = highspy.Highs()  # type: ignore[no-untyped-call]
     highs.setOptionValue("output_flag", False)
     highs.setOptionValue("threads", 1)
@@ -128,14 +138,50 @@ def solve(
     highs.run()
     info, solution = highs.getInfo(), highs.getSolution()
     if not solution.value_valid:
-        raise SolverError(f"HiGHS: {highs.modelStatusToString(highs.getModelStatus())}")
+        raise _unsolved(rules, horizon, highs.modelStatusToString(highs.getModelStatus()))
     shape = (len(horizon.starts_ms), len(rules.loads), 3)
-    found = np.array(solution.col_value).reshape(shape)
+    found = np.array(solution.col_value).reshape(shape) * mw
     sizes = np.array([load.draw_w / MICROS for load in rules.loads]) if whole else np.ones(shape[1])
-    prices = LimitPrices.none(shape[0]) if whole else _prices(ties, np.array(solution.row_dual), shape[0])
-    most = -(info.mip_dual_bound if whole else info.objective_function_value)
+    dual = np.array(solution.row_dual) * money
+    prices = LimitPrices.none(shape[0]) if whole else _prices(ties, dual, shape[0])
+    most = -(info.mip_dual_bound if whole else info.objective_function_value) * money * mw
     on, start, stop = (found[:, :, part] * sizes for part in (ON, START, STOP))
     return Solved(on, start, stop, most, prices)
+
+
+def _unsolved(rules: Rules, horizon: Horizon, status: str) -> SolverError:
+    """What is told when there is no plan: between which amounts it was looked for."""
+    gains = np.abs(horizon.gains)
+    total = rules.draw_w([load.count for load in rules.loads])
+    message = (
+        f"HiGHS finds no plan for {len(horizon.starts_ms)} intervals ({status}): a MW gains or loses up to {gains.max():.3g} "
+        f"in one of them, and the loads draw up to {format_watts(total)}."
+    )
+    step = "Look for a figure of the hall, or a price, that is many times what can be meant."
+    if status == TIME_IS_UP:
+        step = "Allow it more time, or give it fewer intervals."
+    return SolverError(Problem(ProblemCode.BAD_INPUT, message, step))
+
+
+def _scaled(program: highspy.HighsLp, *, whole: bool) -> tuple[float, float]:
+    """Bring the amounts of a program down where they are beyond :data:`WIDEST`; by what money, and MW, were divided."""
+    cost, upper = np.array(program.col_cost_), np.array(program.col_upper_)
+    money = _power_of_two(float(np.abs(cost).max(initial=0.0)) / WIDEST)
+    # Of whole machines the columns are counts.
+    mw = 1.0 if whole else _power_of_two(float(upper[np.isfinite(upper)].max(initial=0.0)) / WIDEST)
+    if money > 1:
+        program.col_cost_ = cost / money
+    if mw > 1:
+        program.col_lower_, program.col_upper_ = np.array(program.col_lower_) / mw, upper / mw
+        program.row_lower_, program.row_upper_ = (
+            np.array(side) / mw for side in (program.row_lower_, program.row_upper_)
+        )
+    return money, mw
+
+
+def _power_of_two(least: float) -> float:
+    """The least power of two, from 1 on, that is no less; dividing by it loses nothing."""
+    return 2.0 ** max(0, ceil(log2(least))) if least > 1 else 1.0
 
 
 class HighsLookAhead:
@@ -151,10 +197,11 @@ class HighsLookAhead:
         horizon, before = horizon_of(ahead), before_of(rules, state)
         plan = machines_of(rules, solve(rules, horizon, before).on)
         if is_coarse(rules, horizon):
-            # Within its time it may have found little: the better of both counts, by the rules themselves.
-            found = solve(rules, horizon, before, whole=True, limit_s=PLAN_S, gap=PLAN_GAP)
-            whole = machines_of(rules, found.on)
-            plan = max((plan, whole), key=lambda one: worth_micros(rules, state, ahead, one))
+            # Within its time it may have found little, or nothing: the better of both counts, by the rules themselves.
+            with suppress(SolverError):
+                found = solve(rules, horizon, before, whole=True, limit_s=PLAN_S, gap=PLAN_GAP)
+                whole = machines_of(rules, found.on)
+                plan = max((plan, whole), key=lambda one: worth_micros(rules, state, ahead, one))
         self.plans += 1
         self.seconds += monotonic() - began
         return plan

@@ -13,6 +13,7 @@ import numpy as np
 
 from headrace.core.power.dispatch import Rules
 from headrace.core.power.foresight import (
+    Bound,
     Floats,
     Horizon,
     LimitPrices,
@@ -21,7 +22,7 @@ from headrace.core.power.foresight import (
     is_tied,
 )
 from headrace.core.units import MICROS
-from headrace.solve.highs import Before, Held, before_of, is_coarse, solve
+from headrace.solve.highs import Before, Held, SolverError, before_of, is_coarse, solve
 
 KEPT, OVERLAP, LEAD = 600, 168, 72
 """Intervals of a window that are kept, and that are only looked at: behind them, and before."""
@@ -38,40 +39,48 @@ TOLERANCE = 1e-7
 class Optimum:
     """``most``: what no dispatch can exceed, in the hall's currency. ``on_mw`` [T, loads]: the plan that comes nearest to it.
 
-    ``how`` says in a word how it was found: ``alone`` (nothing ties the loads), ``windows``, or ``whole`` machines.
+    ``how`` says in a word how it was found: ``alone`` (nothing ties the loads), ``windows``, or ``whole`` machines. ``slack`` is
+    the part of ``most`` that stands for rounding alone.
     """
 
     most: float
     on_mw: Floats
     how: str
+    slack: float = 0.0
 
 
 def perfect_foresight(rules: Rules, horizon: Horizon) -> Optimum:
     """The best of a stretch of intervals whose prices are all known, from the hall's first state."""
-    most, wishes = bound(rules, horizon, LimitPrices.none(len(horizon.starts_ms)))
+    free = bound(rules, horizon, LimitPrices.none(len(horizon.starts_ms)))
     if not is_tied(rules, horizon):
-        return Optimum(most, wishes, "alone")
-    found = _by_windows(rules, horizon, most)
-    if horizon.gains.size <= SMALL and is_coarse(rules, horizon):
+        return Optimum(free.most, free.wishes, "alone", free.slack)
+    found = _by_windows(rules, horizon, free)
+    if horizon.gains.size > SMALL or not is_coarse(rules, horizon):
+        return found
+    try:
         whole = solve(rules, horizon, before_of(rules, rules.initial()), whole=True, limit_s=WHOLE_S)
-        slack = TOLERANCE * abs(whole.most) + horizon.gains.size / MICROS
-        return Optimum(min(found.most, whole.most + slack), whole.on, "whole")
-    return found
+    except SolverError:
+        # In its time it came to nothing: what is proven without it still is.
+        return found
+    slack = TOLERANCE * abs(whole.most) + horizon.gains.size / MICROS
+    most, slack = min((found.most, found.slack), (whole.most + slack, slack))
+    return Optimum(most, whole.on, "whole", slack)
 
 
-def _by_windows(rules: Rules, horizon: Horizon, most: float) -> Optimum:
+def _by_windows(rules: Rules, horizon: Horizon, free: Bound) -> Optimum:
     kept, overlap = KEPT, max(OVERLAP, 2 * _memory(rules, horizon))
-    best, plan, worth = most, np.zeros_like(horizon.gains), -np.inf
+    best, plan, worth = (free.most, free.slack), np.zeros_like(horizon.gains), -np.inf
     for _ in range(TRIES):
         stitched, starts, prices = _stitched(rules, horizon, kept, overlap)
         value = _worth(rules, horizon, stitched, starts)
-        best = min(best, bound(rules, horizon, prices)[0])
+        proven = bound(rules, horizon, prices)
+        best = min(best, (proven.most, proven.slack))
         if value > worth:
             plan, worth = stitched, value
-        if best - worth <= CLOSE * abs(best) or kept + overlap >= len(horizon.starts_ms):
+        if best[0] - worth <= CLOSE * abs(best[0]) or kept + overlap >= len(horizon.starts_ms):
             break
         kept, overlap = 3 * kept, 2 * overlap
-    return Optimum(best, plan, "windows")
+    return Optimum(best[0], plan, "windows", best[1])
 
 
 def _memory(rules: Rules, horizon: Horizon) -> int:

@@ -17,6 +17,7 @@ from headrace.core.power.dispatch import (
     below,
     faults,
     greedy,
+    hindrances,
     is_myopic_best,
     settle,
     worst_first,
@@ -214,6 +215,48 @@ def test_the_least_efficient_miners_go_first_and_come_last() -> None:
     off = advance(rules, advance(rules, on, dear, down), dear, (0, 0, 0))
     assert admit(rules, off, cheap, (100, 100, 100)) == (0, 50, 100)
     assert worst_first(rules.loads, dear.values_micros_per_mwh) == [0, 1, 2]
+
+
+@pytest.mark.parametrize(
+    ("on", "cost", "wanted", "counts"),
+    [
+        # From nothing: the large one can't start, and takes no place from 10 of the small ones.
+        ((0, 0), 10, (1, 100), (0, 10)),
+        ((0, 90), 10, (1, 100), (0, 100)),
+        # Down to nothing: the large one can't stop, and 10 of the small ones can.
+        ((1, 100), 500, (0, 0), (1, 90)),
+    ],
+)
+def test_a_machine_too_large_for_the_ramp_keeps_no_other_from_running(
+    on: Counts, cost: int, wanted: Counts, counts: Counts
+) -> None:
+    """One of 200 kW and a hundred of 1 kW, on a ramp of 10 kW; whichever earns more."""
+    loads = (Load("large", "miner", 1, 200_000, Switching()), Load("small", "miner", 100, 1_000, Switching()))
+    rules = Rules(loads, 300_000, Ramp(10_000, 10_000))
+    state = tuple(now._replace(on=count) for now, count in zip(rules.initial(), on, strict=True))
+    for values in ((90, 90), (90, 91), (91, 90)):
+        interval = Interval(0, HOUR, cost * MICROS, (values[0] * MICROS, values[1] * MICROS))
+        assert admit(rules, state, interval, wanted) == counts
+        assert greedy(rules, state, interval) == counts
+
+
+@pytest.mark.parametrize(
+    ("connection_w", "ramp", "why"),
+    [
+        (2_000, Ramp(), "the connection carries 2 kW, of which firm accelerators leave 1.5 kW: none ever runs"),
+        (9_000, Ramp(1, 0), "the ramp lets the hall rise by 1 W in 1h: none starts, unless others stop"),
+        (9_000, Ramp(0, 2_000), "the ramp lets the hall fall by 2 kW in 1h: none stops, unless others start"),
+    ],
+)  # fmt: skip
+def test_what_keeps_machines_from_ever_running_is_said(connection_w: int, ramp: Ramp, why: str) -> None:
+    """Zeros without a word would be taken for a result. Of firm accelerators nothing is said, nor of what fits."""
+    loads = (
+        Load("gpu", "ai", 1, 500, Switching(), is_firm=True),
+        Load("big", "miner", 2, 3_000, Switching()),
+    )
+    (told,) = hindrances(Rules(loads, connection_w, ramp), HOUR)
+    assert told == f"one machine of big draws 3 kW, and {why}"
+    assert hindrances(Rules(loads, 9_000, Ramp(3_000, 3_000)), HOUR) == []
 
 
 def test_accelerators_take_the_connection_before_miners() -> None:

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import NamedTuple, Protocol
 
 from headrace.core.power.hall import Hall, Load, Ramp, amount_micros, ramp_w
+from headrace.core.units import format_duration, format_watts
 
 Counts = tuple[int, ...]
 Locks = tuple[tuple[int, int], ...]
@@ -118,37 +119,27 @@ def admit(rules: Rules, state: State, interval: Interval, wanted: Sequence[int])
     """The counts nearest to those ``wanted`` that keep every rule.
 
     Where less may run than is wanted, what earns least per MWh is left out first (of miners the least efficient), those that
-    would have to start before those that run; where more has to run, what earns most stays first.
+    would have to start before those that run; where more has to run, what earns most stays first. Whatever then still fits of
+    what was left out comes back: a machine that is too large for what may be drawn takes no place from those that are not.
     """
-    values = interval.values_micros_per_mwh
-    spans = [
-        least_and_most(load, now, interval.start_ms) for load, now in zip(rules.loads, state, strict=True)
-    ]
+    loads = rules.loads
+    spans = [least_and_most(load, now, interval.start_ms) for load, now in zip(loads, state, strict=True)]
+    least, most = [span[0] for span in spans], [span[1] for span in spans]
     before = [now.on for now in state]
-    counts = [min(max(want, least), most) for want, (least, most) in zip(wanted, spans, strict=True)]
+    wishes = [min(max(want, low), high) for want, low, high in zip(wanted, least, most, strict=True)]
+    counts = list(wishes)
     floor_w, ceiling_w = reach_w(rules, rules.draw_w(before), interval.length_ms)
-    order = worst_first(rules.loads, values)
-    excess = rules.draw_w(counts) - ceiling_w
-    if excess > 0:
-        _lower(
-            rules.loads,
-            counts,
-            [max(one, span[0]) for one, span in zip(before, spans, strict=True)],
-            order,
-            excess,
-        )
-        _lower(rules.loads, counts, [span[0] for span in spans], order, rules.draw_w(counts) - ceiling_w)
-    missing = floor_w - rules.draw_w(counts)
-    if missing > 0:
-        order.reverse()
-        _raise(
-            rules.loads,
-            counts,
-            [min(one, span[1]) for one, span in zip(before, spans, strict=True)],
-            order,
-            missing,
-        )
-        _raise(rules.loads, counts, [span[1] for span in spans], order, floor_w - rules.draw_w(counts))
+    worst = worst_first(loads, interval.values_micros_per_mwh)
+    if rules.draw_w(counts) > ceiling_w:
+        for end in (list(map(max, before, least)), least):
+            _lower(loads, counts, end, worst, rules.draw_w(counts) - ceiling_w)
+        for end in (list(map(min, before, wishes)), wishes):
+            _refill(loads, counts, end, worst[::-1], ceiling_w - rules.draw_w(counts))
+    if rules.draw_w(counts) < floor_w:
+        for end in (list(map(min, before, most)), most):
+            _raise(loads, counts, end, worst[::-1], floor_w - rules.draw_w(counts))
+        for end in (list(map(max, before, wishes)), wishes):
+            _trim(loads, counts, end, worst, rules.draw_w(counts) - floor_w)
     # Machines are whole: between a floor and a ceiling that are nearer than one of them, only staying is sure.
     return tuple(counts) if floor_w <= rules.draw_w(counts) <= ceiling_w else tuple(before)
 
@@ -211,6 +202,33 @@ def faults(rules: Rules, state: State, interval: Interval, counts: Sequence[int]
     return found
 
 
+def hindrances(rules: Rules, length_ms: int) -> list[str]:
+    """What keeps single machines from ever running, or from starting or stopping alone; in sentences without their end."""
+    firm_w = sum(load.count * load.draw_w for load in rules.loads if load.is_firm)
+    room_w = rules.connection_w - firm_w
+    up_w, down_w = (ramp_w(rate, length_ms) for rate in _rates(rules.ramp))
+    per = f"in {format_duration(length_ms)}"
+    found = []
+    for load in rules.loads:
+        one = f"one machine of {load.name} draws {format_watts(load.draw_w)}"
+        if load.is_firm:
+            continue
+        if load.draw_w > room_w:
+            left = f", of which firm accelerators leave {format_watts(room_w)}" if firm_w else ""
+            found.append(
+                f"{one}, and the connection carries {format_watts(rules.connection_w)}{left}: none ever runs"
+            )
+        elif 0 < up_w < load.draw_w:
+            found.append(
+                f"{one}, and the ramp lets the hall rise by {format_watts(up_w)} {per}: none starts, unless others stop"
+            )
+        elif 0 < down_w < load.draw_w:
+            found.append(
+                f"{one}, and the ramp lets the hall fall by {format_watts(down_w)} {per}: none stops, unless others start"
+            )
+    return found
+
+
 def is_myopic_best(rules: Rules, length_ms: int) -> bool:
     """Whether nothing ties one interval to the next, so that greedy can't be bettered by looking ahead."""
     if any(0 < ramp_w(rate, length_ms) < rules.connection_w for rate in _rates(rules.ramp)):
@@ -268,3 +286,23 @@ def _raise(
         more = min(max(0, most[number] - counts[number]), -(-missing_w // loads[number].draw_w))
         counts[number] += more
         missing_w -= more * loads[number].draw_w
+
+
+def _refill(
+    loads: Sequence[Load], counts: list[int], most: Sequence[int], order: Sequence[int], room_w: int
+) -> None:
+    """As many more as fit into ``room_w``, each load up to its ``most``."""
+    for number in order:
+        more = min(max(0, most[number] - counts[number]), max(0, room_w) // loads[number].draw_w)
+        counts[number] += more
+        room_w -= more * loads[number].draw_w
+
+
+def _trim(
+    loads: Sequence[Load], counts: list[int], least: Sequence[int], order: Sequence[int], spare_w: int
+) -> None:
+    """As many fewer as ``spare_w`` allows, each load down to its ``least``."""
+    for number in order:
+        gone = min(max(0, counts[number] - least[number]), max(0, spare_w) // loads[number].draw_w)
+        counts[number] -= gone
+        spare_w -= gone * loads[number].draw_w

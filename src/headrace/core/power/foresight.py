@@ -10,6 +10,7 @@ Power is in MW here, money in units of the hall's currency, both floats; nothing
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -119,8 +120,19 @@ def is_tied(rules: Rules, horizon: Horizon) -> bool:
     return bool(total > rules.connection_w / MICROS or ramps < total)
 
 
-def bound(rules: Rules, horizon: Horizon, prices: LimitPrices) -> tuple[float, Floats]:
-    """What no dispatch of these intervals can exceed, and MW of each load [T, loads] as each would like alone at these prices."""
+class Bound(NamedTuple):
+    """``most``: what no dispatch can exceed, in the hall's currency. ``wishes``: MW [T, loads] as each load would like alone.
+
+    ``slack`` is the part of ``most`` that stands for rounding alone.
+    """
+
+    most: float
+    wishes: Floats
+    slack: float
+
+
+def bound(rules: Rules, horizon: Horizon, prices: LimitPrices) -> Bound:
+    """What no dispatch of these intervals can exceed, whatever the prices put on the limits are."""
     # Where there is no ramp none is short, whatever the solver says.
     up = np.where(np.isinf(horizon.up_mw(rules)), 0.0, np.maximum(prices.up, 0.0))
     down = np.where(np.isinf(horizon.down_mw(rules)), 0.0, np.maximum(prices.down, 0.0))
@@ -140,7 +152,8 @@ def bound(rules: Rules, horizon: Horizon, prices: LimitPrices) -> tuple[float, F
             total += _alone_of(load.count, before[number], wishes, number, rules, horizon, gains)
         scale += mw * float(np.abs(horizon.gains[:, number]).sum() + np.abs(shadow).sum())
     # Each amount that is booked is rounded to a millionth: what is earned, and what is paid.
-    return total + scale * ROUNDING + horizon.gains.size / MICROS, wishes
+    slack = scale * ROUNDING + horizon.gains.size / MICROS
+    return Bound(total + slack, wishes, slack)
 
 
 def _alone_of(

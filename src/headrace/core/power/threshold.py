@@ -92,18 +92,23 @@ class _Played:
         wanted = np.where(self._miners, mines, worth | always) * self._counts
         least = np.where(self._firm, self._counts, self._held_on)
         most = self._counts - self._held_off
-        found = np.minimum(np.maximum(wanted, least), most)
+        wishes = np.minimum(np.maximum(wanted, least), most)
+        found = wishes.copy()
         drawn = self._on @ self._watts
         ceiling = np.minimum(self._rules.connection_w, drawn + up)
-        floor = drawn - down
-        asked = found @ self._watts
-        if (asked > ceiling).any():
-            self._move(found, order, np.maximum(self._on, least), asked - ceiling, -1)
-            self._move(found, order, least, found @ self._watts - ceiling, -1)
-        asked = found @ self._watts
-        if (asked < floor).any():
-            self._move(found, order[::-1], np.minimum(self._on, most), floor - asked, 1)
-            self._move(found, order[::-1], most, floor - found @ self._watts, 1)
+        floor = np.maximum(0.0, drawn - down)
+        high = found @ self._watts > ceiling
+        if high.any():
+            for end in (np.maximum(self._on, least), least):
+                self._move(found, order, end, found @ self._watts - ceiling, -1)
+            for end in (np.minimum(self._on, wishes), wishes):
+                self._fit(found, order[::-1], end, np.where(high, ceiling - found @ self._watts, 0.0), 1)
+        low = found @ self._watts < floor
+        if low.any():
+            for end in (np.minimum(self._on, most), most):
+                self._move(found, order[::-1], end, floor - found @ self._watts, 1)
+            for end in (np.maximum(self._on, wishes), wishes):
+                self._fit(found, order, end, np.where(low, found @ self._watts - floor, 0.0), -1)
         drawn = found @ self._watts
         fits = (floor <= drawn) & (drawn <= ceiling)
         return np.where(fits[:, None], found, self._on)
@@ -115,6 +120,14 @@ class _Played:
             moved = np.minimum(room, np.ceil(np.maximum(excess, 0.0) / self._watts[number]))
             found[:, number] += way * moved
             excess = excess - moved * self._watts[number]
+
+    def _fit(self, found: Floats, order: list[int], end: Floats, room: Floats, way: int) -> None:
+        """Turn machines on (``way`` 1) or off again as far as ``room`` watts go, each load no further than to its ``end``."""
+        for number in order:
+            wish = np.maximum(0.0, (end[:, number] - found[:, number]) * way)
+            moved = np.minimum(wish, np.floor(np.maximum(room, 0.0) / self._watts[number]))
+            found[:, number] += way * moved
+            room = room - moved * self._watts[number]
 
     def _release(self, t: int) -> None:
         for number, (up, down) in enumerate(zip(self._up, self._down, strict=True)):
