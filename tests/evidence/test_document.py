@@ -3,9 +3,14 @@
 import json
 from collections.abc import Iterator
 from pathlib import Path
+from urllib.parse import quote
 
 import pytest
 
+from headrace.control import SYSTEM
+from headrace.core import commands as c
+from headrace.core.ids import SiteId
+from headrace.core.power.instruction import Instruction, InstructionId
 from headrace.core.units import MS_PER_MINUTE, MS_PER_SECOND
 from headrace.evidence.verify import verify
 from tests.api.small import Small
@@ -89,6 +94,43 @@ def test_every_version_of_an_instruction_counts_for_its_time(world: Small) -> No
         "asked": "minute-before", "method": "minute-before", "take": 1, "adjustment": None, "reasons": [],
     }  # fmt: skip
     assert verify(answer.body, world.control.keys.public).wrong == []
+
+
+def test_whoever_else_held_meanwhile_is_named_to_who_verifies(world: Small) -> None:
+    """What was delivered may be due to them: the verifier says so, and names each."""
+    instruct(world, "2kW")
+    instruct(world, "3kW", "other")
+    later(world, 10 * MS_PER_MINUTE)
+    for name, others in (("evening", "other (at most 3000 W)"), ("other", "evening (at most 2000 W)")):
+        found = verify(evidence(world, name).body, world.control.keys.public)
+        assert found.wrong == []
+        said = f"what of the reduction is due to this instruction: 1 other held meanwhile: {others}"
+        assert said in found.unproven
+
+
+def test_a_limit_above_the_connection_has_reduced_nothing(world: Small) -> None:
+    """What the miner and the job shed meanwhile was asked by another: none of it is this one's."""
+    instruct(world, "10kW", "loose")
+    instruct(world, "2kW")
+    later(world, MS_PER_SECOND, 15)
+    later(world, 10 * MS_PER_MINUTE)
+    answer = evidence(world, "loose")
+    assert answer.json["document"]["totals"]["reduction_mj"] == 0
+    assert evidence(world).json["document"]["totals"]["reduction_mj"] > 0
+    assert verify(answer.body, world.control.keys.public).wrong == []
+
+
+def test_what_a_grid_operators_server_asked_has_evidence_by_its_own_name(world: Small) -> None:
+    """Such names have slashes and more than a hundred letters; slashes may stand as they are, or quoted."""
+    name = f"openadr:lab-grid/{'event-' + 'x' * 90}/0.0/glomfjord"
+    one = Instruction(InstructionId(name), SiteId("glomfjord"), 2_000, world.control.now_ms(), 0, "openadr")
+    world.control.execute(SYSTEM, c.Instruct(one, binding=True))
+    later(world, 3 * MS_PER_MINUTE)
+    for spelt in (name, quote(name, safe="")):
+        answer = evidence(world, spelt)
+        assert answer.status == 200, answer.body
+        assert answer.json["document"]["instruction"]["id"] == name
+        assert verify(answer.body, world.control.keys.public).wrong == []
 
 
 def test_a_name_that_is_given_again_after_its_end_is_another_instruction(world: Small) -> None:

@@ -14,9 +14,9 @@ from hypothesis import strategies as st
 from headrace.core.events import KINDS as KINDS_OF_THE_CORE
 from headrace.core.power.reading import PowerReading
 from headrace.core.power.settlement import Case, Readings, Version, settle
-from headrace.core.units import MS_PER_MINUTE
+from headrace.core.units import MS_PER_DAY, MS_PER_HOUR, MS_PER_MINUTE
 from headrace.evidence.document import path_of, tree
-from headrace.evidence.figures import wrong_intervals
+from headrace.evidence.figures import COUNTS, even, wrong_intervals
 from headrace.evidence.verify import KINDS, canonical, root_of, verify
 from headrace.journal.codec import signed_bytes
 from headrace.journal.keys import Keys
@@ -38,13 +38,15 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Small, byte
 
 
 def test_what_was_not_changed_verifies_and_says_what_it_does_not_prove(made: tuple[Small, bytes]) -> None:
-    """Seven things hold; that the readings are modelled, and the operator's own word, is said."""
+    """Eight things hold; that the readings are modelled, and what else is the operator's own word, is said."""
     world, data = made
     found = verify(data, world.control.keys.public)
     assert found.wrong == []
-    assert len(found.verified) == 7
+    assert len(found.verified) == 8
     assert "modelled) and those behind the baseline are the operator's own word" in found.unproven[0]
-    assert len(found.unproven) == 4
+    assert any("the watts of its connection are the operator's own word" in one for one in found.unproven)
+    assert any("that were passed over were not available" in one for one in found.unproven)
+    assert len(found.unproven) == 6
 
 
 # -- by anybody --------------------------------------------------------------------------------------------------------
@@ -166,6 +168,33 @@ def _shift(document: Document) -> None:
         row["basis"][0][1] += 7_200_000
 
 
+def _windows(*basis: list[int], method: str = "") -> Callable[[Document], object]:
+    """Other windows behind every baseline, and all figures that follow from them; ``R`` is added to negative times."""
+
+    def change(document: Document) -> None:
+        if method:
+            named = {"asked": method, "method": method, "reasons": []}
+            document["baseline"] |= named | {"take": COUNTS[method][0], "adjustment": None}
+        take, received_ms = (
+            document["baseline"]["take"],
+            document["instruction"]["versions"][0]["received_ms"],
+        )
+        moved = [[at + received_ms if at <= 0 else at for at in one[:2]] + one[2:] for one in basis]
+        for row in document["intervals"]:
+            means = sorted((even(one[2], one[3]) for one in moved), reverse=True)[:take]
+            row["basis"], row["baseline_w"] = moved, even(sum(means), take)
+            row["reduction_mj"] = row["baseline_w"] * row["held_known_ms"] - row["held_energy_mj"]
+            row["reduction_w"] = (
+                even(row["reduction_mj"], row["held_known_ms"]) if row["held_known_ms"] else None
+            )
+        document["totals"]["reduction_mj"] = sum(row["reduction_mj"] for row in document["intervals"])
+
+    return change
+
+
+YEAR = 365 * MS_PER_DAY
+
+
 def _other_head(document: Document) -> None:
     document["journal"]["head"]["root"] = b64encode(bytes(32)).decode()
 
@@ -186,6 +215,20 @@ LIES: list[tuple[str, Callable[[Document], object], str]] = [
     ("its window", lambda d: d["intervals"][1]["basis"][0].__setitem__(2, 10**12), "follows from its windows"),
     ("a window that is not past", _shift, "a window of its baseline is not in the past"),
     ("the method", lambda d: d["baseline"].update(method="high-5-of-10"), "that is not how high-5-of-10 is made"),
+    ("a millisecond, ten times", _windows(*[[1, 2, 3_000_000, 1]] * 10, method="high-5-of-10"), "not on an earlier day"),
+    ("the same, of 1970", _windows(*[[1, 2, 3_000_000, 1]] * 10, method="high-5-of-10"), "more than 60 days back"),
+    ("an hour of a year ago", _windows([-YEAR, MS_PER_HOUR - YEAR, 10**10, MS_PER_HOUR]), "not the 3600 s before"),
+    (
+        "a minute of a year ago",
+        _windows([-YEAR, MS_PER_MINUTE - YEAR, 1_800_000_000, MS_PER_MINUTE], method="minute-before"),
+        "not the 60 s before",
+    ),
+    ("one known millisecond", _windows([-MS_PER_HOUR, 0, 1 << 60, 1]), "less than nine tenths"),
+    ("more known than there is", _windows([-MS_PER_HOUR, 0, 10**10, MS_PER_HOUR + 1]), "of its 3600000 known"),
+    ("a minute that was not so", _windows([-60_000, 0, 9_000 * 60_000, 60_000], method="minute-before"), "and the readings"),
+    ("no such zone", lambda d: d["site"].update(zone="Mars/Phobos"), "no time zone 'Mars/Phobos'"),
+    ("an interval that there is not", lambda d: d.update(interval_ms=1_000), "none of 5, 15, 30 and 60 minutes"),
+    ("readings that hold for ever", lambda d: d.update(hold_ms=10**9), "hold_ms: 1000000000 is not 60000"),
     ("its reasons", lambda d: d["baseline"].update(reasons=[]), "passed over"),
     ("the limit", lambda d: d["instruction"]["versions"][0].update(limit_w=3_000), "not what its events say"),
     ("when it came", lambda d: d["instruction"]["versions"][0].update(received_ms=0), "not what its events say"),
@@ -221,6 +264,18 @@ def test_what_does_not_add_up_is_found_under_a_good_signature(
     wrong = verify(changed, world.control.keys.public).wrong
     assert any(named in one for one in wrong), wrong
     assert not any(one.startswith("signature") or "as it was signed" in one for one in wrong), wrong
+
+
+def test_what_no_connection_allowed_is_said_of_a_baseline(made: tuple[Small, bytes]) -> None:
+    """An hour of 3 MW before, on a connection of 3.7 kW: no meter says otherwise, and nobody calls it proven."""
+    world, data = made
+    lie = _windows([-MS_PER_HOUR, 0, 3_000_000 * MS_PER_HOUR, MS_PER_HOUR])
+    document = json.loads(data)["document"]
+    # Without the readings of that hour the lie can't be computed away.
+    begins_ms = document["intervals"][0]["from_ms"]
+    document["readings"][0][0] = begins_ms
+    found = verify(resealed(world, document, lie), world.control.keys.public)
+    assert any("1 windows of the baseline are above the 3700 W" in one for one in found.unproven), found
 
 
 def test_another_journals_head_is_found(made: tuple[Small, bytes]) -> None:

@@ -1,9 +1,12 @@
 """A running plant: its files, its control channel, its clock, and the whole loop through sockets."""
 
 import asyncio
+import json
+import math
 import stat
 import time
 from pathlib import Path
+from typing import Any
 
 import httpx
 import pytest
@@ -48,6 +51,35 @@ def test_its_files_name_every_device_and_its_secrets_are_its_own(tmp_path: Path)
     asyncio.run(main())
 
 
+REFUSED: list[tuple[str, Any, str]] = [
+    (
+        "/fail",
+        {"kind": "node", "names": ["fjord/b1/n-0-9"], "as": "silent"},
+        "no node 'fjord/b1/n-0-9'; known:",
+    ),
+    ("/fail", {"kind": "node", "names": "all", "as": "slient"}, "Did you mean silent?"),
+    ("/fail", {"kind": "meter", "names": ["x"], "as": "frozen"}, "no meter 'x'"),
+    ("/fail", {"kind": "fan", "names": "all", "as": "gone"}, "no kind of device 'fan'"),
+    ("/load", {"nodes": 3, "watts": 1}, "no list of names"),
+    ("/load", {"nodes": "all"}, "the field 'permille' is missing"),
+    ("/load", {"nodes": "all", "watts": "NaN"}, "watts: 'NaN' is no number"),
+    ("/load", {"nodes": "all", "watts": math.nan}, "watts: 'nan' is no number"),
+    ("/load", {"nodes": "all", "permille": math.inf}, "permille: 'inf' is no number"),
+    ("/load", {"nodes": "all", "watts": 10**400}, "is no number"),
+    ("/load", {"nodes": "all", "watts": True}, "watts: 'True' is no number"),
+    ("/outdoor", {"celsius": "NaN"}, "celsius: 'NaN' is no number"),
+    ("/outdoor", {}, "the field 'celsius' is missing"),
+    ("/trip", {"element": "fjord/feed-a", "tripped": "false"}, "tripped: 'false' is neither true nor false"),
+    ("/trip", {"element": "fjord/feed-a"}, "the field 'tripped' is missing"),
+    ("/trip", {"element": ["fjord"], "tripped": True}, "is no text"),
+    ("/fail", {"names": "all", "as": "silent"}, "the field 'kind' is missing"),
+    ("/fail", {"kind": "meter", "names": "all", "as": "jumped", "value": "NaN"}, "value: 'NaN' is no number"),
+    ("/trip", {"element": "fjord/feed-x", "tripped": True}, "no power element 'fjord/feed-x'"),
+    ("/outdoor", [1], "no JSON object"),
+]
+"""What may not be asked of the channel, and what is said of it."""
+
+
 def test_the_control_channel_wants_its_token_and_names_what_is_wrong(tmp_path: Path) -> None:
     """No token, no such node, no such failure, no JSON: a line that says so, and never a traceback."""
 
@@ -57,24 +89,17 @@ def test_the_control_channel_wants_its_token_and_names_what_is_wrong(tmp_path: P
             assert (await client.get(f"{url}/state")).status_code == 401
             token = (plant.directory / "token").read_text().strip()
             client.headers["Authorization"] = f"Bearer {token}"
-            for path, body, said in (
-                (
-                    "/fail",
-                    {"kind": "node", "names": ["fjord/b1/n-0-9"], "as": "silent"},
-                    "no node 'fjord/b1/n-0-9'; known:",
-                ),
-                ("/fail", {"kind": "node", "names": "all", "as": "slient"}, "Did you mean silent?"),
-                ("/fail", {"kind": "meter", "names": ["x"], "as": "frozen"}, "no meter 'x'"),
-                ("/fail", {"kind": "fan", "names": "all", "as": "gone"}, "no kind of device 'fan'"),
-                ("/load", {"nodes": 3, "watts": 1}, "no list of names"),
-                ("/load", {"nodes": "all"}, "'permille'"),
-                ("/trip", {"element": "fjord/feed-x", "tripped": True}, "no power element 'fjord/feed-x'"),
-                ("/outdoor", [1], "no JSON object"),
-            ):
-                answer = await client.post(f"{url}{path}", json=body)
+            for path, body, said in REFUSED:
+                answer = await client.post(f"{url}{path}", content=json.dumps(body))
                 assert 400 <= answer.status_code < 500
                 assert said in answer.json()["problem"]
+            since = await client.get(f"{url}/trace", params={"element": "fjord", "since_ms": "noon"})
+            assert "since_ms: 'noon' is no time" in since.json()["problem"]
             assert (await client.post(f"{url}/load", content=b"{")).status_code == 400
+            # Nothing of it was taken: what is true can still be told, and nothing has tripped.
+            elements = (await client.get(f"{url}/state")).json()["elements"]
+            assert not any(one["tripped"] for one in elements.values())
+            assert (await client.get(f"{url}/nodes")).status_code == 200
 
     asyncio.run(main())
 

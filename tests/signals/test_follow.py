@@ -188,6 +188,18 @@ def test_it_is_acknowledged_once_it_is_durable_and_not_before(play: Play) -> Non
     assert play.limits() == [2_000]
 
 
+def test_what_nobody_knows_is_told_and_not_acknowledged(play: Play) -> None:
+    """A slip in a type's name: what can't be read holds, `grid ls` says why, and the VTN hears nothing of being followed."""
+    play.say(1.5, "IMPORT_CAPACTY_LIMIT")
+    play.turns(2)
+    assert len(play.limits()) == 1
+    view = play.small.ask("GET", "/v1/grid?ladders=false").json
+    (found,) = view["signals"][0]["findings"]
+    assert found["code"] == "unknown_type"
+    assert "did it mean IMPORT_CAPACITY_LIMIT?" in found["message"]
+    assert play.vtn.all("reports") == []
+
+
 def test_silence_withdraws_nothing_before_and_after_a_restart(play: Play) -> None:
     """What was heard holds until its end; the VTN's state says that it is silent, and since when."""
     play.say(2)

@@ -19,7 +19,8 @@ class LadderView:
     """A site as the grid finds it, in watts at its meter: what may be drawn, what it could come down to, and how.
 
     ``draws_w`` is the most that it can draw now; ``floor_w`` what can't be shed; ``allowed_w`` what may start now; ``firm_w`` and
-    ``flexible_w`` are its connection's.
+    ``flexible_w`` are its connection's. ``least_w``: what it could come down to with caps and idle nodes shut down, too.
+    ``asked_w``: the least that any instruction in force asks (None: none is).
     """
 
     site: str
@@ -30,6 +31,8 @@ class LadderView:
     flexible_w: int
     rungs: tuple[RungView, ...]
     curtailed: tuple[str, ...]
+    least_w: int = 0
+    asked_w: int | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -16,7 +16,7 @@ from headrace.core.units import MJ_PER_WH, format_duration, format_watts
 from headrace.evidence import standalone
 from headrace.evidence.pack import Kept
 from headrace.evidence.pack_verify import is_pack, read_kept, verify_pack, when
-from headrace.evidence.verify import canonical
+from headrace.evidence.verify import canonical, meanwhile
 from headrace.evidence.verify import verify as verify_file
 
 app = typer.Typer(rich_markup_mode=None)
@@ -76,6 +76,12 @@ def _summary(made: dict[str, Any]) -> None:
     counts += f", {early} over before it was due" if early else ""
     name, site = made["instruction"]["id"], made["site"]["id"]
     say(f"{name} at {site}, {state}: {len(made['intervals'])} x {length}: {counts}; {totals['source']} draw")
+    if others := meanwhile(made):
+        say(f"{others}: what was delivered may be due to them as well")
+    if not totals["held_ms"]:
+        allowed = format_watts(made["site"]["allowed_w"])
+        say(f"it asked nothing: it never was below the {allowed} of the connection")
+        return
     if totals["reduction_mj"] is None:
         say("no baseline: the reduction is not known")
         return

@@ -1,12 +1,23 @@
 """For the energy manager: what the grid asks, and what sites could give up."""
 
-from collections.abc import Sequence
+import re
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import replace
 
 import typer
 
-from headrace.api.views_grid import FindingView, GridView, Instructed, LadderView, SignalView
+from headrace.api.views_grid import (
+    FindingView,
+    GridView,
+    Instructed,
+    InstructionView,
+    LadderView,
+    SignalView,
+)
 from headrace.cli import signals
 from headrace.cli.common import client, print_json, print_table, say
+from headrace.core.errors import HeadraceError, Problem, ProblemCode
 from headrace.core.power.openadr import Finding
 from headrace.core.units import MS_PER_SECOND, format_watts
 
@@ -17,6 +28,15 @@ grid = typer.Typer(
 app.add_typer(grid, name="grid")
 AS_JSON = typer.Option(False, "--json", help="Print JSON.")
 SITE = typer.Option(..., help="The site.")
+_OPEN = ("active", "coming")
+_OPTIONS = {f"/{field}": f"--{field}" for field in ("site", "limit", "from", "note", "binding")} | {
+    "/until": "--to",
+    "/id": "--name",
+    "/urgency": "--emergency",
+}
+"""By field of a request, the option that it is made of."""
+_UNCLEAR = re.compile(r"\s*[0-9.]+\s*m[wW]\s*")
+"""A power in a unit that is not known: the prefix is not that of a million."""
 MOST_FINDINGS = 20
 """So many are printed of a server; all of them are in the JSON."""
 
@@ -36,7 +56,10 @@ def instruct(  # noqa: PLR0913, PLR0917 - one for each option
     as_json: bool = AS_JSON,
 ) -> None:
     """Limit a site for a time; what can't be met is refused, and says what could be."""
-    with client() as control:
+    if _UNCLEAR.fullmatch(limit):
+        text = f"{limit!r} may be a thousandth of a watt, or a million;"
+        raise HeadraceError(Problem(ProblemCode.BAD_INPUT, text, "Write MW, kW or W.", "--limit"))
+    with client() as control, _options():
         found = control.instruct(
             site,
             limit,
@@ -48,6 +71,16 @@ def instruct(  # noqa: PLR0913, PLR0917 - one for each option
             binding=binding,
         )
     _print(found, as_json=as_json)
+
+
+@contextmanager
+def _options() -> Iterator[None]:
+    """Name the options for the fields of the request that is made of them."""
+    try:
+        yield
+    except HeadraceError as error:
+        found = (replace(one, where=_OPTIONS.get(one.where, one.where)) for one in error.problems)
+        raise HeadraceError(*found) from None
 
 
 @grid.command()
@@ -72,6 +105,12 @@ def _print(found: Instructed, *, as_json: bool) -> None:
         f"{one.id}: {one.site} at most {format_watts(one.limit_w)}, {begins}, until {one.ends_at or 'withdrawn'}"
     )
     _stands(found.site)
+    if one.state in _OPEN and one.limit_w < found.site.least_w:
+        over_w = found.site.least_w - one.limit_w
+        say(
+            f"WARNING: {one.id} can't be met: {one.site} can't come below {format_watts(found.site.least_w)}, which is "
+            f"{format_watts(over_w)} above it. It is met as far as that goes; stop firm work, or it is breached."
+        )
 
 
 def _stands(site: LadderView) -> None:
@@ -90,12 +129,13 @@ def ls(site: str = typer.Option("", help="Only this site."), as_json: bool = AS_
         print_json(found)
         return
     columns = ("INSTRUCTION", "SITE", "LIMIT", "STATE", "FROM", "TO", "SOURCE")
+    sites = {one.site: one for one in found.sites}
     rows = [
         (
             one.id,
             one.site,
             format_watts(one.limit_w),
-            one.state,
+            _state(one, sites.get(one.site)),
             one.begins_at,
             one.ends_at or "-",
             one.source,
@@ -104,7 +144,31 @@ def ls(site: str = typer.Option("", help="Only this site."), as_json: bool = AS_
     ]
     print_table(columns, rows, "no instructions", ("LIMIT",))
     _table(found)
+    _breaches(found)
     _signals(found.signals)
+
+
+def _state(one: InstructionView, site: LadderView | None) -> str:
+    """How it stands with an instruction, and whether its site is under it."""
+    if site is None or one.state not in _OPEN:
+        return one.state
+    if one.limit_w < site.least_w:
+        return f"{one.state}, BREACHED" if one.state == "active" else f"{one.state}, CAN'T BE MET"
+    is_over = one.state == "active" and one.limit_w < site.draws_w
+    return f"{one.state}, not met yet" if is_over else one.state
+
+
+def _breaches(found: GridView) -> None:
+    """Of each site that is above what is asked of it: by how much, and whether it can come down."""
+    for one in found.sites:
+        if one.asked_w is None or one.draws_w <= one.asked_w:
+            continue
+        least = format_watts(one.least_w)
+        ends = f"it can't come below {least}: stop firm work, or it is breached"
+        if one.least_w <= one.asked_w:
+            ends = f"it can come down to {least}"
+        over = format_watts(one.draws_w - one.asked_w)
+        say(f"{one.site} can draw {over} more than the {format_watts(one.asked_w)} that it may; {ends}.")
 
 
 def _table(found: GridView) -> None:

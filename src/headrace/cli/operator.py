@@ -37,7 +37,7 @@ def status(as_json: bool = AS_JSON) -> None:
         return
     counted = ", ".join(f"{count} {state}" for state, count in now.workloads.items())
     say(f"headrace {now.version}, operator {now.operator or '(no estate applied yet)'}, epoch {now.epoch}")
-    say(f"journal {now.journal}: {now.events} events, signed by key {now.key_id}")
+    say(f"journal {now.journal}: {now.events} events, signed by the key {now.public_key}")
     say(f"workloads: {counted or 'none'}")
     say(f"billing period {now.period}")
     if now.alarms:

@@ -1,12 +1,14 @@
 """``headrace power``: the power tree, and what the loss of a part of it does."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 import typer
 
 from headrace.api.views import PowerView
 from headrace.api.views_power import ImpactView
 from headrace.cli.common import client, print_json, print_table, say
+from headrace.core.errors import HeadraceError, Problem, ProblemCode
 from headrace.core.units import format_watts
 
 app = typer.Typer(rich_markup_mode=None)
@@ -16,6 +18,7 @@ app.add_typer(power, name="power")
 AS_JSON = typer.Option(False, "--json", help="Print JSON.")
 NO_LIMIT_W = 1 << 50
 """What an element without a rating has for a limit."""
+_ARGUMENTS = {"query.element": "ELEMENT"}
 MOST_SAID = 20
 """Names that a line has at most."""
 
@@ -70,8 +73,16 @@ def impact(
     as_json: bool = AS_JSON,
 ) -> None:
     """Say what the loss of an element does. Who is hit, what goes dark, what all that is left would carry."""
+    if not element:
+        step = "Name one like glomfjord/feed-a; `headrace power --racks` lists them."
+        raise HeadraceError(Problem(ProblemCode.BAD_INPUT, "no element is named.", step, "ELEMENT"))
     with client() as control:
-        found = control.power_impact(element)
+        try:
+            found = control.power_impact(element)
+        except HeadraceError as error:
+            # It is an argument here, and no option.
+            found_wrong = (replace(one, where=_ARGUMENTS.get(one.where, one.where)) for one in error.problems)
+            raise HeadraceError(*found_wrong) from None
     if as_json:
         print_json(found)
         return

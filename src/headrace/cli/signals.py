@@ -9,6 +9,7 @@ from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 import httpx
 import typer
@@ -311,6 +312,10 @@ def recall(
     url: str = _VTN,
 ) -> None:
     """Take back what was announced."""
+    if event.strip(".") == "":
+        step = "`grid announce` printed it."
+        raise HeadraceError(Problem(ProblemCode.BAD_INPUT, f"{event!r} is no event's id.", step, "EVENT"))
     with _Operator(url, token_file) as operator:
-        operator.ask("DELETE", f"/events/{event}")
+        # As one step of the path, whatever is in it: it is an event that is taken back, and nothing beside.
+        operator.ask("DELETE", f"/events/{quote(event, safe='')}")
     say(f"recalled {event}")

@@ -48,9 +48,9 @@ def ps(
 def row(work: WorkloadView) -> tuple[object, ...]:
     """A line of ``ps``."""
     told = len(work.exit_codes) == 1 and "exit code" in work.reason
-    codes = (
-        f", exit codes {', '.join(map(str, work.exit_codes))}" if any(work.exit_codes) and not told else ""
-    )
+    # What runs again has the codes of the attempt before: they are no reason of what it is now.
+    is_told = any(work.exit_codes) and work.state in (*TERMINAL, "queued") and not told
+    codes = f", exit codes {', '.join(map(str, work.exit_codes))}" if is_told else ""
     return (
         work.id,
         work.name,

@@ -21,6 +21,7 @@ PERMILLE = 1_000
 _DURATION = {"ms": 1, "s": 1_000, "m": 60_000, "h": 3_600_000, "d": 86_400_000, "w": 604_800_000}
 _POWER = {"w": 1, "kw": 1_000, "mw": 1_000_000, "gw": 1_000_000_000}
 _MEMORY_BYTES = {"mb": 10**6, "gb": 10**9, "tb": 10**12, "mib": 2**20, "gib": 2**30, "tib": 2**40}
+_SMALL_M = re.compile(r"[\s0-9.]*m[wW]\s*")
 _QUANTITY = re.compile(r"\s*([0-9]+(?:\.[0-9]+)?)\s*([A-Za-z]+)\s*")
 
 
@@ -66,7 +67,14 @@ def parse_duration_ms(text: str) -> int:
 
 
 def parse_watts(text: str) -> int:
-    """``"50 MW"``, ``"12kW"`` or ``"700 W"`` in watts; raises ValueError that shows the form."""
+    """``"50 MW"``, ``"12kW"`` or ``"700 W"`` in watts; raises ValueError that shows the form.
+
+    ``mW`` and ``mw`` are refused: whoever writes them may mean a thousandth of a watt, or a million.
+    """
+    if _SMALL_M.fullmatch(text):
+        raise ValueError(
+            f"not a power: {text!r} may be a thousandth of a watt, or a million; write MW, kW or W"
+        )
     return round(_quantity(text, _POWER, "a power", "700 W, 12 kW or 50 MW"))
 
 

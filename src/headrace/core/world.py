@@ -381,7 +381,8 @@ class World:
             site = self.fleet.sites[self.fleet.node_site[node]].id
             kept_w[site] = kept_w.get(site, 0) + credit_w
         found = limits_of(self.fleet, self.state.instructions.values(), kept_w, now_ms)
-        self.power_limit_w, self.floors.limit_w, self._limit_until_ms, self.floors.limited_by = found
+        self.power_limit_w, self.floors.limit_w, self._limit_until_ms, self.floors.limited_by = found[:4]
+        self.floors.held_to = found[4]
         self.limited += 1
         self.has_hours = any(site.connection.windows for site in self.fleet.sites)
         if len(before) != len(found[0]) or limited_before != found[1] or (before != found[0]).any():

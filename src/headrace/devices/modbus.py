@@ -23,8 +23,10 @@ from headrace.core.units import MJ_PER_WH
 from headrace.devices import DeviceError, DeviceFault
 from headrace.ports import Clock
 
-# What it would say there, our errors say by the meter's name.
+# What it would say there (with all that came, in hexadecimal), our errors say by the meter's name: also where somebody else
+# has a handler for everything.
 logging.getLogger("pymodbus").addHandler(logging.NullHandler())
+logging.getLogger("pymodbus").propagate = False
 
 DEADLINE_S = 2.0
 CONNECTIONS = 4
@@ -111,6 +113,22 @@ class MeterAddress:
     rules: MeterRules
 
 
+class _Line(AsyncModbusTcpClient):
+    """A connection that knows whether anything came back (``heard``) since it was last asked."""
+
+    def __init__(self, host: str, port: int, deadline_s: float) -> None:
+        self.heard = False
+        super().__init__(
+            host, port=port, timeout=deadline_s, retries=0, reconnect_delay=0, trace_packet=self._hear
+        )
+        # What is longer than any frame is dropped unheard otherwise: a web server's page, say.
+        self.ctx.max_buffer_size = 1 << 20
+
+    def _hear(self, sending: bool, data: bytes) -> bytes:
+        self.heard = not sending and (self.heard or bool(data))
+        return data
+
+
 @dataclass(slots=True)
 class Gateway:
     """The connections to one host and port. A meter that doesn't answer holds one of them until its deadline."""
@@ -118,7 +136,7 @@ class Gateway:
     host: str
     port: int
     deadline_s: float = DEADLINE_S
-    _free: list[AsyncModbusTcpClient] = field(default_factory=list)
+    _free: list[_Line] = field(default_factory=list)
     _room: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(CONNECTIONS))
 
     def close(self) -> None:
@@ -128,11 +146,17 @@ class Gateway:
 
     async def read(self, meter: str, unit: int, kind: RegisterKind, address: int, count: int) -> list[int]:
         """Registers of a unit; DeviceError in the name of ``meter``."""
+        line: _Line | None = None
         try:
             async with asyncio.timeout(self.deadline_s), self._connection(meter) as client:
+                line = client
                 ask = client.read_holding_registers if kind == "holding" else client.read_input_registers
                 answer = await ask(address, count=count, device_id=unit)
         except (TimeoutError, ModbusException) as error:
+            if line is not None and line.heard:
+                text = f"what answers at {self.host}:{self.port} is no Modbus meter, or not unit {unit};"
+                step = "Check address and port, and what listens there."
+                raise DeviceError(meter, DeviceFault.UNEXPECTED, text, step) from error
             text = f"no answer from unit {unit} at {self.host}:{self.port} within {self.deadline_s:g} s;"
             step = "Look at the meter, its unit number and its gateway."
             raise DeviceError(meter, DeviceFault.TIMEOUT, text, step) from error
@@ -144,7 +168,7 @@ class Gateway:
         return list(answer.registers)
 
     @asynccontextmanager
-    async def _connection(self, meter: str) -> AsyncIterator[AsyncModbusTcpClient]:
+    async def _connection(self, meter: str) -> AsyncIterator[_Line]:
         async with self._room:
             client = self._free.pop() if self._free else None
             if client is None or not client.connected:
@@ -157,10 +181,8 @@ class Gateway:
                 raise
             self._free.append(client)
 
-    async def _connect(self, meter: str) -> AsyncModbusTcpClient:
-        client = AsyncModbusTcpClient(
-            self.host, port=self.port, timeout=self.deadline_s, retries=0, reconnect_delay=0
-        )
+    async def _connect(self, meter: str) -> _Line:
+        client = _Line(self.host, self.port, self.deadline_s)
         if not await client.connect():
             client.close()
             text = f"no connection to {self.host}:{self.port};"

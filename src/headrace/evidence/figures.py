@@ -6,11 +6,14 @@ UTC, watts, millijoules; all integers. Each function says in words what does not
 
 from bisect import bisect_left, bisect_right
 from collections.abc import Callable
-from datetime import UTC, datetime
+from datetime import UTC, date, datetime
 from itertools import pairwise
 from typing import Any
+from zoneinfo import ZoneInfo
 
 RESPONSE_MS, NEVER_MS = 30_000, 1 << 62
+MINUTE_MS, HOUR_MS = 60_000, 3_600_000
+MOST_DAYS_BACK = 60
 SOURCES = ("measured", "modelled", "nameplate", "stale", "missing")
 """From best to worst; the first two are believed."""
 
@@ -146,7 +149,8 @@ def _row(
         outside = max(outside, SOURCES.index(source) * is_past)
         energy_mj += watts * length_ms * believed
         watts_known += [watts] * believed
-        if on is not None and is_past:
+        # A limit at or above the connection asks nothing, so that nothing is due to it.
+        if on is not None and on < document["site"]["allowed_w"] and is_past:
             sums["held"] += length_ms
             inside = max(inside, SOURCES.index(source))
             sums["held_known"] += length_ms * believed
@@ -222,6 +226,143 @@ def wrong_baseline(document: dict[str, Any]) -> list[str]:
         if any(window[1] > received_ms for window in row["basis"]):
             wrong.append(f"interval {_utc(row['from_ms'])}: a window of its baseline is not in the past")
     return wrong
+
+
+# -- where the windows of a baseline lie ---------------------------------------------------------------------------------
+
+
+def wrong_windows(document: dict[str, Any]) -> list[str]:
+    """Each window is where its method has it, as long, known of no more than there is, and as the readings given say.
+
+    Of `high-5-of-10`: the same local time on ten days of the same kind, the newest first, none of them that of the notification,
+    none more than 60 days back, and none on which an instruction held that the document knows.
+    """
+    try:
+        zone = ZoneInfo(document["site"]["zone"])
+    except (KeyError, ValueError, TypeError, OSError):
+        return [f"site: there is no time zone {document['site']['zone']!r} here, by which days are told"]
+    baseline, length_ms = document["baseline"], document["interval_ms"]
+    received_ms = document["instruction"]["versions"][0]["received_ms"]
+    days = _Days(document, zone)
+    wrong = []
+    for row in document["intervals"]:
+        where = f"interval {_utc(row['from_ms'])}"
+        match baseline["method"]:
+            case "meter-before":
+                wrong += _before(where, row["basis"], received_ms, HOUR_MS)
+            case "minute-before":
+                wrong += _before(where, row["basis"], received_ms, MINUTE_MS)
+            case "high-5-of-10" | "high-5-of-10-adjusted":
+                wrong += days.wrong(where, row["basis"], row["from_ms"], length_ms)
+    adjustment = baseline["adjustment"]
+    if adjustment is not None:
+        wrong += _before("the adjustment", [adjustment["hour"]], received_ms, HOUR_MS)
+        wrong += days.wrong("the adjustment", adjustment["basis"], adjustment["hour"][0], HOUR_MS)
+    return [*wrong, *_as_read(document)]
+
+
+def windows_of(document: dict[str, Any]) -> list[list[int]]:
+    """All windows of all baselines."""
+    adjustment = document["baseline"]["adjustment"]
+    own = [] if adjustment is None else [adjustment["hour"], *adjustment["basis"]]
+    return [*own, *(window for row in document["intervals"] for window in row["basis"])]
+
+
+def _before(where: str, basis: list[list[int]], received_ms: int, length_ms: int) -> list[str]:
+    """One window, right before the notification; of a minute whatever is known of it counts."""
+    wrong = []
+    for one in basis:
+        if one[:2] != [received_ms - length_ms, received_ms]:
+            seconds = length_ms // 1_000
+            wrong.append(
+                f"{where}: the baseline's window is not the {seconds} s before the notification, but from {_utc(one[0])}"
+            )
+        wrong += _measured(where, one, length_ms, 900 if length_ms == HOUR_MS else 0)
+    return wrong
+
+
+def _measured(where: str, window: list[int], length_ms: int, least_permille: int = 900) -> list[str]:
+    """A window has its length, and what was drawn is known of enough of it and of no more than there is."""
+    from_ms, until_ms, _, known_ms = window
+    name = f"{where}: the baseline's window from {_utc(from_ms)}"
+    if not all(type(one) is int for one in window):
+        return [f"{name} is not in whole numbers"]
+    if until_ms - from_ms != length_ms:
+        return [f"{name} is {until_ms - from_ms} ms long, and not the {length_ms} ms"]
+    if not 0 < known_ms <= length_ms:
+        return [f"{name} has {known_ms} ms of its {length_ms} known"]
+    if known_ms * 1_000 < length_ms * least_permille:
+        return [f"{name} has less than nine tenths of it known"]
+    return []
+
+
+def _local(at_ms: int, zone: ZoneInfo) -> datetime:
+    return datetime.fromtimestamp(at_ms // 1_000, zone)
+
+
+class _Days:
+    """The days on which windows at the same local time may lie."""
+
+    def __init__(self, document: dict[str, Any], zone: ZoneInfo) -> None:
+        self._zone = zone
+        received_ms = document["instruction"]["versions"][0]["received_ms"]
+        self._today = _local(received_ms, zone).date()
+        versions = [*document["overlapping"], *document["instruction"]["versions"]]
+        spans = ((_begins(one), min(_ends(one), received_ms)) for one in versions)
+        self._held = [
+            (_local(begins, zone).date(), _local(ends - 1, zone).date())
+            for begins, ends in spans
+            if begins < ends
+        ]
+
+    def wrong(self, where: str, basis: list[list[int]], from_ms: int, length_ms: int) -> list[str]:
+        """What of some windows is not on a day as there should be, at the local time of ``from_ms``."""
+        asked, before, wrong = _local(from_ms, self._zone), self._today, []
+        for one in basis:
+            here = _local(one[0], self._zone)
+            name = f"{where}: the baseline's window from {_utc(one[0])}"
+            if (here.time(), here.fold, one[0] % 1_000) != (asked.time(), 0, 0):
+                wrong.append(f"{name} is not at {asked:%H:%M} local time")
+            if (here.weekday() < 5) != (asked.weekday() < 5):
+                wrong.append(f"{name} is on a day of another kind")
+            wrong += [f"{name} {text}" for text in self._wrong_day(here.date(), before)]
+            wrong += _measured(where, one, length_ms)
+            before = here.date()
+        return wrong
+
+    def _wrong_day(self, day: date, before: date) -> list[str]:
+        wrong = []
+        if day >= before:
+            wrong.append("is not on an earlier day than the one before it")
+        if (self._today - day).days > MOST_DAYS_BACK:
+            wrong.append(f"is more than {MOST_DAYS_BACK} days back")
+        if any(first <= day <= last for first, last in self._held):
+            wrong.append("is on a day on which an instruction held")
+        return wrong
+
+
+def _as_read(document: dict[str, Any]) -> list[str]:
+    """A window says one thing wherever it stands; and where readings are given for all of it, what they say."""
+    readings, reader, moments = document["readings"], _reader(document), _moments(document)
+    said: dict[tuple[int, int], tuple[int, int]] = {}
+    wrong = []
+    for from_ms, until_ms, energy_mj, known_ms in windows_of(document):
+        figures, name = (energy_mj, known_ms), f"the baseline's window from {_utc(from_ms)}"
+        if said.setdefault((from_ms, until_ms), figures) != figures:
+            wrong.append(f"{name} says one thing here and another there")
+        if not readings or from_ms < readings[0][0]:
+            continue
+        inside = moments[bisect_right(moments, from_ms) : bisect_left(moments, until_ms)]
+        drawn_mj = seen_ms = 0
+        for start, end in pairwise([from_ms, *inside, until_ms]):
+            watts, source = reader(start)
+            drawn_mj += watts * (end - start) * (SOURCES.index(source) < 2)
+            seen_ms += (end - start) * (SOURCES.index(source) < 2)
+        if (drawn_mj, seen_ms) != figures:
+            wrong.append(
+                f"{name} says {energy_mj} mJ of {known_ms} ms, and the readings {drawn_mj} of {seen_ms}"
+            )
+    return list(dict.fromkeys(wrong))
 
 
 def wrong_totals(document: dict[str, Any]) -> list[str]:

@@ -16,7 +16,13 @@ from typing import Any
 from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 
-from headrace.evidence.figures import wrong_baseline, wrong_intervals, wrong_totals
+from headrace.evidence.figures import (
+    windows_of,
+    wrong_baseline,
+    wrong_intervals,
+    wrong_totals,
+    wrong_windows,
+)
 
 FORMAT, CONTEXT = "headrace settlement evidence 1", b"headrace settlement evidence 1\x00"
 HEAD_CONTEXT = b"headrace journal head 1\x00"
@@ -32,13 +38,17 @@ KINDS = {
     33: "CurtailmentLifted",
 }
 """Numbers of the kinds of event in their headers."""
+MOST_NAMED = 10
+"""Other instructions that a line names."""
 SOURCES = ("measured", "modelled", "nameplate", "stale")
+INTERVALS_MS, HOLD_MS = (300_000, 900_000, 1_800_000, 3_600_000), 60_000
 UNPROVEN = (
     "times are by the operator's clock, bounded by the journal's head: compare that with one that you kept",
     "which workloads were told to go, and for which instruction, is not shown: 'headrace journal proof' shows it",
     "that no event and no other instruction was left out: 'headrace journal verify' of the whole journal shows it",
+    "the site's zone, its country and the watts of its connection are the operator's own word: no event of the estate is shown",
 )
-BAD = (ValueError, KeyError, TypeError, IndexError, AttributeError, ArithmeticError, struct_error)
+BAD = (ValueError, KeyError, TypeError, IndexError, AttributeError, ArithmeticError, OSError, struct_error)
 """What an operation raises on a document that has not its form."""
 
 
@@ -73,8 +83,11 @@ def verify(data: bytes, public: bytes) -> Found:
         "each part has its digest": lambda: _parts(document),
         "its events are in the journal, under its signed head": lambda: _events(document),
         "limits and times are those of the instruction's own events": lambda: _instruction(document),
-        "each interval follows from the readings and limits given": lambda: wrong_intervals(document),
+        "each interval follows from the readings and limits given": lambda: (
+            _lengths(document) + wrong_intervals(document)
+        ),
         "each baseline is the mean of the windows given": lambda: wrong_baseline(document),
+        "each of these windows is where, and as long as, its method has it": lambda: wrong_windows(document),
         "the totals are the sums of the intervals": lambda: wrong_totals(document),
     }
     for says, check in checks.items():
@@ -84,7 +97,56 @@ def verify(data: bytes, public: bytes) -> Found:
             wrong = [f"something has not its form ({type(error).__name__}: {error}), so not: {says}"]
         found.wrong += wrong
         found.verified += [] if wrong else [says]
-    found.unproven += [_readings(document), *UNPROVEN]
+    found.unproven += [_readings(document), *_baseline(document), *UNPROVEN]
+    if others := meanwhile(document):
+        found.unproven.insert(0, f"what of the reduction is due to this instruction: {others}")
+    return found
+
+
+def meanwhile(document: Any) -> str:
+    """Which other instructions held at the site meanwhile, to which what was delivered may be due as well; "" for none."""
+    try:
+        held: dict[str, list[int]] = {}
+        for one in document["overlapping"]:
+            held.setdefault(str(one["id"]), []).append(int(one["limit_w"]))
+        named = [f"{name} (at most {min(limits)} W)" for name, limits in held.items()]
+    except BAD:
+        return ""
+    if not named:
+        return ""
+    more = f" and {len(named) - MOST_NAMED} more" if len(named) > MOST_NAMED else ""
+    others = "1 other" if len(named) == 1 else f"{len(named)} others"
+    return f"{others} held meanwhile: {', '.join(named[:MOST_NAMED])}{more}"
+
+
+def _lengths(document: dict[str, Any]) -> list[str]:
+    """Intervals are of a length that there is, and a measured reading holds for as long as the rules have it."""
+    wrong = []
+    if document["interval_ms"] not in INTERVALS_MS:
+        wrong.append(f"interval_ms: {document['interval_ms']!r} is none of 5, 15, 30 and 60 minutes")
+    if document["hold_ms"] != HOLD_MS:
+        wrong.append(f"hold_ms: {document['hold_ms']!r} is not {HOLD_MS}")
+    return wrong
+
+
+def _baseline(document: Any) -> list[str]:
+    """What of the baseline is the operator's own word."""
+    try:
+        found = []
+        allowed_w, windows = document["site"]["allowed_w"], windows_of(document)
+        if document["baseline"]["method"].startswith("high"):
+            found.append(
+                "that the days of the baseline are the last comparable ones, and none of the last was left out"
+            )
+        if document["baseline"]["reasons"]:
+            found.append("that the methods of the baseline that were passed over were not available")
+        high = {tuple(one) for one in windows if one[2] > allowed_w * one[3]}
+        if high:
+            found.append(
+                f"{len(high)} windows of the baseline are above the {allowed_w} W of the connection: no such draw was allowed"
+            )
+    except BAD:
+        return []
     return found
 
 

@@ -18,6 +18,9 @@ from headrace.plant.meters import MeterFault, PlantMeter
 from headrace.plant.physics import Failure, Physics, Power
 
 Handler = Callable[[dict[str, Any]], Any]
+MOST = 1e12
+"""No number that is said is larger."""
+_EXAMPLES = "docs/guide/plant.md has an example of each."
 _STATUS = {ProblemCode.NOT_FOUND: 404, ProblemCode.UNAUTHENTICATED: 401}
 
 
@@ -76,8 +79,8 @@ class Truth:
                 return JSONResponse(handle(asked))
             except HeadraceError as error:
                 return _problem(error)
-            except (ValueError, TypeError, KeyError) as error:
-                return _problem(_bad(f"{error};", "docs/guide/plant.md has an example of each."))
+            except (ValueError, TypeError, KeyError, RecursionError) as error:
+                return _problem(_bad(f"{error};", _EXAMPLES))
 
         return answer
 
@@ -133,8 +136,13 @@ class Truth:
 
     def trace(self, asked: dict[str, Any]) -> Any:
         """An element's true watts step by step: ``element``, ``since_ms``."""
-        ((_, number),) = self._numbers([asked["element"]], self._elements, "power element")
-        return self.physics.trace(number, int(asked.get("since_ms", 0)))
+        ((_, number),) = self._numbers([_text(asked, "element")], self._elements, "power element")
+        since_ms = str(asked.get("since_ms", 0))
+        if not since_ms.isascii() or not since_ms.isdigit() or len(since_ms) > 15:
+            raise _bad(
+                f"since_ms: {since_ms!r} is no time in milliseconds;", "Write a whole number from 0 up."
+            )
+        return self.physics.trace(number, int(since_ms))
 
     # -- acting ---------------------------------------------------------------------------------------------
 
@@ -146,15 +154,15 @@ class Truth:
             for _, number in self._numbers(self._chosen(asked, "nodes", self._nodes), self._nodes, "node")
         ]
         if "watts" in asked:
-            wanted = np.full(len(chosen), float(asked["watts"]))
+            wanted = np.full(len(chosen), _number(asked, "watts"))
         else:
-            wanted = physics.nameplate_w[chosen] * float(asked["permille"]) / 1_000
+            wanted = physics.nameplate_w[chosen] * _number(asked, "permille") / 1_000
         physics.demand_w[chosen] = wanted.clip(physics.idle_w[chosen], physics.nameplate_w[chosen])
         return {"nodes": len(chosen)}
 
     def fail(self, asked: dict[str, Any]) -> Any:
         """``{"kind": "node", "names": [...] or "all", "as": "silent"}``; miners likewise; meters with a ``value``."""
-        kind, how = str(asked["kind"]), str(asked["as"])
+        kind, how = _text(asked, "kind"), _text(asked, "as")
         match kind:
             case "node" | "miner":
                 known = self._nodes if kind == "node" else self._miners
@@ -172,15 +180,18 @@ class Truth:
                 for name in wanted:
                     if name not in self._by_name:
                         raise HeadraceError(unknown("meter", name, self._by_name))
-                    value = float(asked.get("value", 0.5))
+                    value = _number(asked, "value") if "value" in asked else 0.5
                     self._by_name[name].fail(MeterFault(how), value, self.physics, self.lag_ms)
                 return {"failed": len(wanted)}
         raise _bad(f"no kind of device {kind!r};", did_you_mean(kind, ["node", "miner", "meter"]))
 
     def trip(self, asked: dict[str, Any]) -> Any:
         """Open or close an element's breaker: ``{"element": E, "tripped": true}``."""
-        ((_, number),) = self._numbers([asked["element"]], self._elements, "power element")
-        self.physics.tripped[number] = bool(asked["tripped"])
+        ((_, number),) = self._numbers([_text(asked, "element")], self._elements, "power element")
+        tripped = _field(asked, "tripped")
+        if not isinstance(tripped, bool):
+            raise _bad(f"tripped: {tripped!r} is neither true nor false;", _EXAMPLES)
+        self.physics.tripped[number] = tripped
         return {"tripped": bool(self.physics.tripped[number])}
 
     def mark(self, _asked: dict[str, Any]) -> Any:
@@ -190,11 +201,11 @@ class Truth:
 
     def outdoor(self, asked: dict[str, Any]) -> Any:
         """The temperature outside: ``{"celsius": 25}``."""
-        self.physics.outdoor_celsius = float(asked["celsius"])
+        self.physics.outdoor_celsius = _number(asked, "celsius")
         return {"celsius": self.physics.outdoor_celsius}
 
     def _chosen(self, asked: dict[str, Any], field: str, known: Iterable[str]) -> list[str]:
-        names = asked[field]
+        names = _field(asked, field)
         if names == "all":
             return list(known)
         if not isinstance(names, list) or not all(isinstance(one, str) for one in names):
@@ -207,6 +218,28 @@ class Truth:
             if name not in known:
                 raise HeadraceError(unknown(what, name, known))
         return [(name, known[name]) for name in wanted]
+
+
+def _field(asked: dict[str, Any], name: str) -> Any:
+    """What somebody says of a field; HeadraceError where it is missing."""
+    if name not in asked:
+        raise _bad(f"the field {name!r} is missing;", _EXAMPLES)
+    return asked[name]
+
+
+def _text(asked: dict[str, Any], name: str) -> str:
+    found = _field(asked, name)
+    if not isinstance(found, str):
+        raise _bad(f"{name}: {found!r} is no text;", _EXAMPLES)
+    return found
+
+
+def _number(asked: dict[str, Any], name: str) -> float:
+    """A number that can be reckoned with: what is none would spread through all that the plant draws."""
+    found = _field(asked, name)
+    if isinstance(found, bool) or not isinstance(found, int | float) or not abs(found) <= MOST:
+        raise _bad(f"{name}: {str(found)[:40]!r} is no number from -{MOST:g} to {MOST:g};", _EXAMPLES)
+    return float(found)
 
 
 def _bad(message: str, step: str, code: ProblemCode = ProblemCode.BAD_INPUT) -> HeadraceError:

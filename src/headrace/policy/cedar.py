@@ -16,9 +16,13 @@ import msgspec
 from headrace.core.authority import Policy, PolicyEngine, Request, Verdict
 from headrace.core.errors import HeadraceError, Problem, ProblemCode, unknown
 from headrace.core.ids import Digest
+from headrace.core.sovereignty.exposure import Place
+from headrace.core.sovereignty.graph import Graph
+from headrace.core.sovereignty.holdings import PartyId
 from headrace.core.sovereignty.plain import PROFILES as LISTS
 from headrace.core.sovereignty.plain import PlainPolicies
 from headrace.policy import text
+from headrace.policy.described import of_site
 from headrace.policy.reading import PolicySet, load
 from headrace.policy.schema import ACTIONS, Value
 
@@ -111,6 +115,10 @@ class CedarPolicies:
         if countries:
             return of_countries(countries)
         raise HeadraceError(unknown("policy", policy.name, self.profiles))
+
+    def describe(self, graph: Graph, place: Place, owner: PartyId | None) -> dict[str, Value]:
+        """The facts of a site that follow from who holds what."""
+        return of_site(graph, place, owner)
 
     def evaluate(self, policy: Policy, request: Request) -> Verdict:
         """Judge a request by a policy; HeadraceError for a policy that nothing has, or a fact of the wrong type."""

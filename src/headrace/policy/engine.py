@@ -3,14 +3,9 @@
 from functools import lru_cache
 
 from headrace.core.authority import Policy, Request, Verdict
-from headrace.core.sovereignty.exposure import Place
-from headrace.core.sovereignty.graph import Graph
-from headrace.core.sovereignty.holdings import PartyId
 from headrace.core.sovereignty.plain import PlainPolicies
 from headrace.policy.cedar import PROFILES, CedarPolicies
-from headrace.policy.described import of_site
 from headrace.policy.reading import PolicySet, load
-from headrace.policy.schema import Value
 
 
 @lru_cache(maxsize=256)
@@ -34,10 +29,6 @@ class Policies(CedarPolicies):
     def policy_set(self, policy: Policy) -> PolicySet:
         """The rules that a policy means; HeadraceError for a name that nothing has."""
         return read(policy.name, policy.text) if policy.text else super().policy_set(policy)
-
-    def describe(self, graph: Graph, place: Place, owner: PartyId | None) -> dict[str, Value]:
-        """The facts of a site that follow from who holds what."""
-        return of_site(graph, place, owner)
 
     def evaluate(self, policy: Policy, request: Request) -> Verdict:
         """Judge a request by a policy."""

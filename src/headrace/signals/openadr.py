@@ -377,11 +377,13 @@ class Ven:
             found, findings = due(event, now_ms)
             for finding in findings:
                 self._note(f"report {event.id} {finding.message}", finding.message, finding.effect, event.id)
-            if not found and not self._vtn.acknowledge:
+            # What says something that nobody knows is not said to be followed.
+            acknowledges = self._vtn.acknowledge and event.is_understood
+            if not found and not acknowledges:
                 continue
             sent = await self._names_sent(event)
             bodies = [self._body(one) for one in found if one.name not in sent]
-            if self._vtn.acknowledge and f"{ACKNOWLEDGED}-{event.revision}" not in sent:
+            if acknowledges and f"{ACKNOWLEDGED}-{event.revision}" not in sent:
                 bodies.insert(0, self._acknowledgement(event, now_ms))
             for body in bodies[:room]:
                 await self._send(event, body, sent)

@@ -116,6 +116,46 @@ def test_anything_can_be_lost(lost: str, kind: str, nodes: int) -> None:
 
 
 @pytest.mark.parametrize(
+    ("lost", "a", "b"),
+    [
+        ("fjord/hall", (500, 200), (300, 0)),
+        ("fjord/hall/g-1", (500, 400), (300, 200)),
+        ("fjord/hall/g-1-0", (500, 400), (300, 200)),
+        ("fjord/shed", (500, 300), (300, 300)),
+        ("fjord/shed/g-0-0", (500, 300), (300, 300)),
+    ],
+)
+def test_the_loss_of_a_load_says_what_all_that_feeds_it_would_carry(
+    lost: str, a: tuple[int, int], b: tuple[int, int]
+) -> None:
+    """A block, a rack and a node are on no way to anything: everything above stays live, and carries that much less."""
+    found = impact(hall().world, lost)
+    assert isinstance(found, Impact)
+    carried = {one.element: (one.before_w, one.after_w) for one in found.survivors}
+    assert carried == {"fjord/t1": a, "fjord/a": a, "fjord/t2": b, "fjord/b": b}
+
+
+def test_a_node_that_is_lost_takes_what_runs_there_along() -> None:
+    """All of it: 1,000 W, halved between both sides."""
+    made = hall()
+    work = made.submit(job("j1", resources=WHOLE))[0]
+    assert made.put(work, "fjord/hall/g-1-0", mask=15).made
+    found = impact(made.world, "fjord/hall/g-1-0")
+    assert isinstance(found, Impact)
+    assert found.workloads == (work,)
+    carried = {one.element: (one.before_w, one.after_w) for one in found.survivors}
+    assert carried["fjord/b"] == (700, 200)
+
+
+def test_what_was_meant_is_looked_for_among_names_that_stand_once() -> None:
+    """Feeders are elements of the site and of the tree: they are named once all the same."""
+    found = impact(hall().world, "fjord/x")
+    assert isinstance(found, Problem)
+    listed = found.next_step.removeprefix("known: ").partition(".")[0].split(", ")
+    assert len(listed) == len(set(listed)) > 4
+
+
+@pytest.mark.parametrize(
     ("lost", "said"),
     [
         ("fjord/c", "no element of the power tree 'fjord/c'"),

@@ -1,5 +1,6 @@
 """Instructions of the grid: what can't be met is refused, what can is met in time by the ladder, and nothing firm goes."""
 
+import re
 from dataclasses import replace
 from typing import Any
 
@@ -9,7 +10,7 @@ from hypothesis import strategies as st
 
 from headrace.core import commands as c
 from headrace.core import events as ev
-from headrace.core.errors import HeadraceError
+from headrace.core.errors import HeadraceError, ProblemCode
 from headrace.core.estate import Connection, FlexibleWindow
 from headrace.core.ids import NodeId, PlacementId, PowerNodeId, SiteId, WorkloadId
 from headrace.core.observation import Capabilities, NodeReport
@@ -18,7 +19,7 @@ from headrace.core.power.ladder import LEAST_GRACE_MS, PAUSE_LEAD_MS, PAUSE_MS, 
 from headrace.core.power.limits import LEAD_MS, RESPONSE_MS
 from headrace.core.power.shedding import Rung
 from headrace.core.scheduling.explain import explain
-from headrace.core.units import MS_PER_DAY, MS_PER_HOUR, MS_PER_MINUTE
+from headrace.core.units import MS_PER_DAY, MS_PER_HOUR, MS_PER_MINUTE, parse_watts
 from headrace.core.workload import EndReason, Flex, PolicyRef, Resources, State, WorkloadSpec, WorkloadType
 from tests.core.small import (
     ALBION,
@@ -428,6 +429,10 @@ def test_what_is_below_the_floor_is_refused_with_what_could_be_shed() -> None:
     [
         ({"site": SiteId("fjrd")}, "Did you mean fjord"),
         ({"limit_w": -1}, "watts from 0"),
+        (
+            {"limit_w": 2_100_000_000},
+            "a limit of 2.1 GW for fjord is more than 10 times the 100 kW of its connection",
+        ),
         ({"until_ms": 1}, "over before it begins"),
         ({"from_ms": 1_795_000_000_000_000}, "more than a year"),
     ],
@@ -441,6 +446,57 @@ def test_an_instruction_that_makes_no_sense_is_named(wrong: dict[str, Any], says
         one.do(c.Instruct(replace(sound, **wrong), binding=True))
     assert says in refused.value.problem.line()
     assert not one.state.instructions
+
+
+def test_a_name_that_stands_at_one_site_is_not_given_at_another() -> None:
+    """It would lift what the first asks; once that is over, the name is free, and at its own site it may be given anew."""
+    one = lab()
+    first = Instruction(EVENING, FJORD, 50_000, one.now_ms)
+    second = replace(first, site=ALBION, limit_w=10_000)
+    one.do(c.Instruct(first))
+    with pytest.raises(HeadraceError) as refused:
+        one.do(c.Instruct(second, binding=True))
+    assert refused.value.problem.code is ProblemCode.CONFLICT
+    assert refused.value.problem.line() == (
+        "the instruction 'evening' is one for fjord, and stands; Give the one for albion another name, "
+        "or withdraw evening first."
+    )
+    assert one.state.instructions[EVENING].instruction == first
+    assert one.made(c.Instruct(replace(first, limit_w=40_000)))
+    one.do(c.Withdraw(EVENING))
+    one.now_ms += 1
+    assert one.made(c.Instruct(replace(second, from_ms=one.now_ms)))
+    assert one.state.instructions[EVENING].instruction.site == ALBION
+
+
+def test_what_a_refusal_says_to_ask_for_is_taken() -> None:
+    """To the watt, however many digits it has: four of them would round it to what is refused again."""
+    one = core()
+    one.do(c.DeclareEngines({"local": ABLE}))
+    # 206 nodes that idle at 200 W, with a PUE of 1.151: 47,421.2 W at the meter, which four digits would round down.
+    fjord = replace(site(FJORD, "NO", racks=103), connection=Connection(100_000), pue_permille=1_151)
+    one.apply(estate(fjord, site(ALBION, "GB")))
+    with pytest.raises(HeadraceError) as refused:
+        instruct(one, 1_000)
+    wanted = re.search(r"Ask for ([0-9.]+ k?W) or more", refused.value.problem.line())
+    assert wanted is not None, refused.value.problem.line()
+    assert wanted[1] == "47422 W"
+    with pytest.raises(HeadraceError, match="can't come down to 47421 W: 47422 W of"):
+        instruct(one, parse_watts(wanted[1]) - 1)
+    assert instruct(one, parse_watts(wanted[1]))
+
+
+def test_what_a_site_is_under_already_is_never_refused() -> None:
+    """The floor counts each part of an accelerator as the whole of it; a limit at what is drawn is met as things are."""
+    one = lab()
+    half = Resources("lab", 1, 250, 16, share_milli=500)
+    running(one, *(whole(name, resources=half) for name in ("left", "right")))
+    assert len({rank.node for held in one.state.placements.values() for rank in held.ranks}) == 1
+    floor_w = one.world.floors.watts[one.world.fleet.site_index[FJORD]]
+    assert floor_w > draws_w(one)
+    assert instruct(one, draws_w(one))
+    with pytest.raises(HeadraceError, match="can't come down to"):
+        instruct(one, draws_w(one) - 1)
 
 
 def test_firm_work_never_takes_what_the_grid_may_ask_back() -> None:
@@ -623,6 +679,59 @@ def test_who_is_held_or_kept_out_for_the_grid_is_told_which_instruction_it_is() 
     other.submit(FIRM)
     assert other.place() == []
     assert "that the grid can't ask back, of which fjord has 200 W of 1 kW left" in said(other, "firm")
+
+
+def test_who_lacks_power_and_what_the_grid_may_ask_back_is_told_of_both() -> None:
+    """Freeing the one alone would change nothing: what is told to be enough is enough, and nothing less is told."""
+    one = lab(firm_w=2_600)
+    here = PolicyRef(countries=("NO",))
+    instruct(one, 2_000, starts_ms=24 * MS_PER_HOUR, lasts_ms=MS_PER_HOUR)
+    placements = running(one, FIRM, replace(SPOT, flex=Flex.PREEMPTIBLE))
+    one.submit(replace(FIRM, name="second", policy=here))
+    assert one.place() == []
+    both = said(one, "second")
+    assert (
+        "needs 800 W, connection fjord has 200 W of 2.6 kW left; and needs 800 W that the grid can't ask back"
+        in both
+    )
+    assert "of which fjord has 400 W of 2 kW left (by the grid's instruction evening)" in both
+    assert "would start if 600 W are freed there and 400 W of what the grid can't ask back" in both
+    # So much is freed, and more: it waits on, and says for what.
+    one.report(placements["spot"], ended(0))
+    assert one.place() == []
+    alone = said(one, "second")
+    assert "site fjord: needs 800 W that the grid can't ask back" in alone
+    assert "would start if 400 W of what the grid can't ask back are freed there" in alone
+    assert "at site" not in alone
+    one.do(c.Withdraw(EVENING))
+    assert len(one.place()) == 1
+
+
+def test_what_the_firm_part_keeps_is_not_laid_to_an_instruction() -> None:
+    """There is none: it is the connection's own."""
+    one = lab(firm_w=2_400, flexible_w=10_000)
+    one.submit(*(replace(FIRM, name=f"firm-{n}", policy=PolicyRef(countries=("NO",))) for n in range(3)))
+    assert len(one.place()) == 2
+    waits = next(one.state.workloads[ident].spec.name for ident in one.world.queue)
+    line = said(one, waits)
+    assert "fjord has 0 W of 2.4 kW left (by the firm part of its connection)" in line
+    assert "at site" not in line
+
+
+def test_who_is_held_for_the_grid_is_told_what_holds_now() -> None:
+    """Not what ordered it and is over: another instruction took its place, or nothing did yet."""
+    one = lab()
+    placement = running(one, PAUSABLE)["pausable"]
+    instruct(one, 1_000)
+    follow(one)
+    one.report(placement, PAUSED)
+    instruct(one, 1_100, id=InstructionId("night"))
+    assert "is paused for the grid, which limits fjord (instruction evening)" in said(one, "pausable")
+    one.now_ms += 1_000
+    one.do(c.Withdraw(EVENING))
+    assert "which limits fjord (instruction night, it was told by evening)" in said(one, "pausable")
+    one.do(c.Withdraw(InstructionId("night")))
+    assert "which limited fjord (instruction evening, which does so no more)" in said(one, "pausable")
 
 
 def test_what_was_paused_goes_before_what_is_new() -> None:

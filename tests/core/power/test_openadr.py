@@ -7,14 +7,17 @@ from fractions import Fraction
 from typing import Any
 
 import pytest
+import yaml
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from headrace.core.ids import SiteId
 from headrace.core.power.instruction import Instruction
 from headrace.core.power.openadr import (
+    FOLLOWED,
     MOST_FINDINGS,
     MOST_PER_SITE,
+    OTHERS,
     Heard,
     SiteSignals,
     difference,
@@ -37,6 +40,7 @@ from headrace.core.power.openadr_times import (
     schedule_of,
 )
 from headrace.core.power.reading import PowerReading
+from tests.lab.oracle import DATA
 
 HOUR = 3_600_000
 DAY = 24 * HOUR
@@ -109,6 +113,55 @@ def codes(heard: Heard) -> list[str]:
     return [one.code for one in heard.findings]
 
 
+@pytest.mark.parametrize(
+    ("kind", "near"),
+    [
+        ("IMPORT_CAPACTY_LIMIT", "IMPORT_CAPACITY_LIMIT"),
+        ("IMPORT_CAPACITY_LIMITS", "IMPORT_CAPACITY_LIMIT"),
+        ("dispatch_setpoit", "DISPATCH_SETPOINT"),
+        ("ALERT_GRID_EMERGNCY", "ALERT_GRID_EMERGENCY"),
+        ("X_OURS", ""),
+        ("\x1b[31mRED", ""),
+    ],
+)
+def test_a_type_that_nobody_knows_is_named_and_never_called_followed(kind: str, near: str) -> None:
+    """A slip in a type's name may be a limit: what can't be read holds. Anything else is told, and asks nothing."""
+    heard = hear(event(kind, 1.5, "KW"))
+    (found,) = (one for one in heard.findings if one.code == "unknown_type")
+    assert "which nobody knows" in found.message
+    assert found.message.isprintable()
+    assert (f"did it mean {near}?" in found.message) == bool(near)
+    assert "not acknowledged" in found.effect
+    assert [one.limit_w for one in heard.instructions] == ([5_000_000] if near else [])
+    assert [one.is_understood for one in heard.followed] == [False]
+
+
+@pytest.mark.parametrize("kind", sorted({*OTHERS, *FOLLOWED}))
+def test_what_the_enumeration_has_is_known(kind: str) -> None:
+    """Followed or not, it is no slip of another."""
+    heard = hear(event(kind, 1, "KW"))
+    assert "unknown_type" not in codes(heard)
+    assert [one.is_understood for one in heard.followed] == [True]
+    assert bool(heard.instructions) == (kind in FOLLOWED)
+
+
+def test_the_enumeration_is_that_of_the_document() -> None:
+    """Every type of the published list, and no other."""
+    listed = DATA / "event-interval-payloads.schema.yaml"
+    assert set(yaml.safe_load(listed.read_text())["definitions"]) == {*OTHERS, *FOLLOWED}
+
+
+def test_an_event_is_understood_only_as_a_whole() -> None:
+    """One type beside a known one, in an interval that is long over: no acknowledgement says that all of it is followed."""
+    intervals = [
+        {"id": 0, "payloads": [{"type": "IMPORT_CAPACTY_LIMIT", "values": [1]}]},
+        {"id": 1, "payloads": [{"type": "IMPORT_CAPACITY_LIMIT", "values": [2]}]},
+    ]
+    heard = hear(event(intervals=intervals), now_ms=T0 + HOUR + HOUR // 2)
+    assert [one.limit_w for one in heard.instructions] == [2_000_000]
+    assert [one.is_understood for one in heard.followed] == [False]
+
+
 SAID: list[tuple[str, str, Any, Any, int | None]] = [
     ("a limit in megawatts", "IMPORT_CAPACITY_LIMIT", 20, "MW", 20_000_000),
     ("in kilowatts", "IMPORT_CAPACITY_LIMIT", 20_000, "KW", 20_000_000),
@@ -123,7 +176,6 @@ SAID: list[tuple[str, str, Any, Any, int | None]] = [
     ("level 3", "SIMPLE", 3, None, 10_000_000),
     ("an emergency", "ALERT_GRID_EMERGENCY", "frequency is low", None, 8_000_000),
     ("a price is no limit", "PRICE", 0.17, "KWH", None),
-    ("a word of somebody's own is none", "X_OURS", 1, "KW", None),
     ("a limit of exports is none", "EXPORT_CAPACITY_LIMIT", 1, "KW", None),
 ]
 

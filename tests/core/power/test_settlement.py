@@ -52,6 +52,29 @@ def settled(
     return settle(case, interval_ms, method)
 
 
+# -- what asks nothing -------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("limit_w", "held_ms", "reduction_mj"),
+    [
+        (9_999, QUARTER, 500 * QUARTER),
+        (10_000, 0, 0),
+        (2_100_000_000, 0, 0),
+    ],
+)
+def test_a_limit_at_or_above_the_connection_asks_nothing_and_nothing_is_due_to_it(
+    limit_w: int, held_ms: int, reduction_mj: int
+) -> None:
+    """600 W before and 100 W during: what was shed was shed for somebody else."""
+    rows = read((NOON - 2 * MS_PER_HOUR, 600), (NOON, 100))
+    found = settled([version(limit_w, NOON, NOON + QUARTER)], rows, until_ms=NOON + MS_PER_HOUR)
+    (row,) = found.intervals
+    assert (row.held_ms, row.reduction_mj, row.compliance) == (held_ms, reduction_mj, "yes")
+    assert found.totals.reduction_mj == reduction_mj
+    assert (row.reduction_w is None) == (not held_ms)
+
+
 # -- intervals ---------------------------------------------------------------------------------------------------------
 
 

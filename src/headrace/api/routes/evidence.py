@@ -5,8 +5,9 @@ from typing import Annotated, Any, Literal
 
 from fastapi import Query, Response
 
-from headrace.api.endpoint import Group, IdPath, json_reply
+from headrace.api.endpoint import Group, json_reply
 from headrace.api.guard import CallDep, not_there, operators
+from headrace.api.routes.grid import InstructionPath
 from headrace.api.views_evidence import EvidenceView
 from headrace.core.power.instruction import InstructionId
 from headrace.evidence.document import Wanted, check_name, made_aside, seal
@@ -23,7 +24,7 @@ BaselineName = Annotated[
 
 
 @evidence.get(
-    "/v1/grid/instructions/{instruction}/evidence",
+    "/v1/grid/instructions/{instruction:path}/evidence",
     "grid.read",
     operators("grid"),
     EvidenceView,
@@ -31,7 +32,7 @@ BaselineName = Annotated[
 )
 async def grid_evidence(
     call: CallDep,
-    instruction: IdPath,
+    instruction: InstructionPath,
     interval: Interval = "15m",
     baseline: BaselineName = "high-5-of-10",
 ) -> Response:

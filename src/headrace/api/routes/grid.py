@@ -1,5 +1,6 @@
 """The grid: what it asks of sites, and what they can give up."""
 
+import re
 from collections import Counter
 from typing import Annotated
 
@@ -19,10 +20,11 @@ from headrace.api.views_grid import (
     SignalView,
 )
 from headrace.core import commands as c
-from headrace.core.errors import HeadraceError, unknown
+from headrace.core.errors import HeadraceError, Problem, ProblemCode, unknown
 from headrace.core.ids import SiteId
 from headrace.core.power import limits
 from headrace.core.power.floors import is_past
+from headrace.core.power.grid import least_w
 from headrace.core.power.instruction import Instruction, InstructionId
 from headrace.core.power.ladder import ladder_of
 from headrace.core.power.pue import meter_watts
@@ -33,6 +35,8 @@ from headrace.signals.follow import Followed
 grid = Group("grid")
 InstructionPath = Annotated[str, Path(min_length=1, max_length=400)]
 """A grid operator's names are longer than others, and have slashes: which server, event, interval, and site."""
+_GIVEN = re.compile("person-[0-9]+")
+"""Names of those that nobody names."""
 
 
 @grid.get("/v1/grid", "grid.read", operators("grid"), GridView)
@@ -100,7 +104,7 @@ async def instruct(call: CallDep) -> Response:
     """Limit a site for a time. Below what can't be shed it is refused, unless it is binding."""
     asked = await body(call.request, InstructionBody)
     now_ms = call.service.control.now_ms()
-    ident = InstructionId(asked.id or _free_name(call.world))
+    ident = _own_name(call.world, asked.id) if asked.id else _free_name(call.world)
     instruction = Instruction(
         ident,
         SiteId(asked.site),
@@ -119,9 +123,20 @@ async def instruct(call: CallDep) -> Response:
     )
 
 
-def _free_name(world: World) -> str:
-    """A name that no instruction has had in this journal: it is made of the number of events."""
-    return f"person-{world.state.version}"
+def _own_name(world: World, name: str) -> InstructionId:
+    """The name that somebody gives; HeadraceError for one of those that are given here, unless it is one that was."""
+    if _GIVEN.fullmatch(name) and InstructionId(name) not in world.state.instructions:
+        text = f"names like {name} are given to those that nobody names;"
+        raise HeadraceError(Problem(ProblemCode.BAD_INPUT, text, "Choose another one.", "/id"))
+    return InstructionId(name)
+
+
+def _free_name(world: World) -> InstructionId:
+    """A name that no instruction has: it is made of the number of events, so that it had none before either."""
+    number = world.state.version
+    while InstructionId(f"person-{number}") in world.state.instructions:
+        number += 1
+    return InstructionId(f"person-{number}")
 
 
 @grid.write(
@@ -174,6 +189,7 @@ def _ladder_view(world: World, name: SiteId, now_ms: int) -> LadderView:
     own = [one for one in world.state.instructions.values() if one.instruction.site == name]
     standing = limits.standings_at(site, own, now_ms)
     ladder = ladder_of(world, name)
+    asked = [one.instruction for one in own if one.was_in_force]
     counts = Counter(rung for rung, _ in ladder.workloads())
     rungs = tuple(
         RungView(rung, watts, counts[rung])
@@ -189,4 +205,6 @@ def _ladder_view(world: World, name: SiteId, now_ms: int) -> LadderView:
         flexible_w=site.connection.flexible_w,
         rungs=rungs,
         curtailed=tuple(one.placement.workload for one in ladder.candidates if one.placement.curtailed),
+        least_w=meter_watts(site, least_w(ladder)),
+        asked_w=min((one.limit_w for one in asked if one.is_active(now_ms)), default=None),
     )

@@ -20,15 +20,16 @@ _GO = frozenset({Rung.MINERS, Rung.PREEMPT, Rung.REQUEUE})
 
 def limits_of(
     fleet: Fleet, standings: Iterable[Standing], kept_w: Mapping[SiteId, int], now_ms: int
-) -> tuple[I64, dict[int, int], int, dict[int, InstructionId]]:
+) -> tuple[I64, dict[int, int], int, dict[int, InstructionId], dict[int, InstructionId]]:
     """Limits of all elements of the power tree now (IT watts), those of the floors by number of a site, and until when.
 
-    And the instruction that limits each site most, by its number, where one does.
+    And the instruction that limits each site most, by its number, where one does; and the one that its floor is held to.
     ``kept_w``: what those need at a site who were paused or capped for the grid; once nothing holds them back it is theirs first.
     """
     limit_w, until_ms = fleet.power_limit_w.copy(), NEVER_MS
     floors: dict[int, int] = {}
     why: dict[int, InstructionId] = {}
+    below: dict[int, InstructionId] = {}
     by_site: dict[SiteId, list[Standing]] = {}
     for one in standings:
         by_site.setdefault(one.instruction.site, []).append(one)
@@ -44,8 +45,11 @@ def limits_of(
             limit_w[root] -= kept_w[site.id]
         if found.floor_w < site.connection.total_w:
             floors[number] = it_watts(site, found.floor_w)
+        if found.floor_w < site.connection.firm_w:
+            known = (one.instruction for one in here if one.was_in_force and one.is_open(now_ms))
+            below[number] = min(known, key=lambda one: one.limit_w).id
         until_ms = min(until_ms, found.until_ms)
-    return limit_w, floors, until_ms, why
+    return limit_w, floors, until_ms, why, below
 
 
 def restores_w(placement: Placement, hardware_of: Callable[[str], HardwareType]) -> int:
@@ -80,7 +84,8 @@ class Floors:
     """Watts of IT load at each site that can't be shed: idle nodes, what is never shed, and what a paused rank still draws.
 
     ``limit_w``: the most of it that may be, by number of a site; a site that is not in it has no limit but its connection's.
-    ``limited_by``: the instruction that limits what may start at a site, by its number, where one does. Fractions of an
+    ``limited_by``: the instruction that limits what may start at a site, by its number, where one does; ``held_to``: the one, in
+    force or to come, that sets ``limit_w`` (none: the connection's firm part does). Fractions of an
     accelerator count as the whole of it.
     """
 
@@ -91,6 +96,7 @@ class Floors:
         "_steps",
         "_strange_w",
         "_unknown_w",
+        "held_to",
         "limit_w",
         "limited_by",
         "watts",
@@ -109,6 +115,7 @@ class Floors:
         self.watts = [0] * len(fleet.sites)
         self.limit_w: dict[int, int] = {}
         self.limited_by: dict[int, InstructionId] = {}
+        self.held_to: dict[int, InstructionId] = {}
 
     def clear(self) -> None:
         """Nothing runs but for strangers, and what is not known."""

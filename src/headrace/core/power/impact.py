@@ -4,12 +4,13 @@ Loads are those that the planner counts (``World.power_w``): the most that what 
 those of the power tree (``glomfjord/feed-a``), and a site's own for its connection.
 """
 
-from collections.abc import Iterable
+from collections.abc import Container, Iterable, Mapping
 from dataclasses import dataclass
+from fractions import Fraction
 
 from headrace.core.errors import Problem, ProblemCode, unknown
 from headrace.core.estate import Site
-from headrace.core.fleet import Fleet
+from headrace.core.fleet import NEVER_DAY, Fleet
 from headrace.core.ids import (
     ContractId,
     NodeId,
@@ -24,6 +25,8 @@ from headrace.core.power.allot import ALLOTMENT
 from headrace.core.power.tree import Feeders, Worst, graph_of
 from headrace.core.world import World
 
+Loads = Mapping[str, Fraction]
+"""Watts by the name of an element at its site."""
 _NEAR = 10_000
 """Names of a large estate among which the one that was meant is looked for."""
 
@@ -88,11 +91,15 @@ def impact(world: World, element: str) -> Impact | Problem:
     if name in graph.elements:
         return _of_element(world, site, name)
     if NodeId(element) in fleet.node_index:
-        return _impact(world, site, element, "node", (), [fleet.node_index[NodeId(element)]], ())
+        node = fleet.node_index[NodeId(element)]
+        rack, drawn_w = int(fleet.node_leaf[node]), 0
+        if fleet.node_from_day[node] < NEVER_DAY:
+            drawn_w = world.counted.draw_w(node)
+        return _impact(world, site, element, "node", (), [node], _without(world, site, rack, drawn_w))
     if index is None:
         names = [f"{number}/{one}" for one in graph.elements]
         names += [one for one in fleet.power_ids if one.startswith(f"{number}/") and "+" not in one]
-        return unknown("element of the power tree", element, names[:_NEAR])
+        return unknown("element of the power tree", element, list(dict.fromkeys(names))[:_NEAR])
     kind = fleet.power_kind[index]
     if kind == ALLOTMENT:
         parts = name.rpartition("/")[2].strip("+").replace("+", ", ")
@@ -105,8 +112,11 @@ def impact(world: World, element: str) -> Impact | Problem:
     leaves = fleet.node_leaf.tolist()
     racks = {leaf for leaf in set(leaves) if index in fleet.path(leaf)}
     below = [node for node, leaf in enumerate(leaves) if leaf in racks]
-    dark = tuple(f"{number}/{one}" for one in graph.elements) if kind == "connection" else ()
-    return _impact(world, site, element, kind, dark, below, ())
+    if kind == "connection":
+        dark = tuple(f"{number}/{one}" for one in graph.elements)
+        return _impact(world, site, element, kind, dark, below, ())
+    survivors = _without(world, site, index, int(world.power_w[index]))
+    return _impact(world, site, element, kind, (), below, survivors)
 
 
 def _of_element(world: World, site: Site, name: str) -> Impact:
@@ -122,19 +132,44 @@ def _of_element(world: World, site: Site, name: str) -> Impact:
     nodes = [index for index, node in enumerate(fleet.node_ids) if node.rsplit("-", 2)[0] in groups]
     watts = leaf_watts(fleet, world.power_w.tolist(), site)
     before, after = graph.loads(watts), graph.loads(watts, name)
-    survivors = tuple(
-        Survivor(
-            f"{site.id}/{one}",
-            graph.elements[one].kind,
-            -int(-before.get(one, 0) // 1),
-            -int(-after.get(one, 0) // 1),
-            graph.elements[one].rating_w,
-        )
-        for one in graph.elements
-        if one in live
-    )
     kind = graph.elements[name].kind
+    survivors = _survivors(site, before, after, live)
     return _impact(world, site, f"{site.id}/{name}", kind, dark, nodes, survivors)
+
+
+def _survivors(site: Site, before: Loads, after: Loads, live: Container[str]) -> tuple[Survivor, ...]:
+    """Those of a site's elements that are live, with what they carry; watts are rounded up."""
+    return tuple(
+        Survivor(
+            f"{site.id}/{name}",
+            element.kind,
+            -int(-before.get(name, 0) // 1),
+            -int(-after.get(name, 0) // 1),
+            element.rating_w,
+        )
+        for name, element in graph_of(site).elements.items()
+        if name in live
+    )
+
+
+def _without(world: World, site: Site, lost: int, lost_w: int) -> tuple[Survivor, ...]:
+    """What all elements of a site carry without ``lost_w`` at something below them: a block, a rack, or a node of rack ``lost``.
+
+    All of them stay live: what is lost is a load, and no way to one.
+    """
+    fleet, graph = world.fleet, graph_of(site)
+    power_w = world.power_w.tolist()
+    watts = leaf_watts(fleet, power_w, site)
+    left = dict(watts)
+    for leaf in graph.leaves:
+        name = leaf.part if leaf.is_part else leaf.block
+        at = fleet.power_index[PowerNodeId(f"{site.id}/{name}")]
+        if at != lost and lost in fleet.path(at):
+            # A part of the block that is lost.
+            left[leaf.feeders] -= power_w[at]
+        elif at in fleet.path(lost):
+            left[leaf.feeders] -= lost_w
+    return _survivors(site, graph.loads(watts), graph.loads(left), graph.elements)
 
 
 def _impact(

@@ -14,6 +14,7 @@ from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from decimal import Decimal, InvalidOperation
+from difflib import get_close_matches
 from typing import Any
 
 from headrace.core.ids import SiteId
@@ -29,6 +30,19 @@ LIMIT, SETPOINT, SIMPLE, EMERGENCY = (
 )
 FOLLOWED = (LIMIT, SETPOINT, SIMPLE, EMERGENCY)
 """Payload types that become instructions."""
+OTHERS = frozenset(
+    """
+    PRICE PRICE_ALTERNATE EXPORT_PRICE GHG CURVE OLS CHARGE_STATE_SETPOINT DISPATCH_SETPOINT_RELATIVE DISPATCH_INSTRUCTION
+    CONTROL_SETPOINT CONTROL_LEVEL_OFFSET CONTROL_LEVEL_OFFSET_PERCENT IMPORT_CAPACITY_SUBSCRIPTION IMPORT_CAPACITY_RESERVATION
+    IMPORT_CAPACITY_RESERVATION_FEE IMPORT_CAPACITY_AVAILABLE IMPORT_CAPACITY_AVAILABLE_PRICE EXPORT_CAPACITY_SUBSCRIPTION
+    EXPORT_CAPACITY_RESERVATION EXPORT_CAPACITY_RESERVATION_FEE EXPORT_CAPACITY_AVAILABLE EXPORT_CAPACITY_AVAILABLE_PRICE
+    EXPORT_CAPACITY_LIMIT ALERT_BLACK_START ALERT_POSSIBLE_OUTAGE ALERT_FLEX_ALERT ALERT_FIRE ALERT_FREEZING ALERT_WIND
+    ALERT_TSUNAMI ALERT_AIR_QUALITY ALERT_OTHER CTA2045_REBOOT CTA2045_SET_OVERRIDE_STATUS
+    """.split()  # noqa: SIM905 - it reads as the list that it is
+)
+"""The other payload types of the 3.1.1 enumerations: known, and not followed."""
+LIKENESS = 0.85
+"""How like a followed type one must be that nobody knows, to be taken for a slip in its name."""
 SOURCE = "openadr"
 MOST_PER_SITE = 1_000
 """Instructions for one site; what is more is held as one, at its least limit for all of its time."""
@@ -82,7 +96,10 @@ class Finding:
 
 @dataclass(frozen=True, slots=True)
 class FollowedEvent:
-    """An event that means our ``sites``: what reports need of it. ``revision`` changes whenever it does."""
+    """An event that means our ``sites``: what reports need of it. ``revision`` changes whenever it does.
+
+    ``is_understood``: all that it says has a type that is known, so that it can be acknowledged.
+    """
 
     id: str
     name: str
@@ -90,6 +107,7 @@ class FollowedEvent:
     sites: tuple[SiteId, ...]
     schedule: Schedule
     descriptors: tuple[Any, ...]
+    is_understood: bool = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -278,6 +296,9 @@ class _Reader:
                     self.find(doubt.code, ident, doubt.interval, doubt.message, doubt.effect)
             for window in schedules[site.zone].windows(self._now_ms):
                 self._window(ident, event, site, window, units)
+        unknown = _unknown_types(schedules[meant[0].zone])
+        for kind in unknown:
+            self._unknown(ident, kind, meant)
         asked = event.get("reportDescriptors")
         self.followed.append(
             FollowedEvent(
@@ -287,8 +308,20 @@ class _Reader:
                 tuple(site.site for site in meant),
                 self._implied(event) if asked and not event.get("intervals") else schedules[meant[0].zone],
                 tuple(asked) if isinstance(asked, list | tuple) else (),
+                not unknown,
             )
         )
+
+    def _unknown(self, ident: str, kind: str, meant: Sequence[SiteSignals]) -> None:
+        """Tell of a payload type that nobody knows, and what is done where it may be a slip."""
+        near = _near(kind)
+        message = f"it has the payload type {_text(kind)!r}, which nobody knows"
+        effect = "it is not followed, and not acknowledged"
+        if near:
+            message += f" (did it mean {near}?)"
+            held = ", ".join(f"{format_watts(one.unreadable_w)} holds at {one.site}" for one in meant)
+            effect = f"{held}, and it is not acknowledged"
+        self.find("unknown_type", ident, -1, message, effect)
 
     def _implied(self, event: Mapping[str, Any]) -> Schedule:
         """The intervals on which an event without any wants reports: its own period, again and again (User Guide, 7.5)."""
@@ -311,7 +344,7 @@ class _Reader:
         number = window.slot.number
         for position, payload in enumerate(self._payloads(ident, window)):
             kind, values = _payload(payload)
-            if kind and kind not in FOLLOWED:
+            if kind and kind not in FOLLOWED and not _near(kind):
                 continue
             said = _say(kind, values, units.get(kind), site)
             if said.odd is not None:
@@ -331,7 +364,7 @@ class _Reader:
                 until_ms=0 if until_ms >= FOREVER_MS else until_ms,
                 source=SOURCE,
                 urgency=said.urgency,
-                note=f"{kind or 'unreadable'}{said.text}; {name}{rank}",
+                note=f"{_text(kind) or 'unreadable'}{said.text}; {name}{rank}",
             )
             self.by_site[site.site].append(one)
             self._priorities[one.id] = priority if isinstance(priority, int) else 10**9
@@ -392,6 +425,20 @@ def _payload(payload: object) -> tuple[str, object]:
     return payload["type"].strip().upper(), payload.get("values")
 
 
+def _unknown_types(schedule: Schedule) -> list[str]:
+    """Payload types of an event that are none of the enumeration."""
+    listed = [slot.payloads for slot in schedule.slots if isinstance(slot.payloads, list | tuple)]
+    kinds = {_payload(payload)[0] for payloads in listed for payload in payloads}
+    return sorted(kinds - OTHERS - {"", *FOLLOWED})
+
+
+def _near(kind: str) -> str:
+    """The followed type that an unknown one is a slip of, by all likelihood; "" for none."""
+    if kind in OTHERS:
+        return ""
+    return next(iter(get_close_matches(kind[:MOST_TEXT], FOLLOWED, 1, LIKENESS)), "")
+
+
 def _say(kind: str, values: object, unit: object, site: SiteSignals) -> _Said:
     """What a payload of ``kind`` ("": unknown) says for a site."""
     match kind:
@@ -402,8 +449,11 @@ def _say(kind: str, values: object, unit: object, site: SiteSignals) -> _Said:
             return _Said(site.emergency_w, "emergency", f" {said}" if said else "")
         case "SIMPLE":
             return _simple(values, site)
-        case _:
+        case "IMPORT_CAPACITY_LIMIT" | "DISPATCH_SETPOINT":
             return _power(kind, values, unit, site)
+        case _:
+            # A slip in a type's name, which is told of the event: what may be a limit that can't be read holds as one.
+            return _Said(site.unreadable_w, text=" is no type")
 
 
 def _unreadable(site: SiteSignals, message: str, code: str = "unreadable") -> _Said:

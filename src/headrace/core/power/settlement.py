@@ -195,11 +195,11 @@ class Interval:
     Instructed, over the whole interval: ``instructed_least_w``, ``instructed_mean_w`` by time, ``instructed_most_w``; where it
     was not in force the connection's own watts count. Delivered, over what is known of it: ``delivered_w`` (mean), ``highest_w``,
     ``energy_mj``; ``known_ms``, ``stale_ms``, ``missing_ms`` and what is still to come
-    (``coming_ms``) add up to the interval. While it was in force (``held_ms``):
+    (``coming_ms``) add up to the interval. While it was in force and below the connection (``held_ms``; any other asks nothing):
     ``held_energy_mj`` of ``held_known_ms``, and ``reduction_mj`` against the baseline over the same time (negative: more was
     drawn). While it was due (``due_ms``): ``due_highest_w``, the most that was above what was due (``over_w``), and for how long
     that is not known (``due_unknown_ms``). ``compliance`` is of that time alone: ``not due`` where there is none of it.
-    ``source``: the worst while it was in force.
+    ``source``: the worst of the time that is held; of all of it where nothing is.
     """
 
     from_ms: int
@@ -316,8 +316,11 @@ def _interval(case: Case, versions: Sequence[Version], from_ms: int, interval_ms
         if number is None or end_ms <= start:
             continue
         limit_w = due_w(versions, start)
+        # A limit at or above what the connection allows asks nothing: whatever was shed meanwhile is not due to it.
+        asks = versions[number].instruction.limit_w < case.allowed_w
         for one in case.readings.between(start, end_ms):
-            held.append(one)
+            if asks:
+                held.append(one)
             if limit_w is not None:
                 due.append((one, limit_w))
     past_ms = min(until_ms, known_ms)

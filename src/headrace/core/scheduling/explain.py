@@ -15,7 +15,7 @@ from headrace.core.errors import HeadraceError, Problem, ProblemCode
 from headrace.core.ids import NodeId, WorkloadId
 from headrace.core.scheduling.admit import can_ever_fit
 from headrace.core.scheduling.ahead import Ahead, Turns
-from headrace.core.scheduling.findings import Finding, Looking, count
+from headrace.core.scheduling.findings import Finding, Looking, count, start_of
 from headrace.core.scheduling.refuse import Refusal
 from headrace.core.scheduling.remedies import Remedies, Remedy
 from headrace.core.scheduling.sight import Ground, Sight, Spot
@@ -121,10 +121,20 @@ def _held(snapshot: Snapshot, workload: Workload) -> Explanation:
     }[workload.state]
     if placement is not None and is_curtailed:
         own = "it is resumed and " if workload.pause_wanted else ""
-        verb = f"{verb} for the grid, which limits {placement.site} (instruction {placement.curtailed})"
+        verb = f"{verb} for the grid, which {_limited(snapshot, placement)}"
         change = f"goes on when {own}the limit lets it"
     stopping = f", {placement.stop_reason}" if placement and placement.stop_reason else ""
     return _explanation(workload, None, f"{verb}{where}{moved}{stopping}{why}", {}, change)
+
+
+def _limited(snapshot: Snapshot, placement: Placement) -> str:
+    """What limits the site of a curtailed placement now, and for which instruction it was curtailed where that is another."""
+    site, floors = placement.site, snapshot.floors
+    by = None if floors is None else floors.limited_by.get(snapshot.fleet.site_index[site])
+    if by is None:
+        return f"limited {site} (instruction {placement.curtailed}, which does so no more)"
+    told = "" if by == placement.curtailed else f", it was told by {placement.curtailed}"
+    return f"limits {site} (instruction {by}{told})"
 
 
 def _where(placement: Placement) -> str:
@@ -313,7 +323,7 @@ class _Waiting:
             if self.snapshot.place_verdict(tenant, spec.policy, site).allowed:
                 continue
             other = replace(spec, policy=PolicyRef(countries=(place.country,)))
-            fits = self.sight.other(other).place() is not None
+            fits = start_of(self.sight.other(other)) is not None
             found[place.country] = Remedy("policy", f"in {place.country}", other) if fits else None
         return [found[country] for country in sorted(found) if found[country] is not None]  # type: ignore[misc]
 
@@ -331,7 +341,7 @@ class _Waiting:
             sight = self.sight.other(other)
             if not any(True for _ in sight.spots()):
                 continue
-            if sight.place() is not None:
+            if start_of(sight) is not None:
                 now[place.country] = None
             elif place.country not in later and can_ever_fit(self.snapshot, other, tenant) is None:
                 # It was refused by law before anything else: whether it could ever fit there is not known yet.

@@ -20,7 +20,8 @@ class Finding:
     """What keeps a workload with one of its options from one site: the reason, a sentence about it, and what it is about.
 
     ``removed`` counts the site's nodes by the reason that removed them first. ``contract_short`` and ``quota_short`` say what is
-    lacking there; ``found`` the nodes that each filter left, ``short_w`` the watts that elements of the power tree lack.
+    lacking there; ``found`` the nodes that each filter left, ``short_w`` the watts that elements of the power tree lack,
+    ``stays_w`` by how many watts there is too little room for what can't be shed of it.
     """
 
     option: int
@@ -33,6 +34,62 @@ class Finding:
     found: Candidates | None = None
     short: Short | None = None
     short_w: dict[int, int] = field(default_factory=dict)
+    stays_w: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Staying:
+    """What can't be shed of a workload at a site, and how much more of that the grid leaves there; watts of IT load."""
+
+    need_w: int
+    left_w: int
+    limit_w: int
+
+    @property
+    def over_w(self) -> int:
+        """By how much it is too much."""
+        return max(0, self.need_w - self.left_w)
+
+
+def staying(sight: Sight, spot: Spot, nodes: I64) -> Staying | None:
+    """What can't be shed of it if it gets the best of some nodes; None where the grid asks nothing of the site."""
+    snapshot, floors = sight.snapshot, sight.snapshot.floors
+    left_w = None if floors is None else floors.left_w(spot.site)
+    # What was sold for a time is there in that time: its power was kept for it.
+    if floors is None or left_w is None or sight.spec.reservation is not None:
+        return None
+    site = snapshot.fleet.sites[spot.site]
+    rung = rung_of(shed_class(sight.spec), snapshot.engines.get(site.engine))
+    count, total = spot.ask.accelerators, sight.columns.total
+    each_w = [
+        floors.needs_w(spot.site, rung, [(node, int(total[node]) if spot.ask.whole else count)])
+        for node in nodes.tolist()
+    ]
+    return Staying(sum(sorted(each_w)[: spot.ask.nodes]), left_w, floors.limit_w[spot.site])
+
+
+def start_at(sight: Sight, spot: Spot) -> I64 | None:
+    """Nodes at a spot on which it would start now if nobody else waited, what the grid may ask back included."""
+    nodes = sight.nodes_at(spot)
+    if nodes is None:
+        return None
+    stays = staying(sight, spot, nodes)
+    if stays is None or not stays.over_w:
+        return nodes
+    if spot.ask.topology is not None and spot.ask.topology.required:
+        return None
+    # Others that would do may wake less.
+    best = staying(sight, spot, sight.candidates(spot.ask, spot.site).powered)
+    return None if best is None or best.over_w else nodes
+
+
+def start_of(sight: Sight) -> tuple[Spot, I64] | None:
+    """The first spot at which it would start now if nobody else waited, and nodes there."""
+    for spot in sight.spots():
+        nodes = start_at(sight, spot)
+        if nodes is not None:
+            return spot, nodes
+    return None
 
 
 def count(number: int, what: str) -> str:
@@ -89,9 +146,9 @@ class Looking:
         if nodes is not None:
             topology = spot.ask.topology
             stands = topology is not None and topology.required
-            text = self._beyond_shedding(spot, nodes if stands else found.powered)
+            stays_w, text = self._stays(spot, nodes if stands else found.powered)
             if text:
-                return Finding(option, ask, site, Refusal.POWER, text, removed, spot, found)
+                return Finding(option, ask, site, Refusal.POWER, text, removed, spot, found, stays_w=stays_w)
             return self._kept(spot, found, removed)
         if refusal is None and sight.stands_badly(ask, site):
             refusal = Refusal.TOPOLOGY
@@ -104,7 +161,12 @@ class Looking:
         if refusal in say:
             return Finding(option, ask, site, refusal, say[refusal](spot, found), removed, spot, found)
         short_w, text = self._no_power(spot, found)
-        return Finding(option, ask, site, Refusal.POWER, text, removed, spot, found, short_w=short_w)
+        # Who has both to wait for is told of both: with the one alone it would wait on.
+        stays_w, more = self._stays(spot, found.roomy)
+        text += f"; and {more}" if more else ""
+        return Finding(
+            option, ask, site, Refusal.POWER, text, removed, spot, found, short_w=short_w, stays_w=stays_w
+        )
 
     def size(self, site: int) -> int:
         """How many nodes a site has."""
@@ -223,27 +285,20 @@ class Looking:
         by = floors.limited_by.get(int(fleet.power_site[element]))
         return f", limited by the grid's instruction {by}," if by else ""
 
-    def _beyond_shedding(self, spot: Spot, nodes: I64) -> str:
-        """Why what can't be shed of it has no room on any of the nodes that would do, "" when it has."""
-        snapshot, floors = self.snapshot, self.snapshot.floors
-        left_w = None if floors is None else floors.left_w(spot.site)
-        if floors is None or left_w is None or self.sight.spec.reservation is not None:
-            return ""
-        site = snapshot.fleet.sites[spot.site]
-        rung = rung_of(shed_class(self.sight.spec), snapshot.engines.get(site.engine))
-        count, total = spot.ask.accelerators, self.columns.total
-        each_w = [
-            floors.needs_w(spot.site, rung, [(node, int(total[node]) if spot.ask.whole else count)])
-            for node in nodes.tolist()
-        ]
-        need_w = sum(sorted(each_w)[: spot.ask.nodes])
-        if need_w <= left_w:
-            return ""
-        limit_w = floors.limit_w[spot.site]
-        return (
-            f"needs {format_watts(need_w)} that the grid can't ask back, of which {site.id} has "
-            f"{format_watts(max(left_w, 0))} of {format_watts(limit_w)} left (firm, or a coming instruction)"
+    def _stays(self, spot: Spot, nodes: I64) -> tuple[int, str]:
+        """By how much what can't be shed of it has too little room on any of some nodes, and that in words; 0 where it has."""
+        stays = staying(self.sight, spot, nodes)
+        if stays is None or not stays.over_w:
+            return 0, ""
+        site = self.snapshot.fleet.sites[spot.site]
+        floors = self.snapshot.floors
+        held_to = None if floors is None else floors.held_to.get(spot.site)
+        by = f"by the grid's instruction {held_to}" if held_to else "by the firm part of its connection"
+        text = (
+            f"needs {format_watts(stays.need_w)} that the grid can't ask back, of which {site.id} has "
+            f"{format_watts(max(stays.left_w, 0))} of {format_watts(stays.limit_w)} left ({by})"
         )
+        return stays.over_w, text
 
     def element(self, element: int) -> str:
         """An element of the power tree, as it is called."""

@@ -12,7 +12,7 @@ import numpy as np
 from headrace.core.fleet import I64
 from headrace.core.ids import NodeId
 from headrace.core.scheduling.columns import Scratch
-from headrace.core.scheduling.findings import Finding, count, standing
+from headrace.core.scheduling.findings import Finding, count, standing, start_at, start_of, staying
 from headrace.core.scheduling.rank import Candidates, choose, has_room, increments_w, path_head_w
 from headrace.core.scheduling.refuse import Refusal
 from headrace.core.scheduling.sight import Sight, Spot
@@ -77,7 +77,7 @@ class Remedies:
     def _site(self) -> Remedy | None:
         if self.spec.site is None:
             return None
-        place = self.sight.other(replace(self.spec, site=None)).place()
+        place = start_of(self.sight.other(replace(self.spec, site=None)))
         if place is None:
             return None
         site = self.snapshot.fleet.sites[place[0].site].id
@@ -101,7 +101,7 @@ class Remedies:
             spec = replace(self.spec, alternatives=(*self.spec.alternatives, other))
             # Only the new option: that the others don't fit is known.
             only = replace(spec, resources=replace(need, accelerator=model), alternatives=())
-            if self.sight.other(only).place() is not None:
+            if start_of(self.sight.other(only)) is not None:
                 return Remedy("alternative", f"with {model}:{other.accelerators}", spec)
         return None
 
@@ -110,7 +110,7 @@ class Remedies:
         if wish is None or not wish.required:
             return None
         spec = replace(self.spec, topology=replace(wish, required=False))
-        if self.sight.other(spec).place() is None:
+        if start_of(self.sight.other(spec)) is None:
             return None
         return Remedy("topology", f"if it need not stand {standing(wish)}", spec)
 
@@ -133,7 +133,7 @@ class Remedies:
         return Remedy("nodes", f"with {count(best, 'node')}", replace(self.spec, nodes=best))
 
     def _fits_on(self, spot: Spot, nodes: int) -> bool:
-        return self.sight.nodes_at(replace(spot, ask=spot.ask._replace(nodes=nodes))) is not None
+        return start_at(self.sight, replace(spot, ask=spot.ask._replace(nodes=nodes))) is not None
 
     def _shorter(self) -> Remedy | None:
         """Gone before a window begins."""
@@ -147,7 +147,7 @@ class Remedies:
             if most_ms < _LEAST_DURATION_MS or 0 < self.spec.max_duration_ms <= most_ms:
                 continue
             spec = replace(self.spec, max_duration_ms=most_ms)
-            if self.sight.other(spec).place() is not None:
+            if start_of(self.sight.other(spec)) is not None:
                 return Remedy("duration", f"with a max_duration of {format_duration(most_ms)}", spec)
         return None
 
@@ -175,22 +175,26 @@ class Remedies:
             text = f"if the {kind} were larger by {over}"
         return Remedy(kind, text, amount=over)
 
-    def _power(self, spot: Spot, _found: Candidates) -> Remedy | None:
-        """So many watts at each element that lacks them."""
-        short_w = self.finding.short_w
+    def _power(self, spot: Spot, found: Candidates) -> Remedy | None:
+        """So many watts at each element that lacks them, and so many of what can't be shed there."""
+        short_w, stays_w = self.finding.short_w, self.finding.stays_w
         head_w = self.state.head_w.copy()
         for element, watts in short_w.items():
             head_w[element] += watts
-        if not short_w or not self._fits_in(spot, self.state.with_head(head_w)):
+        state = self.state.with_head(head_w)
+        if not (short_w or stays_w) or not self._fits_in(spot, state, found.roomy, stays_w):
             return None
         tree, fleet = list(short_w.items()), self.snapshot.fleet
-        texts = [f"{format_watts(tree[0][1])} are freed there"]
+        texts = [f"{format_watts(watts)} are freed there" for _, watts in tree[:1]]
         texts += [
             f"{format_watts(watts)} at {fleet.power_kind[element]} {fleet.power_ids[element]}"
             for element, watts in tree[1:_MOST_ELEMENTS]
         ]
         more = len(tree) - _MOST_ELEMENTS
         texts += [f"less at {count(more, 'other element')}"] if more > 0 else []
+        if stays_w:
+            verb = "" if short_w else " are freed there"
+            texts.append(f"{format_watts(stays_w)} of what the grid can't ask back{verb}")
         lacking: dict[str, int] = {fleet.power_ids[element]: watts for element, watts in tree}
         return Remedy("power", f"if {' and '.join(texts)}", watts=lacking)
 
@@ -213,12 +217,17 @@ class Remedies:
                 return Remedy("state", text, nodes=self._names(some))
         return None
 
-    def _fits_in(self, spot: Spot, state: Scratch) -> bool:
-        """Whether it would start at a spot in another state, with what quota and contract leave."""
+    def _fits_in(self, spot: Spot, state: Scratch, among: I64 | None = None, stays_w: int = 0) -> bool:
+        """Whether it would start at a spot in another state, with what quota and contract leave.
+
+        And with what the grid leaves of what can't be shed, and ``stays_w`` more: on the best of ``among``, by default of those
+        that it would get.
+        """
         nodes = choose(self.columns, state, spot.ask, spot.site)
-        if nodes is None:
+        if nodes is None or self.sight.quota_short(spot, nodes) or self.sight.contract_short(spot, nodes):
             return False
-        return not (self.sight.quota_short(spot, nodes) or self.sight.contract_short(spot, nodes))
+        stays = staying(self.sight, spot, nodes if among is None else among)
+        return stays is None or stays.over_w <= stays_w
 
     def _roomy(self, state: Scratch, spot: Spot, nodes: I64) -> I64:
         """Those of ``nodes`` with room and power for a rank."""
