@@ -18,6 +18,7 @@ import uvicorn
 import uvloop
 
 import headrace
+from headrace.actuate import USUAL, Actuator, Pace
 from headrace.api.app import create_app
 from headrace.api.head_limit import BoundedHeads
 from headrace.clock import WallClock
@@ -26,6 +27,7 @@ from headrace.core import commands as c
 from headrace.core.authority import Role
 from headrace.core.errors import HeadraceError, Problem, ProblemCode
 from headrace.core.scheduling.proposal import Plan
+from headrace.devices.declared import load_devices
 from headrace.engines.connect import connect
 from headrace.engines.declared import load_engines
 from headrace.engines.local import LocalEngine, LocalSettings
@@ -34,7 +36,8 @@ from headrace.journal.keys import Keys
 from headrace.journal.sqlite import SqliteStore
 from headrace.meters import TokenMeter
 from headrace.planner import PlannerProcess
-from headrace.ports import Engine
+from headrace.policy.engine import policies
+from headrace.ports import Clock, Engine
 from headrace.reconcile import Reconciler
 from headrace.service import Service
 from headrace.signals.declared import load_signals
@@ -61,7 +64,8 @@ class Settings:
     """How to run: ``port`` 0 takes a free one; ``isolate`` false lets tenants share this process's Unix user.
 
     ``keep_records`` leaves the runners' records of what ended on disk (see ``LocalSettings``). ``engines``: the file that
-    declares clusters to drive; ``signals``: the one that declares the grid operators' servers to follow.
+    declares clusters to drive; ``signals``: the one that declares the grid operators' servers to follow; ``devices``: the one
+    that declares meters, servers' controllers and miners. ``tick_s``: how often the loop looks at its engines.
     """
 
     state: Path
@@ -72,22 +76,35 @@ class Settings:
     keep_records: bool = False
     engines: Path | None = None
     signals: Path | None = None
+    devices: Path | None = None
+    tick_s: float = TICK_S
 
 
 class Server:
     """One control plane. ``open`` before ``serve``; ``close`` leaves what runs running.
 
-    ``declared``: its clusters' engines; ``vtns``: the grid operators' servers that it follows.
+    ``declared``: its clusters' engines; ``vtns``: the grid operators' servers that it follows; ``devices``: those of its sites.
+    ``clock``: by what it goes; the machine's, but where a simulated site has its own. ``pace``: how often devices are asked.
     """
 
-    def __init__(self, settings: Settings, engines: Mapping[str, Engine] | None = None) -> None:
+    def __init__(
+        self,
+        settings: Settings,
+        engines: Mapping[str, Engine] | None = None,
+        clock: Clock | None = None,
+        pace: Pace = USUAL,
+    ) -> None:
         self.settings = settings
         self.declared = load_engines(settings.engines) if settings.engines and engines is None else []
         self.vtns = load_signals(settings.signals) if settings.signals else []
+        self.devices = load_devices(settings.devices) if settings.devices else []
         self.directory = StateDirectory(settings.state)
         self.lock = self.directory.hold()
         self.control = Control(
-            SqliteStore(self.directory.journal), Keys.open(self.directory.keys), WallClock()
+            SqliteStore(self.directory.journal),
+            Keys.open(self.directory.keys),
+            clock or WallClock(),
+            policies=policies(),
         )
         self.control.execute(SYSTEM, c.StartControl(secrets.token_hex(8), headrace.__version__, boot_id()))
         if engines is None:
@@ -116,6 +133,9 @@ class Server:
         self.service.on_durable.append(self._tell_planner)
         self.following = Following(self.vtns, self.service)
         self.service.signals = self.following.states
+        # Without a file too: what an earlier control plane declared is not declared any more.
+        self.actuator = Actuator(self.devices, self.service, pace)
+        self.service.devices = self.actuator.states
         self.meter = TokenMeter(self.control, self.service)
         self.reconciler.may_stop = self.meter.may_stop
         self.socket = _listen(settings.host, settings.port)
@@ -177,7 +197,8 @@ class Server:
         self._tell(self.control.durable)
         serving = asyncio.create_task(web.serve(sockets=[self.socket]))
         working = [
-            asyncio.create_task(one) for one in (self._tick_forever(), self.meter.run(), self.following.run())
+            asyncio.create_task(one)
+            for one in (self._tick_forever(), self.meter.run(), self.following.run(), self.actuator.run())
         ]
         for task in working:
             # One that answers and does nothing is worse than one that is gone: it ends, with the defect's traceback.
@@ -213,7 +234,7 @@ class Server:
             more = False
             with contextlib.suppress(HeadraceError):
                 more = await self.tick()
-            await asyncio.sleep(REST_S if more else TICK_S)
+            await asyncio.sleep(REST_S if more else self.settings.tick_s)
 
     async def tick(self) -> bool:
         """One round: what the engines say becomes durable, then what the world wants is asked of them.

@@ -23,6 +23,7 @@ from headrace.journal.vault import VaultEntry
 from headrace.reconcile import Reconciler
 
 if TYPE_CHECKING:
+    from headrace.actuate import DeviceStates
     from headrace.signals.follow import Followed
 
 T = TypeVar("T")
@@ -46,6 +47,8 @@ class InlineService:
         """Told when the world was taken from the store again: what was remembered of uncommitted events is void."""
         self.signals: Callable[[], Sequence[Followed]] = list
         """How things stand with the grid operators' servers that are followed."""
+        self.devices: Callable[[], DeviceStates] | None = None
+        """How things stand with the devices of sites; None where there are none."""
 
     async def run(
         self, caller: Caller, command: c.Command, key: str = "", asked: str = ""

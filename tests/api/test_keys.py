@@ -117,7 +117,11 @@ def test_every_route_that_changes_something_takes_a_key() -> None:
         if one.method != "GET"
     }
     assert {route for route, keyed in writing.items() if keyed} == set(REQUESTS)
-    assert [path for (_, path), keyed in writing.items() if not keyed] == ["/v1/meter", "/v1/plan", "/v1/sovereignty/what-if"]
+    assert [path for (_, path), keyed in writing.items() if not keyed] == [
+        "/v1/meter",
+        "/v1/plan",
+        "/v1/sovereignty/what-if",
+    ]
 
 
 @pytest.mark.parametrize(("route", "requests"), REQUESTS.items(), ids=lambda one: " ".join(map(str, one)))

@@ -41,6 +41,7 @@ OUTCOMES: dict[EndReason, tuple[State, State, State]] = {
     EndReason.START_FAILED: (QUEUED, QUEUED, QUEUED),
     EndReason.DRAINED: (QUEUED, QUEUED, QUEUED),
     EndReason.CURTAILED: (QUEUED, QUEUED, QUEUED),
+    EndReason.FORBIDDEN: (QUEUED, QUEUED, QUEUED),
 }
 
 

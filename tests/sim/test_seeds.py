@@ -21,6 +21,8 @@ ASKED = os.environ.get("HEADRACE_SIM_SEEDS", "")
 """How many: ``100,500`` is 100 long ones and 500 short ones."""
 PAUSED_FOR_THE_GRID = (163, 231)
 """Short worlds in which instructions have workloads paused, and let them go on."""
+CAPPED = (12, 13, 113, 130, 238, 503)
+"""Short worlds in which nodes are capped, controllers fail, and meters see more than is known."""
 LONG, SHORT = (int(number) for number in ASKED.split(",")) if ASKED else (2, 40)
 
 
@@ -74,6 +76,17 @@ def test_short_worlds_cover_the_faults_and_the_events() -> None:
         "DocumentRemoved",
         "NodesReserved",
     }
+
+
+def test_short_worlds_cover_caps_and_what_becomes_of_them() -> None:
+    """Controllers confirm, and round up, and say nothing; caps are lifted; and meters see more than is known, and no more."""
+    results = [run_seed(seed, "short") for seed in CAPPED]
+    covered = {name for result in results for name in result.grid}
+    assert {
+        *("caps ordered", "caps confirmed", "caps above what was asked", "caps that failed", "caps lifted"),
+        *("excess", "excess over"),
+    } <= covered
+    assert {"cap-silent", "cap-rounded", "excess"} <= {name for result in results for name in result.faults}
 
 
 _DIGEST = "from headrace.sim.run import run_seed; print(run_seed(11, 'short').digest)"

@@ -125,7 +125,7 @@ def test_every_kind_of_request_is_made_again_and_again() -> None:
         asked.update(run_seed(seed, "short").requests)
     assert set(ROUTES) - set(asked) <= {"IssueCreditNote", "RevokeToken"}
     worlds: Counter[str] = Counter()
-    for seed in (0, 1):
+    for seed in (0, 4):
         worlds.update(run_seed(seed, "long").requests)
     assert set(ROUTES) - set(worlds) <= {"IssueCreditNote", "EraseTenant", "ApplyWorkload"}
     assert worlds["Submit"] >= 60

@@ -13,6 +13,7 @@ from headrace.api.errors import MEANING, add_handlers
 from headrace.api.guard import GuardedRoute
 from headrace.api.openapi import complete
 from headrace.api.proofs import Leaves
+from headrace.api.routes.devices import devices
 from headrace.api.routes.documents import documents
 from headrace.api.routes.estate import estate
 from headrace.api.routes.evidence import evidence
@@ -40,6 +41,7 @@ GROUPS = (
     planning,
     grid,
     evidence,
+    devices,
     packs,
     sovereignty,
 )

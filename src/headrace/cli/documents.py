@@ -111,7 +111,9 @@ def documents(as_json: bool = typer.Option(False, "--json", help="Print JSON."))
 
 @app.command()
 def remove(
-    kind: str = typer.Argument(..., help="estate, tenant, price-plan, contract, reservation, maintenance, policy or facts."),
+    kind: str = typer.Argument(
+        ..., help="estate, tenant, price-plan, contract, reservation, maintenance, policy or facts."
+    ),
     name: str = typer.Argument(..., help="The document's name; an estate's is its operator's."),
     yes: bool = typer.Option(False, "-y", "--yes", help="Don't ask."),
 ) -> None:

@@ -2,18 +2,20 @@
 
 import asyncio
 import signal
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 import typer
 
+from headrace.cli import live
 from headrace.cli.common import print_json, print_table, say
 from headrace.cli.operator import AS_JSON
 from headrace.clock import WallClock
 from headrace.core.errors import HeadraceError, Problem, ProblemCode, unknown
-from headrace.core.ids import NodeId
+from headrace.core.ids import NodeId, PowerNodeId
+from headrace.core.power.telemetry import Judgement
 from headrace.core.units import format_watts, parse_watts
-from headrace.devices import DeviceError
+from headrace.devices import DeviceError, MinerState
 from headrace.devices.declared import load_devices
 from headrace.devices.fleet import (
     Confirmation,
@@ -106,7 +108,17 @@ async def _run(running: Plant) -> None:
 
 @app.command()
 def devices(
-    file: Path = typer.Argument(help="The file that declares devices, like plant/devices.yaml."),
+    file: Path | None = typer.Argument(
+        None,
+        help="A file that declares devices, like plant/devices.yaml: they are asked directly [default: what the control plane "
+        "knows of its own].",
+    ),
+    site: str = typer.Option("", help="Of the control plane's, only this site's."),
+    concerned: bool = typer.Option(
+        False,
+        "--concerned",
+        help="Of the control plane's controllers, only those asked for something, or in trouble.",
+    ),
     limit: list[str] = typer.Option(
         [], "--limit", help="Set a node's limit before: NODE=WATTS, NODE=none or all=WATTS."
     ),
@@ -117,7 +129,13 @@ def devices(
     ),
     as_json: bool = AS_JSON,
 ) -> None:
-    """Ask every device of a file what it says; exit status 1 if one does not answer or is not believed."""
+    """What devices say, the control plane's or those of a file; exit status 1 if one does not answer or is not believed."""
+    if file is None:
+        if limit or stop or resume or watch:
+            text, step = "devices are told only by their file;", "Give it first, like plant/devices.yaml."
+            raise HeadraceError(Problem(ProblemCode.BAD_INPUT, text, step))
+        live.show(site, concerned=concerned, as_json=as_json)
+        return
     found = asyncio.run(_look(file, limit, stop, resume, watch))
     if as_json:
         print_json(found)
@@ -138,6 +156,8 @@ async def _look(
     async with Devices.of(load_devices(file), clock) as known:
         wanted = dict(pair for text in limit for pair in _limits(text, known))
         stopping, resuming = _miners(stop, known), _miners(resume, known)
+        before = await read_meters(known, DEADLINE_S) if stopping and watch else {}
+        mined = await read_miners(known, DEADLINE_S) if stopping and watch else {}
         rows: list[dict[str, str]] = []
         if wanted:
             rows += [_said_of(one) for one in (await set_limits(known, wanted, DEADLINE_S)).values()]
@@ -166,14 +186,44 @@ async def _look(
             said = "no limit" if reading.limit_w is None else f"limit {format_watts(reading.limit_w)}"
             drawn = "" if reading.drawn_w is None else f", draws {format_watts(reading.drawn_w)}"
             rows.append(_row(node, kind, said + drawn, None))
-        for name, state in (await read_miners(known, DEADLINE_S)).items():
+        mining_now = await read_miners(known, DEADLINE_S)
+        lies = dict(_lies(known, stopping, (mined, mining_now), (before, judged)))
+        for name, state in mining_now.items():
             if isinstance(state, DeviceError):
                 rows.append(_row(name, "miner", "", state))
                 continue
             mining = {True: "mining", False: "stopped", None: "says nothing"}[state.is_mining]
             drawn = "" if state.power_w is None else f", draws {format_watts(state.power_w)}"
-            rows.append(_row(name, "miner", mining + drawn, None))
+            rows.append(_row(name, "miner", mining + drawn, None) | {"trouble": lies.get(name, "")})
         return rows
+
+
+def _lies(
+    known: Devices,
+    stopped: Sequence[str],
+    said: tuple[Mapping[str, MinerState | DeviceError], Mapping[str, MinerState | DeviceError]],
+    metered: tuple[Mapping[str, Judgement], Mapping[str, Judgement]],
+) -> Iterator[tuple[str, str]]:
+    """Miners that say that they stopped where the meter of their element fell by less than they say; before and after."""
+    by_element: dict[PowerNodeId, list[str]] = {}
+    for name in stopped:
+        by_element.setdefault(known.miners[name].address.element, []).append(name)
+    for meter, one in known.meters.items():
+        names = by_element.get(one.element, [])
+        judged = [found[meter] for found in metered if meter in found]
+        states = [[found.get(name) for name in names] for found in said]
+        if len(judged) < 2 or not all(each.is_believed for each in judged):
+            continue
+        watts = [
+            sum(state.power_w or 0 for state in found if isinstance(state, MinerState)) for found in states
+        ]
+        less_w, fell_w = watts[0] - watts[1], judged[0].reading.watts - judged[1].reading.watts
+        if less_w > 0 and fell_w * 10 < less_w * 9:
+            text = (
+                f"{', '.join(names[:5])}: they say that they draw {format_watts(less_w)} less, and {meter} fell by "
+                f"{format_watts(max(0, fell_w))}: one of them goes on, or something else draws more; look at them."
+            )
+            yield from ((name, text) for name in names)
 
 
 def _row(device: str, kind: str, says: str, error: DeviceError | None) -> dict[str, str]:

@@ -14,6 +14,7 @@ import headrace
 from headrace.cli.common import say
 from headrace.core.errors import HeadraceError
 from headrace.engines.declared import EngineModel
+from headrace.plant.run import PLANT, read_plant
 from headrace.server import Server, Settings
 from headrace.signals.declared import read_secret
 from headrace.signals.follow import Followed
@@ -43,6 +44,11 @@ def up(
         help="A file that declares the grid operators' servers to follow, like examples/signals.yaml [default: signals.yaml in "
         "the state directory].",
     ),
+    devices: Path | None = typer.Option(
+        None,
+        help="A file that declares meters, servers' controllers and miners, like examples/devices.yaml [default: devices.yaml in "
+        "the state directory].",
+    ),
     no_isolation: bool = typer.Option(
         False,
         "--no-isolation",
@@ -53,22 +59,16 @@ def up(
     """Run the control plane until Ctrl-C. What it runs goes on, and is found again by the next start."""
     path = (state or default_state()).absolute()
     declared = engines_file(path, engines)
-    followed = _signals_file(path, signals)
-    server = Server(Settings(path, host, port, isolate=not no_isolation, engines=declared, signals=followed))
-    say(f"headrace {headrace.__version__}")
-    say(f"state  {server.directory.path}")
-    say(f"url    {server.url}")
-    if declared is not None:
-        say(f"engines {', '.join(server.reconciler.engines)} (from {declared})")
-    if followed is not None:
-        say(f"signals {', '.join(one.name for one in server.vtns)} (from {followed})")
-        server.following.told = _say_heard
-    if server.admin_token is not None:
-        say(f"token  {server.admin_token}   the operator's; shown this once")
-
+    followed = _own_file(path, "signals.yaml", signals)
+    measured = _own_file(path, "devices.yaml", devices)
+    settings = Settings(
+        path, host, port, isolate=not no_isolation, engines=declared, signals=followed, devices=measured
+    )
+    server = Server(settings)
+    _say_what_there_is(server)
     for line in _given_away(no_isolation, server.declared):
         say(line)
-    for line in (*server.reconciler.misnamed(), *_misheard(server)):
+    for line in (*server.reconciler.misnamed(), *_misheard(server), *_mismeasured(server, measured)):
         say(f"WARNING: {line}")
     if not no_isolation and os.geteuid() != 0:
         say("only root can give each tenant a Unix user: one tenant is served here. For more: --no-isolation")
@@ -87,6 +87,23 @@ def up(
         server.close()
 
 
+def _say_what_there_is(server: Server) -> None:
+    """Where it is, and which clusters, servers and devices its files declare."""
+    settings = server.settings
+    say(f"headrace {headrace.__version__}")
+    say(f"state  {server.directory.path}")
+    say(f"url    {server.url}")
+    if settings.engines is not None:
+        say(f"engines {', '.join(server.reconciler.engines)} (from {settings.engines})")
+    if settings.signals is not None:
+        say(f"signals {', '.join(one.name for one in server.vtns)} (from {settings.signals})")
+        server.following.told = _say_heard
+    if settings.devices is not None:
+        say(f"devices {_counted(server)} (from {settings.devices})")
+    if server.admin_token is not None:
+        say(f"token  {server.admin_token}   the operator's; shown this once")
+
+
 def _given_away(no_isolation: bool, declared: Sequence[EngineModel]) -> list[str]:
     """What is said when tenants would be root."""
     if os.geteuid() != 0:
@@ -102,9 +119,35 @@ def _given_away(no_isolation: bool, declared: Sequence[EngineModel]) -> list[str
     ]
 
 
-def _signals_file(state: Path, given: Path | None) -> Path | None:
-    """The file that declares VTNs: the one that was given, else ``signals.yaml`` in the state directory, if it is there."""
-    found = state / "signals.yaml"
+def _counted(server: Server) -> str:
+    """How many devices there are of each kind."""
+    sites = server.devices
+    counts = (
+        ("meters", sum(len(one.meters) for one in sites)),
+        ("controllers", sum(len(one.servers) for one in sites)),
+        ("miners", sum(len(one.miners) for one in sites)),
+    )
+    return ", ".join(f"{number} {what}" for what, number in counts)
+
+
+def _mismeasured(server: Server, file: Path | None) -> list[str]:
+    """Names of the devices file that the estate does not have, and a plant that goes by another clock."""
+    if file is None:
+        return []
+    found = [f"devices: {line}" for line in server.actuator.states().strangers if server.control.world.estate]
+    beside = file.parent / PLANT
+    speed = read_plant(file.parent)["speed"] if beside.is_file() else 1
+    if speed != 1:
+        found.append(
+            f"devices: this plant goes {speed} times as fast as the world, and a control plane by the world's clock: none of its "
+            "meters will be believed. Start it with --speed 1."
+        )
+    return found
+
+
+def _own_file(state: Path, name: str, given: Path | None) -> Path | None:
+    """A file of declarations: the one that was given, else the one of this name in the state directory, if it is there."""
+    found = state / name
     if given is not None:
         return given.absolute()
     return found if found.exists() else None

@@ -38,7 +38,7 @@ from headrace.core.metering import (
 )
 from headrace.core.observation import Capabilities
 from headrace.core.power.counted import Counted
-from headrace.core.power.floors import Floors, kept_of, limits_of
+from headrace.core.power.floors import Floors, limits_of, restores_w
 from headrace.core.power.shedding import Rung, rung_of, shed_class
 from headrace.core.scheduling.demand import Popularity
 from headrace.core.scheduling.endings import Endings
@@ -375,11 +375,12 @@ class World:
     def limit(self, now_ms: int) -> None:
         """Limits of the power tree as they are now, and until when; ``limited`` counts how often they were looked at."""
         before, limited_before = self.power_limit_w, self.floors.limit_w
-        paused = [self.state.placements[one] for one in self.curtailed]
-        kept_w = kept_of(paused, self.hardware_of)
+        kept_w: dict[int, int] = {}
+        for ident in self.curtailed:
+            for name, watts in restores_w(self.state.placements[ident], self.hardware_of).items():
+                self.add_on_path(kept_w, self.fleet.node_index[NodeId(name)], watts)
         for node, credit_w in self.counted.credit_w.items():
-            site = self.fleet.sites[self.fleet.node_site[node]].id
-            kept_w[site] = kept_w.get(site, 0) + credit_w
+            self.add_on_path(kept_w, node, credit_w)
         found = limits_of(self.fleet, self.state.instructions.values(), kept_w, now_ms)
         self.power_limit_w, self.floors.limit_w, self._limit_until_ms, self.floors.limited_by = found[:4]
         self.floors.held_to = found[4]
@@ -447,6 +448,11 @@ class World:
         self.node_share_milli[at] = after
         self.node_sharer[at] = self.tenant_number(tenant) if after else 0
         return mask if not before or not after else 0
+
+    def add_on_path(self, found: dict[int, int], node: int, watts: int) -> None:
+        """Add watts of a node, by its number, to each element that feeds it."""
+        for element in self.path(int(self.fleet.node_leaf[node])):
+            found[element] = found.get(element, 0) + watts
 
     def path(self, leaf: int) -> list[int]:
         """An element of the power tree, by its number, and all above it."""

@@ -1,7 +1,7 @@
 """Many devices at once: bounded, within one deadline, and one that fails spoils nothing for the others."""
 
 import asyncio
-from collections.abc import Awaitable, Callable, Iterable, Mapping
+from collections.abc import Awaitable, Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Literal, Self, TypeVar
 
@@ -138,9 +138,31 @@ async def set_limits(
     return {node: _confirmation(node, watts, found[node]) for node, watts in wanted.items()}
 
 
-async def read_limits(devices: Devices, deadline_s: float) -> dict[str, LimitReading | DeviceError]:
-    """What every server says that it enforces."""
-    return await _of_servers(devices, {node: one.limit for node, one in devices.servers.items()}, deadline_s)
+async def set_limit(devices: Devices, node: NodeId, watts: int | None, deadline_s: float) -> Confirmation:
+    """Set one node's limit (None: none) and read back what it enforces, within a deadline of its own."""
+    found = await _within(node, _setting(devices, node, watts), deadline_s)
+    return _confirmation(node, watts, found)
+
+
+async def read_limit(devices: Devices, node: NodeId, deadline_s: float) -> LimitReading | DeviceError:
+    """What one server says that it enforces, within a deadline of its own."""
+    server = devices.servers.get(node)
+    return await _within(node, _undeclared(node) if server is None else server.limit, deadline_s)
+
+
+async def read_limits(
+    devices: Devices, deadline_s: float, nodes: Collection[NodeId] | None = None
+) -> dict[str, LimitReading | DeviceError]:
+    """What servers say that they enforce: every one, or those of ``nodes``."""
+    wanted = devices.servers if nodes is None else nodes
+    return await _of_servers(
+        devices,
+        {
+            node: devices.servers[node].limit if node in devices.servers else _undeclared(node)
+            for node in wanted
+        },
+        deadline_s,
+    )
 
 
 async def read_meters(devices: Devices, deadline_s: float) -> dict[str, Judgement]:
@@ -173,6 +195,19 @@ async def resume_miners(devices: Devices, names: Iterable[str], deadline_s: floa
     asks = {name: devices.miners[name].resume for name in names}
     found = await each(asks, deadline_s, MINERS_AT_ONCE)
     return {name: one for name, one in found.items() if isinstance(one, DeviceError)}
+
+
+async def _within(
+    node: NodeId, ask: Callable[[], Awaitable[LimitReading]], deadline_s: float
+) -> LimitReading | DeviceError:
+    try:
+        async with asyncio.timeout(deadline_s):
+            return await ask()
+    except TimeoutError:
+        step = "Count it at nameplate, and ask again."
+        return DeviceError(node, DeviceFault.TIMEOUT, f"no answer within {deadline_s:g} s;", step)
+    except DeviceError as error:
+        return error
 
 
 async def _of_servers(

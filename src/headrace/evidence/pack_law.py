@@ -15,11 +15,11 @@ from headrace.core.apply import apply
 from headrace.core.authority import Policy, Request, Verdict
 from headrace.core.errors import HeadraceError
 from headrace.core.ids import Digest, TenantId
-from headrace.core.workload import PolicyRef
-from headrace.core.world import World
 from headrace.core.sovereignty.exposure import Place
 from headrace.core.sovereignty.graph import Graph
 from headrace.core.sovereignty.holdings import PartyId
+from headrace.core.workload import PolicyRef
+from headrace.core.world import World
 from headrace.policy.engine import policies
 from headrace.policy.reading import ENGINE
 from headrace.policy.schema import schema_digest, schema_text

@@ -13,6 +13,7 @@ import httpx
 import msgspec
 
 from headrace.api import views as v
+from headrace.api import views_devices as d
 from headrace.api import views_evidence as e
 from headrace.api import views_grid as g
 from headrace.api import views_packs as k
@@ -178,6 +179,11 @@ class Client:
             after = page.next
             if not after:
                 return
+
+    def devices(self, site: str = "", *, concerned: bool = False, limit: int = 1_000) -> d.DevicesView:
+        """Controllers, meters and miners as the control plane finds them; ``concerned``: only those with something to do."""
+        query = {"concerned": str(concerned).lower(), "limit": str(limit)} | ({"site": site} if site else {})
+        return self._api.get("/v1/devices", d.DevicesView, **query)
 
     def power_impact(self, element: str) -> p.ImpactView:
         """What the loss of an element of the power tree, a rack or a node does."""

@@ -12,6 +12,7 @@ from headrace.core.observation import Capabilities
 from headrace.core.units import MS_PER_DAY, MS_PER_HOUR, MS_PER_MINUTE, MS_PER_SECOND, PERMILLE
 from headrace.core.workload import Flex, PolicyRef, Resources, WorkloadType
 from headrace.sim.clients import Answer, Asked, Request, instruction, submission, withdrawal
+from headrace.sim.devices import Devices
 from headrace.sim.estates import aside
 from headrace.sim.faults import CRASHES
 from headrace.sim.script import SHORT, Scale, Step
@@ -24,8 +25,8 @@ GRIDS = ("instruct", "emergency", "binding", "too-low", "past", "far")
 """What the grid asks for: less for a while; at once; whether it can be or not; less than can be; for what is over, or far."""
 ACTUATORS = ("pause-ignored", "slow-end")
 """An engine that takes the order to pause, or to end, and does nothing: never, or not for a while."""
-_IN_SHORT, _IN_LONG = 0.08, 0.3
-"""How many worlds have any of it."""
+_IN_SHORT, _IN_LONG = (0.0, 0.08, 0.13), (0.18, 0.3, 0.3)
+"""How many worlds have any of it: with devices that limit nodes, without, and with them again."""
 _KINDS = ("instruct",) * 8 + ("emergency",) * 2 + GRIDS[1:]
 LOOK_MS = (1_000, 1_150)
 """Between two looks while anything is on the move; a server looks ten times as often."""
@@ -42,15 +43,17 @@ _LOADS = (
     (WorkloadType.JOB, Flex.FIRM),
 )
 """Work that comes before the grid asks for something."""
+_CAPPABLE = ((WorkloadType.JOB, Flex.CAPPABLE),) * 8
+"""Where nodes can be limited, there is more of it that can be capped."""
+CAPS = (1, 100, 300, 600, 900, PERMILLE, 1_030)
+"""How much of what caps could save is asked for, in thousandths."""
 LIGHT = (PERMILLE, 700, 300, 0, -200)
 """How much of what could be shed is left, in thousandths; below zero: more than is drawn now, which keeps others out."""
 
 
 def grid_steps(chance: Random, scale: Scale) -> Iterator[Step]:
-    """The moments at which the grid instructs somebody, by chance of their own: worlds without them are what they were."""
+    """The moments at which the grid instructs somebody, by chance of their own."""
     is_short = scale.length_ms <= SHORT.length_ms
-    if chance.random() >= (_IN_SHORT if is_short else _IN_LONG):
-        return
     for _ in range(chance.choice((1, 1, 2)) if is_short else chance.randint(2, 4)):
         yield Step(chance.randrange(scale.length_ms * 8 // 10), "grid", chance.choice(_KINDS))
 
@@ -78,8 +81,12 @@ class Grid:
 
     def __init__(self, sim: "Simulation", chance: Random) -> None:
         self.sim, self.chance = sim, chance
-        self.steps = tuple(grid_steps(chance, sim.scale))
-        self.is_on, self.is_over = bool(self.steps), False
+        draw = chance.random()
+        some, others, more = _IN_SHORT if sim.scale.length_ms <= SHORT.length_ms else _IN_LONG
+        self.is_on, self.is_over = draw < more, False
+        self.steps = tuple(grid_steps(chance, sim.scale)) if self.is_on else ()
+        has_devices = draw < some or others <= draw < more
+        self.devices = Devices(sim, aside(aside(chance)), is_on=has_devices)
         self.pausing = aside(chance) if self.is_on else None
         """Chance by which work that can be paused saves its state."""
         self.given: dict[str, _Given] = {}
@@ -109,8 +116,13 @@ class Grid:
         if self.is_over:
             return
         sites = [site for site in self.sim.people.ground.estate.sites if site.country]
-        self._load(self.chance.choice(sites))
+        self._load(self.chance.choice(self._limitable() or sites))
         self.sim.later(self.chance.randint(5_000, 60_000), lambda: self._instruct(kind, _TRIES))
+
+    def _limitable(self) -> list[Site]:
+        """The sites that may be used, and that have nodes that can be limited."""
+        sites = self.sim.people.ground.estate.sites
+        return [site for site in sites if site.country and self.devices.has(site.id)]
 
     def _load(self, site: Site) -> None:
         """Somebody has work for a while, of which some can be shed."""
@@ -120,9 +132,10 @@ class Grid:
         if not groups or not tenants:
             return
         tenant, items = chance.choice(tenants), []
-        for _ in range(chance.randint(2, 4)):
+        more = self.devices.is_on
+        for _ in range(chance.randint(2, 4) + 2 * more):
             _, hardware, count = chance.choice(groups)
-            kind, flex = chance.choice(_LOADS)
+            kind, flex = chance.choice((*_LOADS, *_CAPPABLE) if more else _LOADS)
             self._loads += 1
             drawn, _ = self.maker.make(tenant)
             need = Resources(
@@ -130,6 +143,8 @@ class Grid:
             )
             if chance.random() < 0.1:
                 need = replace(need, accelerators=1, share_milli=500)
+            elif flex is Flex.CAPPABLE and chance.random() < 0.7:
+                need = replace(need, accelerators=hardware.accelerators)
             length_s = chance.randint(240, 1_500 if self.sim.scale is SHORT else 6 * 3_600)
             name = f"load-{self._loads}"
             made = replace(
@@ -156,7 +171,9 @@ class Grid:
                 topology=None,
                 max_duration_ms=0,
                 expected_ms=0,
-                checkpoint_ms=MS_PER_MINUTE if chance.random() < 0.5 and flex is not Flex.FIRM else 0,
+                checkpoint_ms=MS_PER_MINUTE
+                if chance.random() < 0.5 and flex not in (Flex.FIRM, Flex.CAPPABLE)
+                else 0,
                 restart_ms=0,
             )
             items.append((made, dict[str, str]()))
@@ -177,7 +194,11 @@ class Grid:
         sim.commit()
         sites = sim.people.ground.estate.sites
         could = [site for site in sites if self._could_w(site) > 0] if sim.plant.decides else []
+        if self.devices.is_on and tries:
+            could = [site for site in could if sim.checkers.grid.caps_w(site.id)[1]]
         if not could and tries:
+            if self.devices.is_on:
+                self._load(self.chance.choice(self._limitable() or sites))
             delay_ms = self.chance.randint(10_000, 90_000)
             sim.later(delay_ms, lambda: self._instruct(kind, tries - 1))
             return
@@ -195,7 +216,9 @@ class Grid:
         begins_ms = until_ms = 0
         minute = MS_PER_MINUTE
         is_short = self.sim.scale is SHORT
-        delays = (0, 0, 10_000, 45_000, 3 * minute, 8 * minute, 17 * minute)
+        delays: tuple[int, ...] = (0, 0, 10_000, 45_000, 3 * minute, 8 * minute, 17 * minute)
+        if self.devices.is_on:
+            delays = (*delays[:5], *delays[:5], *delays)
         wait_ms = chance.choice(delays if is_short else (*delays, MS_PER_HOUR, 6 * MS_PER_HOUR))
         lasts_ms = chance.randint(2 * minute, 12 * minute if is_short else 4 * MS_PER_HOUR)
         if wait_ms:
@@ -215,6 +238,11 @@ class Grid:
         """Watts at the meter, from what is drawn there now."""
         chance, model = self.chance, self.sim.checkers.grid
         drawn_w, (least_w, floor_w) = model.draw_w(site.id), model.floors_w(site.id)
+        caps_w = model.caps_w(site.id)[1]
+        if caps_w and kind != "too-low" and chance.random() < 0.6:
+            # What caps can do, or nearly.
+            it_w = model.uncapped_w(site.id) - caps_w * chance.choice(CAPS) // PERMILLE
+            return max(1, -(-it_w * site.pue_permille // PERMILLE))
         if kind == "too-low" or (kind == "binding" and chance.random() < 0.6):
             it_w = least_w * chance.choice((500, 900, 990)) // PERMILLE
         else:
@@ -318,6 +346,7 @@ class Grid:
             self._ignored += self.chance.randint(1, 2)
         if self.chance.random() < 0.35:
             self._slowed += self.chance.randint(1, 2)
+        self.devices.meanwhile(site)
 
     def _gate(self, what: str, placement: PlacementId) -> bool:
         """Whether an order gets to the machines; the checker is told of it in any case."""
@@ -377,6 +406,7 @@ class Grid:
         self._deaf.clear()
         self._slow.clear()
         self._ignored = self._slowed = 0
+        self.devices.calm()
 
     def withdraw_all(self) -> None:
         """What stands is withdrawn."""

@@ -172,6 +172,7 @@ class Plant:
         self.on_unavailable: Callable[[Request], None] = lambda _request: None
         self.on_boot: Callable[[], None] = lambda: None
         self.on_look: Callable[[], None] = lambda: None
+        self.on_report: Callable[[Control], None] = lambda _control: None
         self.alter: Callable[[Snapshot, Plan], Plan | None] = lambda _snapshot, proposal: proposal
         self.ran = 0
         self.plans = self.rounds = 0
@@ -201,6 +202,7 @@ class Plant:
         self.service.on_durable.append(self._durable)
         reconciler = Reconciler(control, self.engines, self.meter_every_ms)
         reconciler.declare()
+        self.on_report(control)
         self.commit()
         self.switches.crash_at("crash-started")
         reconciler.fence()
@@ -414,10 +416,11 @@ class Plant:
     # -- the loop -------------------------------------------------------------------------------------------
 
     def round(self, *, meter_all: bool = False) -> None:
-        """Look at the engines, plan, commit, act. Raises Crash or JournalUnavailable."""
+        """Look at devices and engines, plan, commit, act. Raises Crash or JournalUnavailable."""
         control, reconciler = self._control(), self.reconciler
         if reconciler is None:
             raise Unavailable
+        self.on_report(control)
         reconciler.observe(meter_all=meter_all)
         self.note_ran()
         self.commit()

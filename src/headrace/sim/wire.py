@@ -39,6 +39,8 @@ def document(value: Core) -> Document:
             return _maintenance(value)
         case WorkloadSpec():
             return workload(value, {})
+        case _:
+            raise TypeError(f"no simulated client has a {type(value).__name__}")
 
 
 def workload(spec: WorkloadSpec, secrets: dict[str, str]) -> Document:

@@ -121,6 +121,7 @@ class Simulation:
         self.plant.on_unavailable = lambda request: self._again([request])
         self.plant.on_boot = self.strangers.opened
         self.plant.on_look = self._looked
+        self.plant.on_report = self.grid.devices.report
         self.checkers.intruders.was_lost = self.engine.lost.__contains__
         self.checkers.intruders.has_fallen = self._has_fallen
 
@@ -450,6 +451,7 @@ class Simulation:
     def _looked(self) -> None:
         """A control plane has looked at its engines: what they say must be on record before long."""
         self.checkers.power.looked()
+        self.grid.devices.act()
         self.checkers.intruders.looked(self.strangers.look())
         self.grid.looked()
 

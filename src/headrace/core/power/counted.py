@@ -3,7 +3,7 @@
 from typing import TYPE_CHECKING
 
 from headrace.core.hardware import HardwareType
-from headrace.core.ids import NodeId, PowerNodeId
+from headrace.core.ids import NodeId, PowerNodeId, SiteId
 from headrace.core.power.caps import Cap
 from headrace.core.workload import Placement
 
@@ -71,8 +71,9 @@ class Counted:
             self.excess_w[index] = watts
         self._add(index, change_w)
         self._floors()
-        if change_w < 0:
-            world.memory.came_free(int(world.fleet.power_site[index]))
+        if change_w:
+            # Which elements could ever become too little is another.
+            world.memory.clear()
 
     def _credit(self, node: int, cap: Cap | None) -> int:
         """Count what a node's cap is worth now; by how many watts the tree counts less for it than before."""
@@ -105,6 +106,13 @@ class Counted:
             return hardware.nameplate_w
         loud = int(world.node_mask[node]) & ~int(world.node_quiet[node])
         return hardware.node_watts(loud.bit_count(), int(world.node_ranks[node]) > 0)
+
+    def credit_at(self, site: SiteId) -> int:
+        """Watts that the caps in force at a site are worth now."""
+        number = self._world.fleet.site_index[site]
+        return sum(
+            watts for node, watts in self.credit_w.items() if self._world.fleet.node_site[node] == number
+        )
 
     def draw_w(self, node: int) -> int:
         """Most that a node is counted with now."""

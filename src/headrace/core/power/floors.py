@@ -19,12 +19,12 @@ _GO = frozenset({Rung.MINERS, Rung.PREEMPT, Rung.REQUEUE})
 
 
 def limits_of(
-    fleet: Fleet, standings: Iterable[Standing], kept_w: Mapping[SiteId, int], now_ms: int
+    fleet: Fleet, standings: Iterable[Standing], kept_w: Mapping[int, int], now_ms: int
 ) -> tuple[I64, dict[int, int], int, dict[int, InstructionId], dict[int, InstructionId]]:
     """Limits of all elements of the power tree now (IT watts), those of the floors by number of a site, and until when.
 
     And the instruction that limits each site most, by its number, where one does; and the one that its floor is held to.
-    ``kept_w``: what those need at a site who were paused or capped for the grid; once nothing holds them back it is theirs first.
+    ``kept_w``: by element what those need who were paused or capped for the grid; once nothing holds them back it is theirs.
     """
     limit_w, until_ms = fleet.power_limit_w.copy(), NEVER_MS
     floors: dict[int, int] = {}
@@ -41,8 +41,9 @@ def limits_of(
         if found.start_w < site.connection.total_w:
             least = min(here, key=lambda one: limit_w_of(one, site.connection.ramp_up_w_per_minute, now_ms))
             why[number] = least.instruction.id
-        if site.id in kept_w and not any(one.instruction.is_active(now_ms) for one in here):
-            limit_w[root] -= kept_w[site.id]
+        if kept_w and not any(one.instruction.is_active(now_ms) for one in here):
+            for element, watts in kept_w.items():
+                limit_w[element] -= watts * (fleet.power_site[element] == number)
         if found.floor_w < site.connection.total_w:
             floors[number] = it_watts(site, found.floor_w)
         if found.floor_w < site.connection.firm_w:
@@ -52,23 +53,15 @@ def limits_of(
     return limit_w, floors, until_ms, why, below
 
 
-def restores_w(placement: Placement, hardware_of: Callable[[str], HardwareType]) -> int:
-    """How much more a placement draws once it is not quiet any more."""
-    if not placement.is_quiet:
-        return 0
-    types = [(hardware_of(one.node), one) for one in placement.ranks if one.share_milli == WHOLE_MILLI]
-    return sum(
-        one.mask.bit_count() * (hardware.accelerator_w - hardware.accelerator_idle_w)
-        for hardware, one in types
-    )
-
-
-def kept_of(paused: Iterable[Placement], hardware_of: Callable[[str], HardwareType]) -> dict[SiteId, int]:
-    """By site, what those need who are paused for the grid."""
-    kept: dict[SiteId, int] = {}
-    for placement in paused:
-        kept[placement.site] = kept.get(placement.site, 0) + restores_w(placement, hardware_of)
-    return kept
+def restores_w(placement: Placement, hardware_of: Callable[[str], HardwareType]) -> dict[str, int]:
+    """By node, how much more a placement draws once it is not quiet any more."""
+    found: dict[str, int] = {}
+    for one in placement.ranks if placement.is_quiet else ():
+        if one.share_milli == WHOLE_MILLI:
+            hardware = hardware_of(one.node)
+            more_w = one.mask.bit_count() * (hardware.accelerator_w - hardware.accelerator_idle_w)
+            found[one.node] = found.get(one.node, 0) + more_w
+    return found
 
 
 def is_past(fleet: Fleet, standing: Standing, now_ms: int) -> bool:

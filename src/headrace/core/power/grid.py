@@ -98,7 +98,9 @@ def least_w(ladder: Ladder) -> int:
     The floor counts what is cappable in full, so that nothing hangs on controllers; they may go below it. It counts parts of one
     accelerator each as the whole of it, and what is capped in full: a site never needs more than it draws.
     """
-    return min(ladder.floor_w, ladder.draws_w) - sum(one.saves_w for one in (*ladder.caps, *ladder.idle))
+    return min(ladder.floor_w - ladder.credit_w, ladder.draws_w) - sum(
+        one.saves_w for one in (*ladder.caps, *ladder.idle)
+    )
 
 
 def _exactly(watts: int) -> str:

@@ -6,13 +6,14 @@ that has not done it by then counts for nothing, and the next rung is used.
 """
 
 from collections import Counter
-from collections.abc import Generator, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 
 from headrace.core import commands as c
 from headrace.core import events as ev
 from headrace.core.asked import Asked, Deciding
 from headrace.core.estate import Site
+from headrace.core.fleet import I64
 from headrace.core.ids import NodeId, PowerNodeId, SiteId, WorkloadId
 from headrace.core.power import limits
 from headrace.core.power.caps import (
@@ -88,7 +89,7 @@ class Ladder:
     """All of a site: what it draws at most, what of it can't be shed, and who sheds what (watts of IT load).
 
     ``caps``: nodes of cappable workloads whose limit may be lowered; the floor counts them in full. ``idle``: nodes with nothing
-    on them that can be shut down.
+    on them that can be shut down. ``credit_w``: what caps in force are worth already.
     """
 
     site: SiteId
@@ -97,6 +98,7 @@ class Ladder:
     candidates: tuple[Candidate, ...]
     caps: tuple[Cappable, ...] = ()
     idle: tuple[Cappable, ...] = ()
+    credit_w: int = 0
 
     def by_rung(self) -> dict[Rung, int]:
         """Watts that each rung sheds."""
@@ -135,7 +137,15 @@ def ladder_of(world: World, site: SiteId) -> Ladder:
                 caps += _cappable(world, placement)
     found.sort(key=lambda one: one.key)
     draws_w, floor_w = int(world.power_w[root]), world.floors.watts[number]
-    return Ladder(site, draws_w, floor_w, tuple(found), tuple(caps), tuple(_idle(world, number)))
+    return Ladder(
+        site,
+        draws_w,
+        floor_w,
+        tuple(found),
+        tuple(caps),
+        tuple(_idle(world, number)),
+        world.counted.credit_at(site),
+    )
 
 
 def _cappable(world: World, placement: Placement) -> Iterator[Cappable]:
@@ -269,10 +279,11 @@ def _follow(
             if left_w > 0 and now_ms >= target.by_ms:
                 yield from _used_up(world, ladder, target, left_w)
     elif paused or world.state.caps:
+        room_w = world.fleet.power_limit_w - world.power_w
         start_w = it_watts(site, limits.allowed(site.connection, standing, now_ms).start_w)
-        left_w = min(start_w, int(world.fleet.power_limit_w[root])) - draws_w
-        left_w = yield from _lift(world, paused, left_w)
-        yield from _uncap(world, site.id, left_w)
+        room_w[root] = min(int(room_w[root]), start_w - draws_w)
+        yield from _lift(world, paused, room_w)
+        yield from _uncap(world, site.id, room_w)
 
 
 Order = ev.CurtailmentOrdered | ev.EvictionRequested | ev.CapsOrdered
@@ -415,27 +426,37 @@ def _why(one: Candidate, why: InstructionId) -> str:
     return f"{text}; its pause did not take effect" if one.placement.curtailed else text
 
 
-def _lift(world: World, paused: list[Placement], left_w: int) -> Generator[ev.Event, None, int]:
+def _lift(world: World, paused: list[Placement], room_w: I64) -> Iterator[ev.Event]:
     """Let go on who was paused, those first that wait longest, as far as there is power for all that they may draw.
 
-    What is left of the power.
+    ``room_w``: what each element can still carry; what is given is taken off.
     """
     for placement in sorted(paused, key=lambda one: (one.curtailed_ms, one.made_seq)):
-        needs_w = restores_w(placement, world.hardware_of)
-        if needs_w <= left_w and placement.stop_reason is None:
-            left_w -= needs_w
+        needs_w: dict[int, int] = {}
+        for name, watts in restores_w(placement, world.hardware_of).items():
+            if name not in world.state.intruders:
+                world.add_on_path(needs_w, world.fleet.node_index[NodeId(name)], watts)
+        if placement.stop_reason is None and _take(room_w, needs_w):
             yield ev.CurtailmentLifted(placement.id)
-    return left_w
 
 
-def _uncap(world: World, site: SiteId, left_w: int) -> Iterator[ev.Event]:
+def _uncap(world: World, site: SiteId, room_w: I64) -> Iterator[ev.Event]:
     """Lift caps as far as there is power for all that their nodes may draw without: of what runs first, then by age."""
     caps, lifted = world.state.caps, []
     for node in sorted(of_site(caps, site), key=lambda one: (caps[one].is_off, caps[one].ordered_ms, one)):
-        index = world.fleet.node_index.get(node)
-        needs_w = 0 if index is None else world.counted.credit_w.get(index, 0)
-        if caps[node].wanted_w and needs_w <= left_w:
-            left_w -= needs_w
+        index, needs_w = world.fleet.node_index.get(node), dict[int, int]()
+        if index is not None:
+            world.add_on_path(needs_w, index, world.counted.credit_w.get(index, 0))
+        if caps[node].wanted_w and _take(room_w, needs_w):
             lifted.append(node)
     if lifted:
         yield ev.CapsLifted(site, tuple(lifted))
+
+
+def _take(room_w: I64, needs_w: dict[int, int]) -> bool:
+    """Take watts off what elements can still carry, if each of them can."""
+    if any(watts > 0 and watts > room_w[element] for element, watts in needs_w.items()):
+        return False
+    for element, watts in needs_w.items():
+        room_w[element] -= watts
+    return True

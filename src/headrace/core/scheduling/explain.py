@@ -124,7 +124,20 @@ def _held(snapshot: Snapshot, workload: Workload) -> Explanation:
         verb = f"{verb} for the grid, which {_limited(snapshot, placement)}"
         change = f"goes on when {own}the limit lets it"
     stopping = f", {placement.stop_reason}" if placement and placement.stop_reason else ""
-    return _explanation(workload, None, f"{verb}{where}{moved}{stopping}{why}", {}, change)
+    capped = _capped(snapshot, placement) if placement is not None else ""
+    return _explanation(workload, None, f"{verb}{where}{capped}{moved}{stopping}{why}", {}, change)
+
+
+def _capped(snapshot: Snapshot, placement: Placement) -> str:
+    """That its nodes are limited by their controllers, to what, and for which instruction; empty when they are not."""
+    nodes = dict.fromkeys(rank.node for rank in placement.ranks)
+    caps = [snapshot.caps[NodeId(node)] for node in nodes if NodeId(node) in snapshot.caps]
+    wanted = [cap for cap in caps if cap.wanted_w]
+    if not wanted:
+        return ""
+    least_w, most_w = min(cap.wanted_w for cap in wanted), max(cap.wanted_w for cap in wanted)
+    watts = f"{least_w} W" if least_w == most_w else f"{least_w} to {most_w} W"
+    return f", capped at {watts} on {count(len(wanted), 'node')} for instruction {wanted[0].instruction}"
 
 
 def _limited(snapshot: Snapshot, placement: Placement) -> str:

@@ -513,5 +513,8 @@ def _tight(columns: Columns, snapshot: Snapshot, site: int) -> list[int]:
     need = np.zeros(len(snapshot.power_limit_w) + 1, dtype=np.int64)
     for row in columns.paths:
         np.add.at(need, row[span], most)
+    for name, watts in snapshot.excess.items():
+        # What nobody knows of is beyond any nameplate.
+        need[fleet.path(fleet.power_index[name])] += watts
     tight: list[int] = np.flatnonzero(need[:-1] > snapshot.power_limit_w).tolist()
     return tight

@@ -1,20 +1,22 @@
 """What may be drawn at sites that the grid instructs, who could be shed there and by which rung: a model from events alone."""
 
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass, field
 
 from headrace.core.power.instruction import Instruction
 from headrace.core.units import MS_PER_MINUTE, PERMILLE
-from headrace.core.workload import Flex, RankPlace, WorkloadSpec, WorkloadType
+from headrace.core.workload import WHOLE_MILLI, Flex, RankPlace, WorkloadSpec, WorkloadType
 from headrace.sim.checkers.base import Checker
+from headrace.sim.checkers.caps import Caps
 from headrace.sim.checkers.papers import Papers, iso_day
 from headrace.sim.checkers.quiet import Quiet, loads_w
 
 AHEAD_MS = 15 * MS_PER_MINUTE
 """From so long before an instruction begins nothing starts that it would stop."""
-FILLER, PAUSE, REQUEUE, PREEMPT = range(1, 5)
+FILLER, CAP, PAUSE, REQUEUE, PREEMPT = range(1, 6)
 """The rungs, in their order."""
 NOBODY: Collection[str] = frozenset()
+UNCAPPED: Mapping[str, int] = {}
 
 
 @dataclass(slots=True)
@@ -57,6 +59,20 @@ class Ramp:
     least_w: int
 
 
+@dataclass(frozen=True, slots=True)
+class Share:
+    """A cap that was just ordered: what its node could draw before, what is wanted, and the least that could be.
+
+    ``is_first``: nothing was asked of its controller before.
+    """
+
+    node: str
+    draws_w: int
+    wanted_w: int
+    lowest_w: int
+    is_first: bool
+
+
 @dataclass(slots=True)
 class Place:
     """What is known of a site. ``since_ms``: since when nothing beyond the control plane's power has changed there."""
@@ -72,6 +88,9 @@ class Place:
     unshed_ms: int = -1
     batch: list[tuple[int, str]] = field(default_factory=list)
     passed_over: dict[str, tuple[int, int, str]] = field(default_factory=dict)
+    capping: list[Share] = field(default_factory=list)
+    could_lift_ms: int = -1
+    looks: int = 0
 
 
 class Curtailable(Checker):
@@ -84,15 +103,66 @@ class Curtailable(Checker):
         self.at: dict[str, dict[str, Held]] = {}
         self.places: dict[str, Place] = {}
         self.intruders: dict[str, None] = {}
+        self.caps = Caps()
+        self.covered: dict[str, int] = {}
         self.now_ms = 0
+        self._batch_ms = -1
         super().__init__(papers)
         self.quiet = Quiet(self.papers)
 
+    def _cover(self, what: str) -> None:
+        self.covered[what] = self.covered.get(what, 0) + 1
+
+    # -- time -----------------------------------------------------------------------------------------------
+
+    def _judge(self) -> None:
+        """The orders of one moment are complete."""
+
+    def _tick(self, at_ms: int) -> None:
+        """An event of a moment: an earlier one's orders are judged, and what ends by itself has ended."""
+        if self._batch_ms >= 0 and at_ms != self._batch_ms:
+            self._judge()
+        self.now_ms = at_ms
+        self._close_all()
+
+    def _close_all(self) -> None:
+        """What ends by itself has ended by now. Looks without events may be undone: a clock is set back, and it stands again."""
+        for site, place in self.places.items():
+            for one, ramp in place.over:
+                if one.instruction.until_ms > self.now_ms:
+                    place.standing.setdefault(one.instruction.id, one)
+                    place.ramps = [other for other in place.ramps if other is not ramp]
+            place.over = [known for known in place.over if known[0].instruction.until_ms <= self.now_ms]
+            for ident, one in list(place.standing.items()):
+                until_ms = one.instruction.until_ms
+                if until_ms and until_ms <= self.now_ms:
+                    place.over.append((one, self._close(site, place, ident, until_ms)))
+
+    def _surprise(self, site: str) -> None:
+        """Something beyond the control plane's power changed: it has time to settle again."""
+        if site in self.places:
+            self.places[site].since_ms = self.now_ms
+
+    def _reckon(self, site: str) -> None:
+        """Other floors: what was enough for an instruction may be no longer."""
+        place = self.places.get(site)
+        for one in place.standing.values() if place is not None else ():
+            one.is_short = one.is_short or self.it_w(site, one.instruction.limit_w) < self.floors_w(site)[1]
+
     # -- arithmetic -----------------------------------------------------------------------------------------
 
-    def draw_w(self, site: str, gone: Collection[str] = NOBODY, quiet: Collection[str] = NOBODY) -> int:
-        """The most that a site can draw, watts of IT load; without those in ``gone``, those in ``quiet`` paused."""
-        return self._loads(site, gone, quiet).get(site, 0)
+    def draw_w(
+        self,
+        site: str,
+        gone: Collection[str] = NOBODY,
+        quiet: Collection[str] = NOBODY,
+        most_w: Mapping[str, int] | None = None,
+    ) -> int:
+        """The most that a site can draw, watts of IT load; without those in ``gone``, those in ``quiet`` paused.
+
+        With caps by what their controllers say; or, with ``most_w``, no more at those nodes.
+        """
+        return self._loads(site, gone, quiet, most_w=most_w).get(site, 0)
 
     def _loads(
         self,
@@ -100,6 +170,7 @@ class Curtailable(Checker):
         gone: Collection[str] = NOBODY,
         quiet: Collection[str] = NOBODY,
         loud: Collection[str] = NOBODY,
+        most_w: Mapping[str, int] | None = None,
     ) -> dict[str, int]:
         ranks = (
             (rank, name not in loud and (name in quiet or self.quiet.is_quiet(name)))
@@ -107,7 +178,9 @@ class Curtailable(Checker):
             if name not in gone
             for rank in held.ranks
         )
-        return loads_w(self.papers.ground, site, iso_day(self.now_ms), ranks, self.intruders)
+        most_w = self.caps.counted(site) if most_w is None else most_w
+        ground, today = self.papers.ground, iso_day(self.now_ms)
+        return loads_w(ground, site, today, ranks, self.intruders, most_w, self.caps.excess)
 
     def it_w(self, site: str, meter_w: int) -> int:
         """Watts of IT load that so many at the meter of a site carry."""
@@ -130,7 +203,7 @@ class Curtailable(Checker):
         return REQUEUE if spec.checkpoint_ms else 0
 
     def floors_w(self, site: str) -> tuple[int, int]:
-        """What can't be shed at a site, watts of IT load: at least, and at most."""
+        """What can't be shed at a site but by caps, watts of IT load: at least, and at most."""
         gone, quiet, leaves = set[str](), set[str](), set[str]()
         for name, held in self.at.get(site, {}).items():
             spec = held.spec
@@ -146,7 +219,20 @@ class Curtailable(Checker):
                 gone.add(name)
             elif spec.flex is Flex.PAUSABLE and not held.started:
                 leaves.add(name)
-        return self.draw_w(site, gone | leaves, quiet), self.draw_w(site, gone, quiet)
+        least_w = self.draw_w(site, gone | leaves, quiet, UNCAPPED)
+        return least_w, self.draw_w(site, gone, quiet, UNCAPPED) + self._parts_w(site, gone)
+
+    def _parts_w(self, site: str, gone: Collection[str]) -> int:
+        """What a site may be thought to need beyond its draw, if each part of an accelerator counts as the whole of it."""
+        spots, found_w, seen = self.papers.ground.spots, 0, set[tuple[str, int]]()
+        for name, held in self.at.get(site, {}).items():
+            for rank in held.ranks if name not in gone else ():
+                if rank.share_milli == WHOLE_MILLI or rank.node not in spots:
+                    continue
+                hardware, accelerator = spots[rank.node].hardware, (rank.node, rank.mask)
+                found_w += (hardware.accelerator_w - hardware.accelerator_idle_w) * (accelerator in seen)
+                seen.add(accelerator)
+        return found_w
 
     def _limit_w(self, site: str, now_ms: int, ahead_ms: int = 0) -> int | None:
         """The least of the instructions that hold, or begin within ``ahead_ms``: watts of IT load; None: there is none."""
@@ -217,7 +303,7 @@ class Curtailable(Checker):
                 gone.add(name)
             elif self.quiet.is_ordered(name) and self.quiet.sheds(site):
                 quiet.add(name)
-        return self.draw_w(site, gone, quiet)
+        return self.draw_w(site, gone, quiet, self.caps.hoped(site, self.now_ms))
 
     def _could_shed(self, site: str) -> Iterator[tuple[int, Held]]:
         """Who was not told, and would save something beside all that is ordered; with its rung."""

@@ -158,6 +158,9 @@ class ExplanationChecker(Checker):
     def _at(self, reason: Refusal, waiting: Waiting, site: Site, now_ms: int) -> bool:
         """Of a workload that only one thing would do for: whether it is out of question at a site for just that reason."""
 
+        if self.occupancy.caps.touches(site.id) and reason in _BY_CAPS:
+            return True
+
         def fits(*, taken: bool, power: bool, state: bool, topology: bool = False) -> bool:
             # That a block has no day yet is a state of its nodes as good as any.
             plans = reason is Refusal.NODE_STATE
@@ -186,5 +189,7 @@ class ExplanationChecker(Checker):
                 return now or (ready and not fits(taken=False, power=True, state=True, topology=True))
 
 
+_BY_CAPS = (Refusal.CAPACITY, Refusal.POWER, Refusal.NODE_STATE)
+"""Each of them may be said of a node that is capped, or of power that meters see beyond what is known."""
 _FAR_MS = 253_000_000_000_000
 """In the year 9987: whatever has a date has it behind it."""

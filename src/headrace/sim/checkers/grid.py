@@ -2,8 +2,9 @@
 
 From the words of the promise, the public types and the events alone. Every placement counts at nameplate from ``PlacementMade``
 to ``PlacementEnded``; one that was ordered paused for the grid and is seen paused, where pauses shed, counts its accelerators
-as idle. Times are those of the journal; ``looked`` says when a control plane has looked and committed, ``hindered`` that it
-could not for a while: from then on it has the time of a new instruction again.
+as idle. Capped nodes, and what meters see beyond all that, count as :mod:`headrace.sim.checkers.caps` has it. Times are those
+of the journal; ``looked`` says when a control plane has looked and committed, ``hindered`` that it could not for a while: from
+then on it has the time of a new instruction again.
 
 Held to: an instruction is kept from its beginning on, or ``SETTLE_MS`` after it was received. A pause that shows nothing has
 failed after ``PAUSE_MS``, an end its grace and ``END_MS`` after it was ordered; then the next rung is ordered within
@@ -34,12 +35,13 @@ from headrace.core.events import (
 from headrace.core.units import MS_PER_MINUTE
 from headrace.core.workload import EndReason, Flex, WorkloadSpec, WorkloadType
 from headrace.sim.checkers.base import Handler
+from headrace.sim.checkers.capped import LIFT_LOOKS, LIFT_MS, Capped
 from headrace.sim.checkers.curtailable import (
     AHEAD_MS,
+    CAP,
     NOBODY,
     PAUSE,
     REQUEUE,
-    Curtailable,
     Held,
     Place,
     Standing,
@@ -52,20 +54,15 @@ PAUSE_MS, END_MS = 5_000, 5_000
 """After so long a pause that is not seen has failed, and an end after its grace and so long."""
 NEXT_MS = 5_000
 """Within so long of a failure the next rung is ordered."""
-LIFT_MS, LIFT_LOOKS = 20_000, 8
-"""What could go on for so long, and was looked at so often, goes on."""
 
 
-class GridChecker(Curtailable):
+class GridChecker(Capped):
     """Told the events, each look (``looked``), what hinders the control plane, and what engines are asked (``asked``)."""
 
     def __init__(self, papers: Papers | None = None) -> None:
         self.specs: dict[str, WorkloadSpec] = {}
-        self.tenant_paused: dict[str, None] = {}
         self.binding: set[str] = set()
-        self.covered: dict[str, int] = {}
         self._hindered: bool | None = None
-        self._batch_ms = -1
         super().__init__(papers)
 
     def handlers(self) -> Iterable[tuple[type, Handler]]:
@@ -87,34 +84,8 @@ class GridChecker(Curtailable):
             (EngineDeclared, self._declared),
             (DocumentApplied, self._applied),
             (AlarmRaised, self._alarm),
+            *self._of_caps(),
         )
-
-    # -- time -----------------------------------------------------------------------------------------------
-
-    def _tick(self, at_ms: int) -> None:
-        """An event of a moment: an earlier one's orders are judged, and what ends by itself has ended."""
-        if self._batch_ms >= 0 and at_ms != self._batch_ms:
-            self._judge()
-        self.now_ms = at_ms
-        self._close_all()
-
-    def _close_all(self) -> None:
-        """What ends by itself has ended by now. Looks without events may be undone: a clock is set back, and it stands again."""
-        for site, place in self.places.items():
-            for one, ramp in place.over:
-                if one.instruction.until_ms > self.now_ms:
-                    place.standing.setdefault(one.instruction.id, one)
-                    place.ramps = [other for other in place.ramps if other is not ramp]
-            place.over = [known for known in place.over if known[0].instruction.until_ms <= self.now_ms]
-            for ident, one in list(place.standing.items()):
-                until_ms = one.instruction.until_ms
-                if until_ms and until_ms <= self.now_ms:
-                    place.over.append((one, self._close(site, place, ident, until_ms)))
-
-    def _surprise(self, site: str) -> None:
-        """Something beyond the control plane's power changed: it has time to settle again."""
-        if site in self.places:
-            self.places[site].since_ms = self.now_ms
 
     # -- placements -----------------------------------------------------------------------------------------
 
@@ -131,6 +102,7 @@ class GridChecker(Curtailable):
         before = self.draw_w(site) if site in self.places else None
         held = Held(event.placement, event.workload, site, event.ranks, spec)
         self.held[held.name] = self.at.setdefault(site, {})[held.name] = held
+        self._come_new(event)
         if before is None or self.draw_w(site) <= before:
             return
         why = self._stops(site, lambda: self.draw_w(site))
@@ -274,6 +246,7 @@ class GridChecker(Curtailable):
         for site, place in self.places.items():
             if not place.batch:
                 continue
+            self._judge_caps(site, place)
             batch, place.batch = place.batch, []
             last, who = max(batch)
             if self._is_emergency(site):
@@ -292,12 +265,18 @@ class GridChecker(Curtailable):
         """Who needs less time may be told later, but before the instruction is due: nobody goes instead of them."""
         for name, (due_ms, last, who) in list(place.passed_over.items()):
             held = self.held.get(name)
-            if held is None or held.told_ms >= 0 or held.stopping or not place.standing:
+            if held is None or self._was_told(site, place, held):
                 del place.passed_over[name]
             elif now_ms >= due_ms:
                 del place.passed_over[name]
-                what = f"it goes by rung {last}, and {name} of rung {self.rung(held)} was not told"
+                rung = CAP if self._is_cappable(held) else self.rung(held)
+                what = f"it goes by rung {last}, and {name} of rung {rung} was not told"
                 self.found("rungs", who, what)
+
+    def _was_told(self, site: str, place: Place, held: Held) -> bool:
+        """Whether somebody goes, or is capped by now as low as can be; or nothing is asked any more."""
+        is_capped = self._is_cappable(held) and all(one.held is not held for one in self._could_cap(site))
+        return held.told_ms >= 0 or held.stopping or is_capped or not place.standing
 
     # -- instructions ---------------------------------------------------------------------------------------
 
@@ -373,12 +352,6 @@ class GridChecker(Curtailable):
                 self._surprise(site)
                 self._reckon(site)
 
-    def _reckon(self, site: str) -> None:
-        """Other engines, other floors: what was enough for an instruction may be no longer."""
-        place = self.places.get(site)
-        for one in place.standing.values() if place is not None else ():
-            one.is_short = one.is_short or self.it_w(site, one.instruction.limit_w) < self.floors_w(site)[1]
-
     def hindered(self) -> None:
         """The control plane could not decide or reach its engines, or its clock was put right: until the next look."""
         self._hindered = True
@@ -421,6 +394,7 @@ class GridChecker(Curtailable):
                 self._look(site, place, now_ms)
             if site not in silent and not self._is_intruded(site):
                 self._look_up(site)
+                self._look_caps_up(site, place)
         self._hindered = None
 
     def _fail(self, site: str, place: Place, now_ms: int) -> None:
@@ -432,6 +406,7 @@ class GridChecker(Curtailable):
                 held.failed = True
                 place.failed_ms = max(place.failed_ms, held.due_ms)
                 self._cover("orders that failed")
+        self._fail_caps(site, place, now_ms)
 
     def _look(self, site: str, place: Place, now_ms: int) -> None:
         """Whether a site is under its instructions, as far as they are due."""
@@ -482,6 +457,8 @@ class GridChecker(Curtailable):
         told = [one for one in self.at.get(site, {}).values() if one.told_ms >= 0 and not one.failed]
         if any(now_ms < one.due_ms and one.told_ms <= place.failed_ms + NEXT_MS for one in told):
             return True
+        if self._is_coming(site, place.failed_ms + NEXT_MS, now_ms):
+            return True
         return place.alarm_ms >= place.failed_ms and not any(True for _ in self._could_shed(site))
 
     def _look_unshed(self, site: str, place: Place, now_ms: int, limit_w: int) -> None:
@@ -514,12 +491,6 @@ class GridChecker(Curtailable):
                 self.found("not-lifted", name, f"there is power for it at {site}, and it is held")
                 held.could_lift_ms = self.now_ms + 10 * MS_PER_MINUTE
 
-    def _may_go_on(self, site: str, name: str) -> bool:
-        if self._stops(site, lambda: self._loads(site, loud=(name,)).get(site, 0), surely=True):
-            return False
-        loads, limit_w = self._loads(site, loud=(name,)), self.papers.ground.limit_w
-        return all(load_w <= limit_w[element] for element, load_w in loads.items() if element in limit_w)
-
     # -- for those who decide when to look --------------------------------------------------------------------
 
     def is_over(self, now_ms: int, before_ms: int) -> bool:
@@ -548,14 +519,14 @@ class GridChecker(Curtailable):
 
     def is_moving(self) -> bool:
         """Whether something was ordered and not seen yet, or might go on."""
-        return any(
+        return self._are_caps_moving() or any(
             one.could_lift_ms >= 0 or (one.told_ms >= 0 and (one.evicted or not self.quiet.is_quiet(name)))
             for name, one in self.held.items()
         )
 
     def holds_anybody(self) -> bool:
-        """Whether anybody is paused for the grid."""
-        return any(self.quiet.is_ordered(name) for name in self.held)
+        """Whether anybody is paused for the grid, or any node capped."""
+        return bool(self.caps.caps) or any(self.quiet.is_ordered(name) for name in self.held)
 
     def is_ramping(self) -> bool:
         """Whether a ramp goes on somewhere."""
@@ -580,6 +551,7 @@ class GridChecker(Curtailable):
             place.standing
             or any(not self._is_over(site, ramp) for ramp in place.ramps)
             or any(self.quiet.is_ordered(name) for name in self.at.get(site, ()))
+            or self._are_caps_open(site, place)
             for site, place in self.places.items()
         )
 
@@ -590,6 +562,6 @@ class GridChecker(Curtailable):
             place = self.places.get(held.site)
             if self.quiet.is_ordered(name) and not (place and place.standing):
                 self.found("held", name, f"it is paused for the grid, which asks for nothing at {held.site}")
-
-    def _cover(self, what: str) -> None:
-        self.covered[what] = self.covered.get(what, 0) + 1
+        for site, place in self.places.items():
+            if not place.standing and self._are_caps_open(site, place):
+                self.found("held", site, "nodes are capped for the grid, which asks for nothing")

@@ -9,10 +9,14 @@ from dataclasses import dataclass, field
 from headrace.core.contracts import Contract, Maintenance, Reservation
 from headrace.core.estate import Site
 from headrace.core.events import (
+    CapsLifted,
+    CapsObserved,
+    CapsOrdered,
     Committed,
     DocumentRemoved,
     EngineDeclared,
     EvictionRequested,
+    ExcessMeasured,
     NodeIntruded,
     NodesReserved,
     NodeStateChanged,
@@ -29,6 +33,7 @@ from headrace.core.observation import Capabilities
 from headrace.core.units import PERMILLE
 from headrace.core.workload import Flex, RankPlace, WorkloadSpec, WorkloadType
 from headrace.sim.checkers.base import Checker, Handler
+from headrace.sim.checkers.caps import Caps
 from headrace.sim.checkers.contract import in_force
 from headrace.sim.checkers.law import allowed_countries
 from headrace.sim.checkers.papers import Papers, Spot, draw_w, iso_day
@@ -114,6 +119,7 @@ class Occupancy(Checker):
         self.node_state: dict[str, str] = {}
         self.intruders: dict[str, None] = {}
         self.engines: dict[str, Capabilities] = {}
+        self.caps = Caps()
         self.reserved: dict[str, tuple[str, ...]] = {}
         self.now_ms = 0
         super().__init__(papers)
@@ -134,6 +140,10 @@ class Occupancy(Checker):
             (EngineDeclared, self._declared),
             (NodesReserved, self._reserve),
             (DocumentRemoved, self._removed),
+            (CapsOrdered, self._cap),
+            (CapsObserved, self._confirm),
+            (CapsLifted, self._uncap),
+            (ExcessMeasured, self._measured),
         )
 
     def _submitted(self, committed: Committed, event: WorkloadSubmitted) -> None:
@@ -186,6 +196,18 @@ class Occupancy(Checker):
 
     def _declared(self, _committed: Committed, event: EngineDeclared) -> None:
         self.engines[event.engine] = event.capabilities
+
+    def _cap(self, committed: Committed, event: CapsOrdered) -> None:
+        self.caps.ordered(event, committed.at_ms)
+
+    def _confirm(self, _committed: Committed, event: CapsObserved) -> None:
+        self.caps.observed(event)
+
+    def _uncap(self, _committed: Committed, event: CapsLifted) -> None:
+        self.caps.lifted(event)
+
+    def _measured(self, _committed: Committed, event: ExcessMeasured) -> None:
+        self.caps.measured(event)
 
     def _reserve(self, _committed: Committed, event: NodesReserved) -> None:
         self.reserved[event.reservation] = event.nodes
@@ -326,7 +348,11 @@ class Occupancy(Checker):
                         option,
                         site,
                         now_ms,
-                        Regard(power=waiting.spec.reservation is None or bool(self.intruders)),
+                        Regard(
+                            power=waiting.spec.reservation is None
+                            or bool(self.intruders)
+                            or bool(self.caps.excess)
+                        ),
                     )
                     and self.leaves_firm(waiting, option, site, now_ms)
                 ):
@@ -371,7 +397,9 @@ class Occupancy(Checker):
             for _, _, spot in chosen
         ]
         ranks = [(rank, how == "quiet") for rank, how in (*here, *more) if how != "gone"]
-        fixed_w = loads_w(self.papers.ground, site.id, today, ranks, self.intruders).get(site.id, 0)
+        ground, excess_w = self.papers.ground, self.caps.excess
+        loads = loads_w(ground, site.id, today, ranks, self.intruders, excess_w=excess_w)
+        fixed_w = loads.get(site.id, 0)
         return fixed_w <= line.firm_w * PERMILLE // max(1, site.pue_permille)
 
     def _free_mask(self, waiting: Waiting, count: int, spot: Spot, uses: dict[str, Use]) -> int:
@@ -433,7 +461,7 @@ class Occupancy(Checker):
         hardware, spec, (model, count) = spot.hardware, waiting.spec, option
         asked = spec.resources
         is_ready = self.node_state.get(spot.node, "ready") == "ready" and spot.node not in self.intruders
-        is_open = is_ready and spot.is_commissioned(today)
+        is_open = is_ready and spot.is_commissioned(today) and not self.caps.is_closed(spot.node)
         if not (spot.from_day or regard.plans) or (regard.state and not is_open):
             return False
         if model not in ("", hardware.accelerator):
@@ -491,6 +519,9 @@ class Occupancy(Checker):
                     drawn_w = ground.spots[node].hardware.nameplate_w
                 idle_w = ground.spots[node].hardware.idle_w if ground.spots[node].from_day else 0
                 load_w[element] = load_w.get(element, 0) + drawn_w - idle_w
+        for element, watts in self.caps.excess.items():
+            for above in ground.above.get(element, ()):
+                load_w[above] = load_w.get(above, 0) + watts
         return load_w
 
     def _uses(self) -> dict[str, Use]:

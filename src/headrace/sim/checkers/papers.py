@@ -78,6 +78,8 @@ class Ground:
         self.spots: dict[str, Spot] = {}
         self.limit_w: dict[str, int] = {}
         self.by_site: dict[str, list[Spot]] = {}
+        self.above: dict[str, tuple[str, ...]] = {}
+        """By element, itself and all that it is fed through."""
         self._idle: tuple[str, dict[str, int]] = ("", {})
         if estate is not None:
             types = CATALOGUE | estate.hardware
@@ -115,6 +117,7 @@ class Ground:
             for number in range(min(left, group.nodes_per_rack)):
                 name, path = f"{ident}-{number}", (ident, *above)
                 spot = Spot(name, site.id, hardware, path, from_day, number, rails)
+                self.above.update((element, path[index:]) for index, element in enumerate(path))
                 self.spots[spot.node] = spot
                 self.by_site[site.id].append(spot)
             left -= group.nodes_per_rack

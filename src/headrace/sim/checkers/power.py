@@ -4,11 +4,16 @@ from collections.abc import Iterable
 
 from headrace.core.events import (
     AlarmRaised,
+    CapsLifted,
+    CapsObserved,
+    CapsOrdered,
     Committed,
     CurtailmentLifted,
     CurtailmentOrdered,
     DocumentApplied,
     EngineDeclared,
+    ExcessMeasured,
+    LimitersDeclared,
     NodeIntruded,
     PauseObserved,
     PlacementEnded,
@@ -16,7 +21,8 @@ from headrace.core.events import (
 )
 from headrace.core.workload import RankPlace
 from headrace.sim.checkers.base import Checker, Handler
-from headrace.sim.checkers.papers import Ground, Papers, Spot, draw_w, iso_day
+from headrace.sim.checkers.caps import Caps
+from headrace.sim.checkers.papers import Papers, Spot, draw_w, iso_day
 from headrace.sim.checkers.quiet import Quiet, loud_mask
 
 Here = tuple[str, RankPlace]
@@ -30,7 +36,8 @@ class PowerChecker(Checker):
     itself: the next placement below an element over its limit is, and so is standing over it at rest. Where strangers
     run, a node counts at nameplate until they are gone: what was there before may stand over a limit with them, and then there
     is an alarm for that element. What is paused for the grid counts less (:mod:`headrace.sim.checkers.quiet`) until it may go
-    on: then there must be power for it.
+    on: then there must be power for it. So does a capped node (:mod:`headrace.sim.checkers.caps`), until its cap is lifted or
+    raised. What meters see beyond that counts at their elements and all above: nothing more may come while that stands over.
     """
 
     promise = 1
@@ -40,6 +47,8 @@ class PowerChecker(Checker):
         self.on_node: dict[str, list[Here]] = {}
         self.quiet: dict[str, None] = {}
         self.above_idle_w: dict[str, int] = {}
+        self.counted_w: dict[str, int] = {}
+        self.caps = Caps()
         self.intruders: dict[str, None] = {}
         self.due_alarms: dict[str, str] = {}
         self.alarmed: set[str] = set()
@@ -49,7 +58,7 @@ class PowerChecker(Checker):
         self._pauses = Quiet(self.papers)
 
     def handlers(self) -> Iterable[tuple[type, Handler]]:
-        """Placements, their pauses, and the estate."""
+        """Placements, their pauses and caps, what meters see, and the estate."""
         return (
             (PlacementMade, self._made),
             (PlacementEnded, self._ended),
@@ -60,6 +69,11 @@ class PowerChecker(Checker):
             (CurtailmentLifted, self._curtailed),
             (PauseObserved, self._paused),
             (EngineDeclared, self._declared),
+            (LimitersDeclared, self._limited),
+            (CapsOrdered, self._capped),
+            (CapsObserved, self._capped),
+            (CapsLifted, self._capped),
+            (ExcessMeasured, self._measured),
         )
 
     def _made(self, committed: Committed, event: PlacementMade) -> None:
@@ -72,11 +86,9 @@ class PowerChecker(Checker):
 
     def _stand_all(self, placement: str, ranks: Iterable[RankPlace], sign: int) -> dict[str, None]:
         """Put all ranks of a placement on their nodes (or take them away); the elements whose draw changed."""
-        ground = self.papers.ground
         touched: dict[str, None] = {}
         for rank in ranks:
-            for element in self._add(ground, (placement, rank), sign):
-                touched[element] = None
+            touched.update(dict.fromkeys(self._add((placement, rank), sign)))
         return touched
 
     def _ended(self, committed: Committed, event: PlacementEnded) -> None:
@@ -91,7 +103,7 @@ class PowerChecker(Checker):
         touched = self._requiet(committed)
         if isinstance(event, CurtailmentLifted):
             # Beside a stranger who counts with all of the node it adds nothing, and may go on though that stands over.
-            self._compare(one for one in touched if self.above_idle_w[one] > before.get(one, 0))
+            self._compare(one for one in touched if self.above_idle_w.get(one, 0) > before.get(one, 0))
 
     def _paused(self, committed: Committed, event: PauseObserved) -> None:
         self._pauses.seen(event)
@@ -122,8 +134,9 @@ class PowerChecker(Checker):
             return
         self.on_node.clear()
         self.above_idle_w.clear()
+        self.counted_w.clear()
         for node in self.intruders:
-            self._stand(node, 1)
+            self._recount(node)
         for name, ranks in self.placements.items():
             self._stand_all(name, ranks, 1)
 
@@ -144,11 +157,10 @@ class PowerChecker(Checker):
         path = () if spot is None else spot.path
         before = {element for element in path if self._over_w(element) > 0}
         if event.who:
-            self._stand(event.node, 1)
             self.intruders[event.node] = None
         else:
             del self.intruders[event.node]
-            self._stand(event.node, -1)
+        self._recount(event.node)
         for element in path:
             # Whoever was told of it while it lasts need not be told again.
             if self._over_w(element) <= 0:
@@ -156,15 +168,65 @@ class PowerChecker(Checker):
             elif event.who and not (element in before and element in self.alarmed):
                 self.due_alarms[element] = event.who
 
-    def _stand(self, node: str, sign: int) -> None:
-        """Count (or, with ``sign`` -1, no more) what a node may draw beyond what is known of; ``intruders`` as without it."""
+    def _recount(self, node: str) -> tuple[str, ...]:
+        """Count anew what a node may draw beyond idling; the elements whose draw changed by that."""
         spot = self.papers.ground.spots.get(node)
         if spot is None:
-            return
-        ranks = self.on_node.get(node, [])
-        more_w = spot.hardware.nameplate_w - self._known_w(spot, ranks)
-        for element in spot.path:
-            self.above_idle_w[element] = self.above_idle_w.get(element, 0) + sign * more_w
+            return ()
+        now_w = self._above_w(spot, self.on_node.get(node, []))
+        more_w = now_w - self.counted_w.get(node, 0)
+        self.counted_w[node] = now_w
+        for element in spot.path if more_w else ():
+            self.above_idle_w[element] = self.above_idle_w.get(element, 0) + more_w
+        return spot.path
+
+    def _above_w(self, spot: Spot, ranks: list[Here]) -> int:
+        """What stands in the sum for a node: one without a day is in it only with somebody on it."""
+        idle_w = spot.hardware.idle_w
+        if spot.node in self.intruders:
+            drawn_w, idle_w = spot.hardware.nameplate_w, idle_w if spot.from_day else 0
+        else:
+            drawn_w = draw_w(spot.hardware, self._taken(ranks), len(ranks))
+        cap = self.caps.caps.get(spot.node)
+        most_w = cap.most_w if cap is not None else None
+        return (drawn_w if most_w is None else min(drawn_w, most_w)) - idle_w
+
+    # -- caps and meters ------------------------------------------------------------------------------------
+
+    def _limited(self, committed: Committed, event: LimitersDeclared) -> None:
+        """Of nodes that can't be limited any more, nothing is known."""
+        self._at(committed.at_ms)
+        self.caps.declared(event)
+        for cap in self.caps.of(event.site):
+            self._recount(cap.node)
+
+    def _capped(self, committed: Committed, event: CapsOrdered | CapsObserved | CapsLifted) -> None:
+        """A cap that is lifted or raised lets a node draw more: there must be power for it. One that is lost comes by itself."""
+        self._at(committed.at_ms)
+        before = dict(self.above_idle_w)
+        match event:
+            case CapsOrdered():
+                self.caps.ordered(event, committed.at_ms)
+            case CapsObserved():
+                self.caps.observed(event)
+            case CapsLifted():
+                self.caps.lifted(event)
+        nodes = event.nodes if isinstance(event, CapsLifted) else [node for node, _ in event.caps]
+        touched = dict.fromkeys(element for node in nodes for element in self._recount(node))
+        if not isinstance(event, CapsObserved):
+            self._compare(one for one in touched if self.above_idle_w.get(one, 0) > before.get(one, 0))
+
+    def _measured(self, committed: Committed, event: ExcessMeasured) -> None:
+        self._at(committed.at_ms)
+        self.caps.measured(event)
+
+    def _beyond_w(self) -> dict[str, int]:
+        """What meters see beyond all that is known, by each element that it flows through."""
+        found: dict[str, int] = {}
+        for element, watts in self.caps.excess.items():
+            for above in self.papers.ground.above.get(element, ()):
+                found[above] = found.get(above, 0) + watts
+        return found
 
     def _alarm(self, _committed: Committed, event: AlarmRaised) -> None:
         if event.promise == self.promise:
@@ -190,40 +252,28 @@ class PowerChecker(Checker):
         if day != self.day:
             self.day, self.today = day, iso_day(at_ms)
 
-    def _add(self, ground: Ground, here: Here, sign: int) -> tuple[str, ...]:
+    def _add(self, here: Here, sign: int) -> tuple[str, ...]:
         """Put a rank on its node (or, with ``sign`` -1, take it away); the elements whose draw changed."""
         node = here[1].node
-        spot = ground.spots.get(node)
-        if spot is None:
+        if node not in self.papers.ground.spots:
             return ()
         ranks = self.on_node.setdefault(node, [])
-        before_w = draw_w(spot.hardware, self._taken(ranks), len(ranks))
         if sign > 0:
             ranks.append(here)
         elif here in ranks:
             ranks.remove(here)
-        more_w = draw_w(spot.hardware, self._taken(ranks), len(ranks)) - before_w
-        if node in self.intruders:
-            more_w = 0
-        above = self.above_idle_w
-        for element in spot.path:
-            above[element] = above.get(element, 0) + more_w
-        return spot.path
+        return self._recount(node)
 
     def _compare(self, elements: Iterable[str]) -> None:
         ground = self.papers.ground
-        idle_w = ground.idle_w(self.today)
+        idle_w, beyond_w = ground.idle_w(self.today), self._beyond_w()
         for element in elements:
             limit_w = ground.limit_w.get(element)
             if limit_w is None:
                 continue
-            load_w = idle_w.get(element, 0) + self.above_idle_w.get(element, 0)
+            load_w = idle_w.get(element, 0) + self.above_idle_w.get(element, 0) + beyond_w.get(element, 0)
             if load_w > limit_w:
                 self.found("power", element, f"{load_w} W of IT load could be drawn, {limit_w} W are allowed")
-
-    def _known_w(self, spot: Spot, ranks: list[Here]) -> int:
-        """What stands in the sum for a node without strangers: one without a day is not in it at all."""
-        return draw_w(spot.hardware, self._taken(ranks), len(ranks)) if spot.from_day else 0
 
     def _taken(self, ranks: Iterable[Here]) -> int:
         """Accelerators that draw as taken ones: those of which anybody has any part, and is not quiet."""

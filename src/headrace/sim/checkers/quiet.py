@@ -1,6 +1,6 @@
 """Which placements count less, because the grid asked for it: ordered paused, seen paused, where a pause sheds."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 from headrace.core.events import (
@@ -94,12 +94,22 @@ def loud_mask(rank: RankPlace, *, is_quiet: bool) -> int:
     return 0 if is_quiet and rank.share_milli == WHOLE_MILLI else rank.mask
 
 
+NOTHING: Mapping[str, int] = {}
+
+
 def loads_w(
-    ground: Ground, site: str, today: str, ranks: Iterable[tuple[RankPlace, bool]], foreign: Iterable[str]
+    ground: Ground,
+    site: str,
+    today: str,
+    ranks: Iterable[tuple[RankPlace, bool]],
+    foreign: Iterable[str],
+    most_w: Mapping[str, int] = NOTHING,
+    excess_w: Mapping[str, int] = NOTHING,
 ) -> dict[str, int]:
     """What can be drawn below each element of a site, looked at node by node: watts of IT load.
 
-    Each rank with whether it is quiet. On nodes in ``foreign`` are strangers: those count at nameplate.
+    Each rank with whether it is quiet. On nodes in ``foreign`` are strangers: those count at nameplate. ``most_w``: no more at
+    these nodes, because of caps. ``excess_w``: what meters see beyond that, by element; it flows through all above it.
     """
     taken: dict[str, int] = {}
     count: dict[str, int] = {}
@@ -115,6 +125,12 @@ def loads_w(
             drawn_w = draw_w(spot.hardware, taken[node].bit_count(), count[node])
         else:
             drawn_w = spot.hardware.idle_w if spot.from_day else 0
+        if node in most_w:
+            drawn_w = min(drawn_w, most_w[node])
         for element in spot.path:
             loads[element] = loads.get(element, 0) + drawn_w
+    for element, watts in excess_w.items():
+        for above in ground.above.get(element, ()):
+            if above in loads:
+                loads[above] += watts
     return loads
