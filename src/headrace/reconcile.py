@@ -245,7 +245,7 @@ class Reconciler:
     def follow_grid(self, now_ms: int) -> None:
         """Shed what the grid asks for, and let go on what may: each second while it asks for anything, and when that changes."""
         world = self.control.world
-        if not (world.state.instructions or world.curtailed or world.has_hours):
+        if not (world.state.instructions or world.curtailed or world.state.caps or world.has_hours):
             return
         if world.limited != self._limited or not 0 <= now_ms - self._followed_ms < FOLLOW_MS:
             self._limited, self._followed_ms = world.limited, now_ms

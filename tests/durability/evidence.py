@@ -19,10 +19,9 @@ KINDS = {
     11: "PlacementStarted", 12: "UsageMetered", 13: "PlacementEnded", 14: "StopRequested", 15: "PauseRequested",
     16: "PauseObserved", 17: "EvictionRequested", 18: "WorkloadRequeued", 19: "NodeStateChanged", 20: "TokensMetered",
     21: "InvoiceIssued", 22: "CreditNoteIssued", 23: "TenantErased", 24: "LogRead", 25: "AlarmRaised",
-    26: "RequestAnswered",
-    27: "NodesReserved",
-    28: "NodeIntruded",
-    29: "EngineDeclared",
+    26: "RequestAnswered", 27: "NodesReserved", 28: "NodeIntruded", 29: "EngineDeclared", 30: "InstructionReceived",
+    31: "InstructionWithdrawn", 32: "CurtailmentOrdered", 33: "CurtailmentLifted", 34: "LimitersDeclared", 35: "CapsOrdered",
+    36: "CapsObserved", 37: "CapsLifted", 38: "ExcessMeasured",
 }  # fmt: skip
 
 

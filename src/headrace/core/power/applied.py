@@ -72,7 +72,8 @@ def caps_ordered(world: "World", committed: ev.Committed, event: ev.CapsOrdered)
     caps = world.state.caps
     for node, watts in event.caps:
         before = caps.get(node)
-        enforced_w = 0 if before is None else before.enforced_w
+        # A limit that was lifted may be dropped at any moment: it is confirmed anew before it counts again.
+        enforced_w = before.enforced_w if before is not None and before.wanted_w else 0
         caps[node] = Cap(watts, committed.at_ms, event.instruction, enforced_w)
         world.counted.cap(node)
     world.limit(committed.at_ms)

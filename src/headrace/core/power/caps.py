@@ -87,9 +87,17 @@ def lowest_w(hardware: HardwareType, used: int, least_w: int) -> int:
     return max(least_w, full_w - used * (hardware.accelerator_w - hardware.cap_min_w))
 
 
-def cappable(node: NodeId, draws_w: int, least_w: int) -> Cappable | None:
-    """A node that draws up to ``draws_w`` and may be limited to ``least_w``; None where that saves nothing for certain."""
-    worst_w = with_overshoot(least_w)
+def off_w(hardware: HardwareType) -> int:
+    """The most that a node that is off draws: its controller, and the standby of power supplies that are made for all of it."""
+    return max(with_overshoot(OFF_W), ceil_div(hardware.nameplate_w, 100))
+
+
+def cappable(node: NodeId, draws_w: int, least_w: int, worst_w: int = 0) -> Cappable | None:
+    """A node that draws up to ``draws_w`` and may be limited to ``least_w``; None where that saves nothing for certain.
+
+    ``worst_w``: what it draws then at most (0: as much as whoever regulates).
+    """
+    worst_w = worst_w or with_overshoot(least_w)
     return Cappable(node, draws_w, least_w, draws_w - worst_w) if least_w and worst_w < draws_w else None
 
 

@@ -4,7 +4,7 @@ from typing import TYPE_CHECKING
 
 from headrace.core.hardware import HardwareType
 from headrace.core.ids import NodeId, PowerNodeId, SiteId
-from headrace.core.power.caps import Cap
+from headrace.core.power.caps import OFF_W, Cap, off_w
 from headrace.core.workload import Placement
 
 if TYPE_CHECKING:
@@ -78,6 +78,8 @@ class Counted:
     def _credit(self, node: int, cap: Cap | None) -> int:
         """Count what a node's cap is worth now; by how many watts the tree counts less for it than before."""
         most_w = None if cap is None else cap.most_w
+        if cap is not None and most_w is not None and cap.enforced_w == OFF_W:
+            most_w = off_w(self._world.fleet.hardware[self._world.fleet.node_hardware[node]])
         now_w = 0 if most_w is None else max(0, self.uncapped_w(node) - most_w)
         change_w = now_w - self.credit_w.pop(node, 0)
         if now_w:

@@ -26,6 +26,7 @@ from headrace.core.power.caps import (
     has_failed,
     lowest_w,
     of_site,
+    off_w,
     shared_out,
     with_overshoot,
 )
@@ -181,7 +182,7 @@ def _idle(world: World, site: int) -> Iterator[Cappable]:
             continue
         if not world.node_here[index] or (name in world.state.caps and world.state.caps[name].is_off):
             continue
-        found = cappable(name, world.counted.draw_w(index), OFF_W)
+        found = cappable(name, world.counted.draw_w(index), OFF_W, off_w(world.hardware_of(name)))
         if found is not None:
             yield found
 

@@ -547,8 +547,7 @@ class _Check:
         for group in self.ground.groups.values():
             yield group.above, self.idle_w(group, group.count)
         for node in dict.fromkeys([*self.uses, *self.snapshot.intruders]):
-            spot = self.ground.find(node)
-            if spot is not None:
+            if (spot := self.ground.find(node)) is not None:
                 yield spot.path, self.most_w(spot, node) - self.idle_w(spot.group, 1)
         for element, watts in self.snapshot.excess.items():
             yield self.ground.chain(element), watts
@@ -564,8 +563,8 @@ class _Check:
         cap = self.snapshot.caps.get(NodeId(node))
         if cap is None or not cap.wanted_w or not cap.enforced_w:
             return most_w
-        # It regulates, and may pass its limit by a fiftieth.
-        return min(most_w, cap.enforced_w + ceil_div(cap.enforced_w, 50))
+        # It regulates, and may pass its limit by a fiftieth; off, its power supplies still draw a hundredth of all.
+        return min(most_w, max(ceil_div(cap.enforced_w * 51, 50), ceil_div(kind.nameplate_w, 100)))
 
     def eviction(self, eviction: Eviction, twice: bool) -> None:
         ident = eviction.placement
