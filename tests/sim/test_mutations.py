@@ -387,7 +387,7 @@ MUTATIONS = (
     Mutation(
         "who was paused for the grid goes on beyond what it allows",
         "core/power/ladder.py",
-        "needs_w <= left_w and placement.stop_reason is None",
+        "placement.stop_reason is None and _take(room_w, needs_w)",
         "placement.stop_reason is None",
         (
             "lifted-above",
@@ -398,7 +398,7 @@ MUTATIONS = (
     Mutation(
         "who was paused for the grid never goes on",
         "core/power/ladder.py",
-        "needs_w <= left_w and placement.stop_reason is None",
+        "placement.stop_reason is None and _take(room_w, needs_w)",
         "False",
         (
             "not-lifted",

@@ -170,8 +170,8 @@ MUTATIONS = (
     Mutation(
         "an instruction within what caps save is refused",
         "core/power/grid.py",
-        "sum(one.saves_w for one in (*ladder.caps, *ladder.idle))",
-        "0",
+        "        one.saves_w for one in (*ladder.caps, *ladder.idle)\n",
+        "        0 for one in (*ladder.caps, *ladder.idle)\n",
         ("refused-wrongly",),
         seed=285,
     ),
