@@ -458,7 +458,7 @@ MUTATIONS = (
     Mutation(
         "all that can be shed is shed",
         "core/power/ladder.py",
-        "        if over_w <= 0:\n            break\n",
+        "        if over_w <= 0:\n            return free[:count], over_w\n",
         "",
         ("needless",),
         seed=175,

@@ -9,7 +9,6 @@ LISTED_BY: dict[str, str] = {
     "contract": "headrace documents",
     "reservation": "headrace documents",
     "maintenance": "headrace documents",
-    "policy": "headrace documents",
     "facts": "headrace documents",
     "ownership": "headrace documents",
     "estate": "headrace documents",
