@@ -5,13 +5,6 @@ from functools import lru_cache
 from headrace.core.authority import Policy, Request, Verdict
 from headrace.core.sovereignty.plain import PlainPolicies
 from headrace.policy.cedar import PROFILES, CedarPolicies
-from headrace.policy.reading import PolicySet, load
-
-
-@lru_cache(maxsize=256)
-def read(name: str, text: str) -> PolicySet:
-    """The rules of a declared policy; HeadraceError as :func:`headrace.policy.reading.load`."""
-    return load(text, name, f"policy {name}")
 
 
 class Policies(CedarPolicies):
@@ -25,10 +18,6 @@ class Policies(CedarPolicies):
     def profiles(self) -> frozenset[str]:
         """Policies that it brings along, by name."""
         return self._plain.profiles | set(PROFILES)
-
-    def policy_set(self, policy: Policy) -> PolicySet:
-        """The rules that a policy means; HeadraceError for a name that nothing has."""
-        return read(policy.name, policy.text) if policy.text else super().policy_set(policy)
 
     def evaluate(self, policy: Policy, request: Request) -> Verdict:
         """Judge a request by a policy."""

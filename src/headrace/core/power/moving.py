@@ -60,5 +60,4 @@ class Elsewhere:
             return False
         root = fleet.power_index[PowerNodeId(fleet.sites[site].id)]
         left_w = int(world.power_limit_w[root]) - int(world.power_w[root])
-        share = WHOLE_MILLI if need.share_milli == WHOLE_MILLI else need.share_milli
-        return left_w >= spec.nodes * min(steps_w) * share // WHOLE_MILLI
+        return left_w >= spec.nodes * min(steps_w) * need.share_milli // WHOLE_MILLI

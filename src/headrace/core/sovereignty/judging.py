@@ -1,6 +1,6 @@
 """All that runs, judged again once policies, facts or the day are others: what is no longer allowed moves, and is told why."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -8,24 +8,9 @@ from headrace.core import commands as c
 from headrace.core import events as ev
 from headrace.core.asked import Asked, Deciding
 from headrace.core.authority import Verdict
-from headrace.core.ids import PlacementId, SiteId, TenantId, WorkloadId
+from headrace.core.ids import SiteId, TenantId, WorkloadId
 from headrace.core.workload import TERMINAL, EndReason, Placement, PolicyRef
 from headrace.core.world import World
-
-
-@dataclass(frozen=True, slots=True)
-class Judged:
-    """A placement, and what is decided about its place now."""
-
-    placement: PlacementId
-    tenant: TenantId
-    verdict: Verdict
-
-
-def judged(world: World) -> Iterator[Judged]:
-    """What is decided now about the place of all that runs, or is to; by class, so that many cost little more than few."""
-    for placement in world.state.placements.values():
-        yield Judged(placement.id, placement.tenant, verdict_of(world, placement))
 
 
 def verdict_of(world: World, placement: Placement) -> Verdict:
@@ -37,16 +22,15 @@ def verdict_of(world: World, placement: Placement) -> Verdict:
 def follow_law(world: World, _: c.FollowLaw, asked: Asked) -> Deciding:
     """Tell all that may not be where it is to end there within its grace; its workload waits for a place that is allowed."""
     world.at(asked.now_ms)
-    forbidden = [one for one in judged(world) if not one.verdict.allowed]
-    for one in forbidden:
-        if world.state.placements[one.placement].stop_reason is not None:
+    # All first: an eviction changes what is gone through. By class, so that many cost little more than few.
+    judged = [(one, verdict_of(world, one)) for one in world.state.placements.values()]
+    for placement, verdict in judged:
+        if verdict.allowed or placement.stop_reason is not None:
             continue
-        if one.verdict.id not in world.state.verdicts:
-            yield ev.DecisionRecorded(one.verdict)
-        said = "; ".join(one.verdict.reasons)
-        yield ev.EvictionRequested(
-            one.placement, EndReason.FORBIDDEN, f"it may not be there any more: {said}"
-        )
+        if verdict.id not in world.state.verdicts:
+            yield ev.DecisionRecorded(verdict)
+        said = "; ".join(verdict.reasons)
+        yield ev.EvictionRequested(placement.id, EndReason.FORBIDDEN, f"it may not be there any more: {said}")
     return None
 
 
