@@ -57,6 +57,7 @@ OFF_LEAD_MS = OFF_MS + SEEN_MS
 SOON_MS = MS_PER_HOUR
 """A node that somebody has reserved from so soon on is not shut down."""
 _ENDS = frozenset({Rung.REQUEUE, Rung.PREEMPT})
+_GO = _ENDS | {Rung.MINERS}
 
 
 @dataclass(frozen=True, slots=True)
@@ -316,6 +317,8 @@ def _shed(world: World, ladder: Ladder, target: Target, now_ms: int) -> tuple[li
         over_w -= min(over_w, sum(one.saves_w for one in able))
     after, over_w = _as_needed(free[len(before) :], over_w)
     shut, over_w = _shut(_not_failed(world, ladder.idle, now_ms), over_w)
+    if over_w > 0:
+        after += _joining(ladder, after)
     left_ms = 0 if target.is_on else target.by_ms - now_ms
     is_off_time = bool(shut) and left_ms <= OFF_LEAD_MS
     told = after if is_off_time else _in_time(after, target, now_ms)
@@ -337,6 +340,26 @@ def _as_needed(free: list[Candidate], over_w: int) -> tuple[list[Candidate], int
             return free[:count], over_w
         over_w -= one.saves_w
     return free, over_w
+
+
+def _joining(ladder: Ladder, going: list[Candidate]) -> list[Candidate]:
+    """Who sheds nothing alone, but on a node that all others leave lets it sleep: it goes with them, where nothing else is left.
+
+    Others who keep a node awake when they are paused may have to end after all.
+    """
+    ends = {one.placement.id for one in going if one.rung in _ENDS}
+    ends |= {one.placement.id for one in ladder.candidates if one.placement.stop_reason is not None}
+    idle = [
+        one for one in ladder.candidates if not one.helps and one.rung in _GO and one.placement.id not in ends
+    ]
+    leaving = ends | {one.placement.id for one in idle}
+    awake = {
+        rank.node
+        for one in ladder.candidates
+        if one.placement.id not in leaving
+        for rank in one.placement.ranks
+    }
+    return [one for one in idle if any(rank.node not in awake for rank in one.placement.ranks)]
 
 
 def _shut(idle: list[Cappable], over_w: int) -> tuple[list[tuple[NodeId, int]], int]:
@@ -434,10 +457,14 @@ def _lift(world: World, paused: list[Placement], room_w: I64) -> Iterator[ev.Eve
     """
     for placement in sorted(paused, key=lambda one: (one.curtailed_ms, one.made_seq)):
         needs_w: dict[int, int] = {}
+        is_over = False
         for name, watts in restores_w(placement, world.hardware_of).items():
-            if name not in world.state.intruders:
+            if name in world.state.intruders:
+                # It counts at its nameplate already; what is over a limit is not to grow all the same.
+                is_over |= any(room_w[element] < 0 for element in world.over(NodeId(name)))
+            else:
                 world.add_on_path(needs_w, world.fleet.node_index[NodeId(name)], watts)
-        if placement.stop_reason is None and _take(room_w, needs_w):
+        if placement.stop_reason is None and not is_over and _take(room_w, needs_w):
             yield ev.CurtailmentLifted(placement.id)
 
 

@@ -61,8 +61,8 @@ def _widest(fleet: Fleet, model: str) -> int:
 class Account:
     """What somebody has in this pass: accelerators, for quotas, and of all three the parts of the estate (in billionths).
 
-    ``share`` is the greatest of the parts over the weight. ``claimed_milli``: what those will take who wait within what is
-    guaranteed, for nodes that are theirs next.
+    ``share`` is the greatest of the parts over the weight. ``awaited_milli``: what those will take who wait for nodes that are
+    theirs next; ``claimed_milli``: those of them who wait within what is guaranteed.
     """
 
     quota: Quota
@@ -71,6 +71,7 @@ class Account:
     cpu_parts: int = 0
     memory_parts: int = 0
     share: int = 0
+    awaited_milli: int = 0
     claimed_milli: int = 0
     weight: int = field(init=False)
 
@@ -91,10 +92,12 @@ class Account:
         self.share = most if self.weight == 1 else most // self.weight
 
     def is_over(self, more_milli: int) -> bool:
-        """Whether it would be more than it may ever have."""
+        """Whether it would be more than it may ever have, once those who wait for their nodes have them."""
         # Who asks for none is no more over it than before: a limit may have been lowered under what is held.
         limit = self.quota.limit
-        return limit > 0 and more_milli > 0 and self.accelerators_milli + more_milli > limit * WHOLE_MILLI
+        if limit <= 0 or more_milli <= 0:
+            return False
+        return self.accelerators_milli + self.awaited_milli + more_milli > limit * WHOLE_MILLI
 
     def is_within(self, more_milli: int) -> bool:
         """Whether it stays within what it is guaranteed."""
@@ -151,10 +154,13 @@ class Shares:
         return self.tenant(tenant).borrows
 
     def claim(self, tenant: TenantId, project: ProjectId, more_milli: int) -> None:
-        """Somebody waits for so much that is guaranteed, and gets it next."""
-        self.tenant(tenant).claimed_milli += more_milli
-        if self.project(tenant, project) is not self.tenant(tenant):
-            self.project(tenant, project).claimed_milli += more_milli
+        """Somebody waits for so much, and gets it next; within what is guaranteed, or of what it may have at most."""
+        is_within = self.is_within(tenant, project, more_milli)
+        whole, part = self.tenant(tenant), self.project(tenant, project)
+        for account in (whole,) if part is whole else (whole, part):
+            account.awaited_milli += more_milli
+            if is_within:
+                account.claimed_milli += more_milli
 
     def tenant(self, tenant: TenantId) -> Account:
         """The account of a tenant."""

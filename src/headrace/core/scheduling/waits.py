@@ -292,12 +292,10 @@ class Waits:
         return self._soon
 
     def _claim(self, waiting: Workload, option: Option, site: int) -> None:
-        """What it waits for within what is guaranteed is no longer there for others of its tenant."""
-        more_milli, project = self.evicting.takes_milli(option, site), waiting.spec.project
-        if option.allowed[site].kind != "reserved" and self.shares.is_within(
-            waiting.tenant, project, more_milli
-        ):
-            self.shares.claim(waiting.tenant, project, more_milli)
+        """What it waits for of its tenant's quota is no longer there for others of the tenant."""
+        if option.allowed[site].kind != "reserved":
+            more_milli = self.evicting.takes_milli(option, site)
+            self.shares.claim(waiting.tenant, waiting.spec.project, more_milli)
 
     # -- where ------------------------------------------------------------------------------------------------------
 
