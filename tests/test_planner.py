@@ -2,6 +2,7 @@
 
 import os
 import signal
+import sqlite3
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -14,6 +15,7 @@ from headrace.core.ids import NodeId, PlacementId, SiteId, WorkloadId
 from headrace.core.scheduling.plan import PlanLimits, plan
 from headrace.core.scheduling.proposal import Eviction, Plan, ProposedPlacement
 from headrace.core.workload import RankPlace, Resources, State
+from headrace.journal.codec import JournalCorrupt
 from headrace.journal.sqlite import SqliteStore
 from headrace.planner import CHECKPOINT_EVERY, RANKS_AT_ONCE, Follower, FromPlanner, PlannerProcess, parts_of
 from tests.journal.small import SetClock, begun, job, live_a_life, opened, place, submit
@@ -206,6 +208,7 @@ def test_a_followers_world_is_the_writers(control: Control, clock: SetClock, tmp
     submit(control, "late", job("late"))
     follower.catch_up(control.durable)
     assert follower.world.state == control.world.state
+    follower.verify()
     assert follower.chain.streams == control.chain.streams
     path, size = follower.write_checkpoint()
     theirs = Path(path).read_bytes()
@@ -215,3 +218,18 @@ def test_a_followers_world_is_the_writers(control: Control, clock: SetClock, tmp
     assert Path(path).stat().st_mode & 0o777 == 0o600
     assert WorkloadId("acme-1") in follower.world.state.workloads
     store.close()
+
+
+def test_what_a_follower_folded_is_verified_before_it_is_kept(
+    control: Control, clock: SetClock, tmp_path: Path
+) -> None:
+    """A leaf that is not what the writer committed: no checkpoint is written of it (promise 3)."""
+    follower = Follower(SqliteStore(tmp_path / "journal.sqlite", readonly=True))
+    live_a_life(control, clock)
+    with sqlite3.connect(tmp_path / "journal.sqlite") as damaged:
+        ((first, bodies),) = damaged.execute("select first, bodies from groups order by first desc limit 1")
+        damaged.execute("update groups set bodies = ? where first = ?", (bytes(16) + bodies[16:], first))
+    follower.catch_up(control.durable)
+    assert follower.world.state == control.world.state
+    with pytest.raises(JournalCorrupt):
+        follower.write_checkpoint()

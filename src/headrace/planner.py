@@ -24,7 +24,8 @@ from headrace.core.scheduling.check import check
 from headrace.core.scheduling.plan import PlanLimits, again_ms, plan
 from headrace.core.scheduling.proposal import Plan, ProposedPlacement
 from headrace.core.world import World
-from headrace.journal.checkpoint import encode_checkpoint, follow, load, without_collection
+from headrace.journal.checkpoint import encode_checkpoint, fold, load, without_collection
+from headrace.journal.codec import Group
 from headrace.journal.sqlite import SqliteStore
 from headrace.policy.engine import policies
 from headrace.ports import Clock
@@ -75,21 +76,34 @@ _decode_from = msgspec.json.Decoder(FromPlanner).decode
 
 
 class Follower:
-    """A world that follows a store: the same events, verified and folded again. It never writes to the store."""
+    """A world that follows a store: the same events, folded again and verified. It never writes to the store."""
 
     def __init__(self, store: SqliteStore) -> None:
         self.store = store
         loaded = load(store, None, policies())
         self.world, self.chain = loaded.world, loaded.chain
         self.checkpointed = self.chain.size - loaded.replayed
+        self._unverified: list[Group] = []
+
+    @property
+    def size(self) -> int:
+        """Events that its world has."""
+        return self.world.state.version
 
     def catch_up(self, size: int) -> None:
-        """Apply what was committed since."""
-        if size > self.chain.size:
-            follow(self.store, self.world, self.chain)
+        """Apply what was committed since; :meth:`verify` it before anything rests on it but a proposal."""
+        if size > self.size:
+            self._unverified += fold(self.store, self.world)
+
+    def verify(self) -> None:
+        """Check the leaves and links of what was applied; raises JournalCorrupt."""
+        groups, self._unverified = self._unverified, []
+        for group in groups:
+            self.chain.verify(group)
 
     def write_checkpoint(self) -> tuple[str, int]:
         """Write a checkpoint for the control plane to sign; its path and how many events it covers."""
+        self.verify()
         self.checkpointed = self.chain.size
         folder = self.store.checkpoint_folder
         folder.mkdir(mode=0o700, exist_ok=True)
@@ -120,11 +134,12 @@ def serve(path: Path, link: socket.socket, limits: PlanLimits) -> None:
             continue
         else:
             now_ms += int(IDLE_S * 1000)
-        if adopting or (follower.chain.size == planned and now_ms < due_ms):
-            continue
-        planned = follower.chain.size
-        due_ms = _propose(follower.world, now_ms, link, limits)
-        if follower.chain.size - follower.checkpointed >= CHECKPOINT_EVERY:
+        if not adopting and (follower.size != planned or now_ms >= due_ms):
+            planned = follower.size
+            due_ms = _propose(follower.world, now_ms, link, limits)
+        # Only now: whoever waits for the plan need not wait for it, and what is proposed is judged once more.
+        follower.verify()
+        if follower.size - follower.checkpointed >= CHECKPOINT_EVERY:
             send(link, _encode(FromPlanner(checkpoint=follower.write_checkpoint())))
 
 

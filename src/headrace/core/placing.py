@@ -11,12 +11,12 @@ from headrace.core import events as ev
 from headrace.core.asked import Asked, Deciding, fail
 from headrace.core.errors import Problem, ProblemCode, unknown
 from headrace.core.ids import NodeId, PlacementId, SiteId, WindowId, WorkloadId
-from headrace.core.scheduling.admit import admit
+from headrace.core.scheduling.admit import Cells, admit
 from headrace.core.scheduling.proposal import Eviction, ProposedPlacement
 from headrace.core.scheduling.reserve import nodes_for
 from headrace.core.scheduling.sharing import are_equals, may_go_for_equal, outlives_by_pause, ranks_below
 from headrace.core.scheduling.windows import LEAD_MS, Window, lead_ms, may_be_evicted, must_clear, parts_of
-from headrace.core.workload import EndReason, Placement, State, Workload, options
+from headrace.core.workload import EndReason, Placement, State, Workload, option
 from headrace.core.world import World
 
 
@@ -119,6 +119,7 @@ def adopt(world: World, command: c.AdoptPlan, asked: Asked) -> Deciding:
     made: list[PlacementId] = []
     rejected: list[tuple[WorkloadId, str]] = []
     snapshot = world.snapshot(asked.now_ms)
+    cells = Cells.of(snapshot)
     for eviction in command.plan.evictions:
         if _may_evict(world, eviction, asked.now_ms):
             yield ev.EvictionRequested(eviction.placement, EndReason.PREEMPTED, _made_room(world, eviction))
@@ -127,7 +128,7 @@ def adopt(world: World, command: c.AdoptPlan, asked: Asked) -> Deciding:
         if work is None or work.state is not State.QUEUED or proposal.site not in world.fleet.site_index:
             rejected.append((proposal.workload, "STALE"))
             continue
-        refusal = admit(snapshot, proposal)
+        refusal = admit(snapshot, proposal, cells)
         if refusal is not None:
             rejected.append((proposal.workload, refusal.name))
             continue
@@ -161,7 +162,9 @@ def _place(
     ident = verdict.id
     if ident not in world.state.verdicts:
         yield ev.DecisionRecorded(verdict)
-    need = options(work.spec)[proposal.option]
+    need = option(work.spec, proposal.option)
+    if need is None:
+        raise AssertionError(f"admitted without such an option: {work.id}")
     contract = world.contract_for(work.tenant, site, need.accelerator, work.spec.contract)
     if contract is None:
         raise AssertionError(f"admitted without a contract: {work.id}")

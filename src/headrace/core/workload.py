@@ -203,6 +203,14 @@ def options(spec: WorkloadSpec) -> tuple[Resources, ...]:
     )
 
 
+def option(spec: WorkloadSpec, number: int) -> Resources | None:
+    """One of the options by its number; None when there is no such."""
+    if number == 0:
+        return spec.resources
+    found = options(spec) if 0 < number <= len(spec.alternatives) else ()
+    return found[number] if found else None
+
+
 class EndReason(StrEnum):
     """Why a placement ended."""
 

@@ -301,11 +301,14 @@ class World:
         self.floors.hold(placement, self._rung(spec, placement.site), sign)
         self.memory.moved(placement, spec, fleet.site_index[placement.site], sign)
         self.endings.moved(placement, sign)
-        held_milli = 0
+        held_milli = used_milli = used_mb = 0
         leaves: dict[int, int] = {}
+        index = fleet.node_index
         for name, mask, cpu_milli, memory_mb, share_milli in placement.ranks:
-            node = fleet.node_index[NodeId(name)]
+            node = index[name]  # type: ignore[index]
             held_milli += mask.bit_count() * share_milli
+            used_milli += cpu_milli
+            used_mb += memory_mb
             if share_milli != WHOLE_MILLI:
                 mask = self._share(node, mask, share_milli * sign, placement.tenant)  # noqa: PLW2901
             hardware = columns.hardware[node]
@@ -328,7 +331,7 @@ class World:
         if placement.contract:
             before_milli = self.contract_held_milli.get(placement.contract, 0)
             self.contract_held_milli[placement.contract] = before_milli + sign * held_milli
-        self._use(placement, sign, held_milli)
+        self._use(placement, sign, Taken(held_milli, used_milli, used_mb))
 
     def intrude(self, node: NodeId, who: str) -> None:
         """Somebody runs something on a node that was not placed here; ``who`` is empty: nobody any more."""
@@ -421,20 +424,18 @@ class World:
     def _recount(self) -> None:
         self.usage.clear()
         for placement in self.state.placements.values():
-            self._use(placement, 1, sum(rank.accelerators_milli for rank in placement.ranks))
+            ranks = placement.ranks
+            cpu_milli, memory_mb = sum(one.cpu_milli for one in ranks), sum(one.memory_mb for one in ranks)
+            self._use(placement, 1, Taken(sum(one.accelerators_milli for one in ranks), cpu_milli, memory_mb))
 
-    def _use(self, placement: Placement, sign: int, accelerators_milli: int) -> None:
+    def _use(self, placement: Placement, sign: int, more: Taken) -> None:
         """Count what a project has, but for what a contract reserves."""
         contract = self.contracts.get(placement.contract)
         if contract is not None and contract.kind == "reserved":
             return
         key = placement.tenant, placement.project
-        before = self.usage.get(key, _NOTHING)
-        self.usage[key] = Taken(
-            before.accelerators_milli + sign * accelerators_milli,
-            before.cpu_milli + sign * sum(rank.cpu_milli for rank in placement.ranks),
-            before.memory_mb + sign * sum(rank.memory_mb for rank in placement.ranks),
-        )
+        has = self.usage.get(key, _NOTHING)
+        self.usage[key] = Taken(has[0] + sign * more[0], has[1] + sign * more[1], has[2] + sign * more[2])
 
     def _share(self, node: int, mask: int, delta_milli: int, tenant: TenantId) -> int:
         """Take or give back a part of an accelerator; its bit if that is the first or the last part of it, else 0."""

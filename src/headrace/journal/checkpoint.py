@@ -13,7 +13,7 @@ from headrace.core.authority import PolicyEngine
 from headrace.core.errors import HeadraceError, Problem, ProblemCode
 from headrace.core.state import State
 from headrace.core.world import World
-from headrace.journal.codec import Chain, Head, decode
+from headrace.journal.codec import Chain, Group, Head, decode
 from headrace.journal.keys import Keys, is_signed
 from headrace.journal.merkle import Frontier
 from headrace.journal.sqlite import SqliteStore
@@ -111,6 +111,18 @@ def follow(store: SqliteStore, world: World, chain: Chain) -> Head | None:
         for committed in decode(group):
             apply(world, committed)
     return head
+
+
+def fold(store: SqliteStore, world: World) -> list[Group]:
+    """Bring a world up to the store's end, by its events alone: the groups that it has now, for whoever verifies them."""
+    found = []
+    size = world.state.version
+    for group in store.groups(size):
+        if group.first >= size:
+            for committed in decode(group):
+                apply(world, committed)
+            found.append(group)
+    return found
 
 
 def _newest(store: SqliteStore, keys: Keys | None) -> Checkpoint | None:

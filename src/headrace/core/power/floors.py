@@ -7,7 +7,7 @@ import numpy.typing as npt
 
 from headrace.core.fleet import I64, Fleet
 from headrace.core.hardware import HardwareType
-from headrace.core.ids import NodeId, PowerNodeId, SiteId
+from headrace.core.ids import PowerNodeId, SiteId
 from headrace.core.power.instruction import InstructionId
 from headrace.core.power.limits import NEVER_MS, Standing, allowed, is_over, standings_at
 from headrace.core.power.limits import limit_w as limit_w_of
@@ -83,6 +83,7 @@ class Floors:
     """
 
     __slots__ = (
+        "_each",
         "_fleet",
         "_idle_w",
         "_keeping",
@@ -101,6 +102,7 @@ class Floors:
             (one.accelerator_w - one.accelerator_idle_w, one.node_watts(0, busy=True) - one.idle_w)
             for one in fleet.hardware
         ]
+        self._each = [self._steps[kind] for kind in fleet.node_hardware.tolist()]
         self._idle_w = [0] * len(fleet.sites)
         self._strange_w = [0] * len(fleet.sites)
         self._unknown_w = [0] * len(fleet.sites)
@@ -146,14 +148,16 @@ class Floors:
         """Count (1), or no longer (-1), what of a placement stays when it is shed by ``rung``."""
         if rung in _GO:
             return
-        fleet, keeping, more_w = self._fleet, self._keeping, 0
+        fleet, keeping, steps, more_w = self._fleet, self._keeping, self._each, 0
+        stays, alone = rung is Rung.KEEP, 0 if sign > 0 else 1
+        index = fleet.node_index
         for rank in placement.ranks:
-            node = fleet.node_index[NodeId(rank.node)]
-            step_w, wake_w = self._steps[fleet.node_hardware[node]]
+            node = index[rank[0]]  # type: ignore[index]
+            step_w, wake_w = steps[node]
             there = keeping.get(node, 0)
-            if rung is Rung.KEEP:
-                more_w += step_w * rank.mask.bit_count()
-            if (there == 0) if sign > 0 else (there == 1):
+            if stays:
+                more_w += step_w * rank[1].bit_count()
+            if there == alone:
                 more_w += wake_w
             if there + sign:
                 keeping[node] = there + sign
@@ -167,7 +171,7 @@ class Floors:
             return 0
         need_w = 0
         for node, accelerators in nodes:
-            step_w, wake_w = self._steps[self._fleet.node_hardware[node]]
+            step_w, wake_w = self._each[node]
             need_w += step_w * accelerators if rung is Rung.KEEP else 0
             need_w += 0 if node in self._keeping else wake_w
         return need_w

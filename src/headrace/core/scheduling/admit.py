@@ -10,10 +10,11 @@ from datetime import UTC, datetime
 
 import numpy as np
 
-from headrace.core.ids import NodeId, PowerNodeId, TenantId, WindowId
+from headrace.core.ids import PowerNodeId, TenantId, WindowId
 from headrace.core.power.shedding import rung_of, shed_class
 from headrace.core.scheduling.columns import (
     Ask,
+    Columns,
     ask_of,
     columns_of,
 )
@@ -34,15 +35,44 @@ from headrace.core.workload import (
     Topology,
     Workload,
     WorkloadSpec,
+    option,
     options,
 )
 
 
-def admit(snapshot: Snapshot, proposal: ProposedPlacement) -> Refusal | None:
+@dataclass(frozen=True, slots=True)
+class Cells:
+    """The columns of a snapshot cell by cell, for looks at a node or two: memory views cost a third of numpy's own indexing."""
+
+    open: memoryview
+    mask: memoryview
+    cpu_milli: memoryview
+    memory_mb: memoryview
+    ranks: memoryview
+    power_w: memoryview
+    power_limit_w: memoryview
+    columns: Columns
+
+    @classmethod
+    def of(cls, snapshot: Snapshot) -> "Cells":
+        """They show what the snapshot shows, also later."""
+        return cls(
+            snapshot.node_open.data,
+            snapshot.node_mask.data,
+            snapshot.node_cpu_milli.data,
+            snapshot.node_memory_mb.data,
+            snapshot.node_ranks.data,
+            snapshot.power_w.data,
+            snapshot.power_limit_w.data,
+            columns_of(snapshot.fleet),
+        )
+
+
+def admit(snapshot: Snapshot, proposal: ProposedPlacement, cells: Cells | None = None) -> Refusal | None:
     """Why ``proposal`` can't be carried out in the world that ``snapshot`` shows now; None when it can.
 
     A workload that is not queued (any more) is refused as TIME, a proposal that no planner makes as HARDWARE.
-    Takes time proportional to the ranks; never raises.
+    Takes time proportional to the ranks; never raises. ``cells``: the snapshot's, for who asks of many proposals.
     """
     workload = snapshot.workloads.get(proposal.workload)
     if workload is None or workload.state is not State.QUEUED or workload.not_before_ms > snapshot.now_ms:
@@ -50,26 +80,27 @@ def admit(snapshot: Snapshot, proposal: ProposedPlacement) -> Refusal | None:
     spec, site = workload.spec, snapshot.fleet.site_index.get(proposal.site)
     if site is None or (spec.site is not None and spec.site != proposal.site):
         return Refusal.HARDWARE
-    choices = options(spec)
-    if not 0 <= proposal.option < len(choices):
+    need = option(spec, proposal.option)
+    if need is None:
         return Refusal.HARDWARE
-    need = choices[proposal.option]
     refusal = _claim_refusal(snapshot, workload, need, proposal, site)
     if refusal is not None:
         return refusal
-    nodes = _distinct_nodes(snapshot, proposal, site)
+    cells = cells or Cells.of(snapshot)
+    nodes = _distinct_nodes(snapshot, cells, proposal, site)
     if nodes is None or not spec.nodes <= len(nodes) <= max(spec.nodes, spec.nodes_max):
         return Refusal.HARDWARE
     ask = ask_of(spec, need, snapshot.tenant_number(workload.tenant))
     reasons = [
-        _rank_refusal(snapshot, ask, node, rank) for node, rank in zip(nodes, proposal.ranks, strict=True)
+        _rank_refusal(snapshot, cells, ask, node, rank)
+        for node, rank in zip(nodes, proposal.ranks, strict=True)
     ]
     found = [reason for reason in reasons if reason is not None]
-    if not stand_well(columns_of(snapshot.fleet), spec.topology, nodes):
+    if not stand_well(cells.columns, spec.topology, nodes):
         found.append(Refusal.TOPOLOGY)
     if not _is_in_time(snapshot, spec, nodes):
         found.append(Refusal.WINDOW)
-    return min(found) if found else _power_refusal(snapshot, spec, site, nodes, proposal.ranks)
+    return min(found) if found else _power_refusal(snapshot, cells, spec, site, nodes, proposal.ranks)
 
 
 def _claim_refusal(
@@ -92,6 +123,8 @@ def _is_in_time(snapshot: Snapshot, spec: WorkloadSpec, nodes: list[int]) -> boo
 
     When its own is over it is told to go, whatever comes next there.
     """
+    if not snapshot.windows:
+        return spec.reservation is None
     ends, inside = ends_of(spec, snapshot.now_ms), spec.reservation is None
     own_ms = [window.ends_ms for window in snapshot.windows if window.id == spec.reservation]
     for window in snapshot.windows:
@@ -120,20 +153,22 @@ def _ends_by(ends: Ends, at_ms: int) -> bool:
     return ends.certain_ms is not None and ends.certain_ms <= at_ms
 
 
-def _distinct_nodes(snapshot: Snapshot, proposal: ProposedPlacement, site: int) -> list[int] | None:
+def _distinct_nodes(
+    snapshot: Snapshot, cells: Cells, proposal: ProposedPlacement, site: int
+) -> list[int] | None:
     nodes: dict[int, None] = {}
+    index, sites = snapshot.fleet.node_index, cells.columns.site
     for rank in proposal.ranks:
-        node = snapshot.fleet.node_index.get(NodeId(rank.node))
-        if node is None or node in nodes or snapshot.fleet.node_site[node] != site:
+        node = index.get(rank.node)  # type: ignore[call-overload]
+        if node is None or node in nodes or sites[node] != site:
             return None
         nodes[node] = None
     return list(nodes)
 
 
-def _rank_refusal(snapshot: Snapshot, ask: Ask, node: int, rank: RankPlace) -> Refusal | None:
+def _rank_refusal(snapshot: Snapshot, cells: Cells, ask: Ask, node: int, rank: RankPlace) -> Refusal | None:
     """Whether a node can give a rank exactly what its workload asks for."""
-    fleet = snapshot.fleet
-    hardware = fleet.hardware[fleet.node_hardware[node]]
+    hardware = cells.columns.kinds[node]
     count, cpu_milli, memory_mb = ask.on(hardware)
     if min(count, cpu_milli, memory_mb) < 0 or (ask.model and ask.model != hardware.accelerator):
         return Refusal.HARDWARE
@@ -147,22 +182,19 @@ def _rank_refusal(snapshot: Snapshot, ask: Ask, node: int, rank: RankPlace) -> R
         return Refusal.HARDWARE
     if (rank.cpu_milli, rank.memory_mb) != (cpu_milli, memory_mb):
         return Refusal.HARDWARE
-    if not snapshot.node_open[node]:
+    if not cells.open[node]:
         return Refusal.NODE_STATE
-    busy = snapshot.node_ranks[node] != 0
     full = (
-        (ask.whole and busy)
-        or _is_taken(snapshot, ask, node, rank)
-        or int(snapshot.node_cpu_milli[node]) + cpu_milli > hardware.cpu_milli
-        or int(snapshot.node_memory_mb[node]) + memory_mb > hardware.memory_mb
+        (ask.whole and cells.ranks[node] != 0)
+        or (rank.mask & cells.mask[node] and _is_taken(snapshot, ask, node, rank))
+        or cells.cpu_milli[node] + cpu_milli > hardware.cpu_milli
+        or cells.memory_mb[node] + memory_mb > hardware.memory_mb
     )
     return Refusal.CAPACITY if full else None
 
 
 def _is_taken(snapshot: Snapshot, ask: Ask, node: int, rank: RankPlace) -> bool:
-    """Whether others have what a rank would get of the accelerators: all of them, or too much of the one that it shares."""
-    if not rank.mask & int(snapshot.node_mask[node]):
-        return False
+    """Whether others, who have some of a rank's accelerators, have all of them, or too much of the one that it shares."""
     at = rank.mask.bit_length() - 1
     if not ask.is_fraction or not len(snapshot.node_share_milli):
         return True
@@ -172,26 +204,33 @@ def _is_taken(snapshot: Snapshot, ask: Ask, node: int, rank: RankPlace) -> bool:
 
 
 def _power_refusal(
-    snapshot: Snapshot, spec: WorkloadSpec, site: int, nodes: list[int], ranks: tuple[RankPlace, ...]
+    snapshot: Snapshot,
+    cells: Cells,
+    spec: WorkloadSpec,
+    site: int,
+    nodes: list[int],
+    ranks: tuple[RankPlace, ...],
 ) -> Refusal | None:
-    fleet = snapshot.fleet
     if _is_below_floor(snapshot, spec, site, nodes, ranks):
         return Refusal.POWER
     kept: dict[int, int] = {}
     if snapshot.windows and spec.reservation is None and not _is_gone_in_time(snapshot, spec, site):
-        kept = kept_w(columns_of(fleet), snapshot, nodes)
+        kept = kept_w(cells.columns, snapshot, nodes)
     need_w: dict[int, int] = {}
-    rows = columns_of(fleet).rows
+    rows, mask, busy = cells.columns.rows, cells.mask, cells.ranks
     for node, rank in zip(nodes, ranks, strict=True):
         step_w, wake_w, path = rows[node]
-        more_w = (rank.mask & ~int(snapshot.node_mask[node])).bit_count() * step_w
-        if not snapshot.node_ranks[node]:
+        more_w = (rank.mask & ~mask[node]).bit_count() * step_w
+        if not busy[node]:
             more_w += wake_w
+        if len(nodes) == 1:
+            need_w = dict.fromkeys(path, more_w)
+            break
         for element in path:
             need_w[element] = need_w.get(element, 0) + more_w
+    power_w, limit_w = cells.power_w, cells.power_limit_w
     for element, more_w in need_w.items():
-        draw_w = int(snapshot.power_w[element]) + kept.get(element, 0)
-        if draw_w + more_w > int(snapshot.power_limit_w[element]):
+        if power_w[element] + kept.get(element, 0) + more_w > limit_w[element]:
             return Refusal.POWER
     return None
 

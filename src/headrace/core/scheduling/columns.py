@@ -92,7 +92,8 @@ class Columns:
     ``spans`` are the nodes of each site. A node draws ``step_w`` more for each accelerator taken, and
     ``wake_w`` more once anything runs on it: :meth:`HardwareType.node_watts` as two columns. ``paths[d, i]``
     is the d-th power element from node ``i`` upwards; shorter paths end in the index past the last element,
-    which carries anything. ``rows[i]`` is the same for a look at one node: ``step_w``, ``wake_w`` and the elements.
+    which carries anything. ``rows[i]`` is the same for a look at one node: ``step_w``, ``wake_w`` and the elements; ``kinds[i]``
+    is its type, and ``site[i]`` the number of its site.
     ``suiting`` remembers what :func:`suiting` found. ``capacity``: all that there is, at least 1 of each. ``places``: numbers of
     accelerators, for the node that has the most.
     """
@@ -110,6 +111,8 @@ class Columns:
     wake_w: I64
     paths: I32
     rows: tuple[tuple[int, int, tuple[int, ...]], ...]
+    kinds: tuple[HardwareType, ...]
+    site: tuple[int, ...]
     suiting: "dict[Ask, dict[int, Mask]]"
     capacity: Taken
     places: U64
@@ -161,6 +164,8 @@ def _compile(fleet: Fleet) -> Columns:
             (step, wake, tuple(element for element in path if element != past))
             for step, wake, path in zip(step_w.tolist(), wake_w.tolist(), paths.T.tolist(), strict=True)
         ),
+        kinds=tuple(fleet.hardware[kind] for kind in kinds.tolist()),
+        site=tuple(fleet.node_site.tolist()),
         suiting={},
         capacity=Taken(
             max(1, int(total.sum()) * WHOLE_MILLI), max(1, int(cpu_milli.sum())), max(1, int(memory_mb.sum()))
