@@ -7,39 +7,35 @@ Modbus by a client of this benchmark's own, and the true watts of every step of 
 """
 
 import json
+import os
 import subprocess
 import sys
 import tempfile
 import threading
 import time
 import urllib.request
-from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from random import Random
-from statistics import median
 from typing import Any
 
 from pymodbus.client import ModbusTcpClient
 
 from benchmarks.power_plane import READY, EngineHost
-from benchmarks.registry import Figure
-from headrace.core import events as ev
-from headrace.core.power.caps import OFF_W
-from headrace.journal.codec import decode
-from headrace.journal.sqlite import SqliteStore
-from headrace.plant.run import PlantClock
+from benchmarks.processors import Watch
+from headrace.plant.run import PlantClock, read_plant
 from tests.durability.client import Api, Unanswered
 from tests.durability.harness import ROOT, _free_port
 from tests.plant.small import devices_file, estate_file, plant_apart
 
 SITE, TENANT = "fjord", "acme"
-RESPONSE_S, HOLD_S, METER_LAG_S = 30.0, 15.0, 2.0
+RESPONSE_S, METER_LAG_S = 30.0, 2.0
+HOLD_S, LONG_HOLD_S, PAUSE_S = (4.0, 16.0), 60.0, (2.0, 10.0)
+"""How long an instruction is held after it is due (drawn; one in ten is held long), and how long until the next (drawn)."""
 FIRST = 100_000
 """Instructions of a run are numbered from a multiple of it."""
-SILENT_PERMILLE = 50
 PATIENCE_S = 120.0
 SLOWEST_S = 0.02
 DOCUMENTS = f"""
@@ -104,6 +100,7 @@ class Site:
     ending: threading.Event = field(default_factory=threading.Event)
     readings: list[tuple[int, int]] = field(default_factory=list)
     failure: str = ""
+    watch: Watch = field(default_factory=Watch)
 
     def __post_init__(self) -> None:
         estate = estate_file(self.folder, racks=self.nodes // 6, hardware="h100-8")
@@ -141,10 +138,24 @@ class Site:
         assert self.plane.stdout is not None
         if self.plane.stdout.readline().strip() != READY:
             raise RuntimeError("the control plane did not start")
+        self._watch_plane()
+
+    def watched(self) -> None:
+        """Count what processors are used for from now on."""
+        self.watch = Watch()
+        self.watch.add("benchmark", os.getpid())
+        self.watch.add("plant", int(read_plant(self.plant)["pid"]))
+        self._watch_plane()
+
+    def _watch_plane(self) -> None:
+        assert self.plane is not None
+        self.watch.add("control_plane", self.plane.pid)
+        self.watch.add("control_plane", self.plane.pid, below=True)
 
     def kill(self) -> None:
         """SIGKILL."""
         if self.plane is not None:
+            self.watch.end("control_plane")
             self.plane.kill()
             self.plane.wait(30)
             assert self.plane.stdout is not None
@@ -289,15 +300,22 @@ def site(nodes: int, speed: int, seed: int) -> Iterator[Site]:
             made.close()
 
 
+def held_s(chance: Random, number: int) -> float:
+    """How long instruction ``number`` is held: one of each ten long, at another place of each."""
+    short_s = chance.uniform(*HOLD_S)
+    return LONG_HOLD_S if number % 10 == number // 10 % 10 else short_s
+
+
 def instruct(
-    one: Site, chance: Random, number: int, hold_s: float, silent: int, kill_s: float | None = None
+    one: Site, chance: Random, number: int, hold_s: float | None, silent: int, kill_s: float | None = None
 ) -> Judged:
     """An instruction of random depth; every other begins later. With ``kill_s`` the control plane is killed so long after.
 
-    The first begins at once. The next comes while this one's work is still on its way back.
+    The first begins at once. The next comes while this one's work is still on its way back. Without ``hold_s`` it is drawn.
     """
     if one.readings and number % FIRST:
-        one.until(one.now_s() + chance.uniform(5, 25))
+        one.until(one.now_s() + chance.uniform(*PAUSE_S))
+    hold_s = held_s(chance, number) if hold_s is None else hold_s
     one.silence(chance, silent)
     (ladder,) = one.asked("GET", f"/v1/grid?site={SITE}")["sites"]
     floor_w, draws_w = ladder["floor_w"], ladder["draws_w"]
@@ -328,9 +346,10 @@ def instruct(
     over = [at_ms for at_ms, watts in trace if watts > target_w]
     shown = [watts for at_ms, watts in list(one.readings) if due_s * 1_000 <= at_ms <= ended_s * 1_000]
     took_s = (max(over) / 1_000 - began_s) if over else 0.0
-    found = Judged(
-        number, target_w, max(shown, default=0), len(shown), worst["worst_w"], took_s - lead_s, kill_s, kept
-    )
+    # A control plane that started late had the mark set late: the trace has every step.
+    true_w = max((watts for at_ms, watts in trace if at_ms >= due_s * 1_000), default=0)
+    true_w = max(true_w, worst["worst_w"])
+    found = Judged(number, target_w, max(shown, default=0), len(shown), true_w, took_s - lead_s, kill_s, kept)
     del one.readings[:-200]
     return found
 
@@ -344,91 +363,3 @@ def _killed(one: Site, at_s: float) -> bool:
     after = one.caps()
     # One that was on its way when it was killed may still come down.
     return all(after.get(node, 1 << 30) <= watts for node, watts in before.items())
-
-
-def judged(one: Site, count: int, silent: int, seed: int, hold_s: float = HOLD_S) -> list[Judged]:
-    """So many instructions, one after another."""
-    chance = Random(seed)
-    found = []
-    for number in range(count):
-        found.append(instruct(one, chance, seed * FIRST + number, hold_s, silent))
-        if one.failure:
-            raise RuntimeError(one.failure)
-    return found
-
-
-def notes(one: Site, runs: dict[str, Sequence[Judged]]) -> dict[str, object]:
-    """What is said of a run beside how many were missed."""
-    found: dict[str, object] = {"nodes": len(one.names), "speed": one.speed, "meter_lag_s": 2}
-    for name, rows in runs.items():
-        took = [max(0.0, row.took_s) for row in rows]
-        found |= {
-            f"{name}_instructions": len(rows),
-            f"{name}_missed": sum(row.is_missed for row in rows),
-            f"{name}_seconds_median": round(median(took), 1),
-            f"{name}_seconds_most": round(max(took), 1),
-        }
-        missed = [row for row in rows if row.is_missed]
-        if missed:
-            found[f"{name}_misses"] = [
-                f"{row.number}: {row.target_w} W, metered {row.metered_w}, true {row.true_w}, {row.readings} readings, "
-                f"killed {row.killed_s}, kept {row.kept}"
-                for row in missed[:5]
-            ]
-    return found | _used(one)
-
-
-def _used(one: Site) -> dict[str, object]:
-    """How often each rung of the ladder was used, by the journal: nodes, but for what was paused and ended."""
-    store = SqliteStore(one.state / "journal.sqlite", readonly=True)
-    counts: Counter[str] = Counter()
-    for group in store.groups():
-        for committed in decode(group):
-            match committed.event:
-                case ev.CapsOrdered(caps=caps):
-                    off = sum(watts == OFF_W for _, watts in caps)
-                    counts.update({"nodes_capped": len(caps) - off, "nodes_off": off})
-                case ev.CurtailmentOrdered():
-                    counts["paused"] += 1
-                case ev.EvictionRequested():
-                    counts["ended"] += 1
-                case ev.ExcessMeasured(watts=watts) if watts:
-                    counts["excess_seen"] += 1
-    store.close()
-    return dict(counts)
-
-
-def _both(nodes: int, speed: int, counts: tuple[int, int], hold_s: float) -> Figure:
-    """Missed instructions, without and with silent controllers."""
-    with site(nodes, speed, 1) as one:
-        runs: dict[str, Sequence[Judged]] = {}
-        for name, count, silent in (("all", counts[0], 0), ("silent", counts[1], SILENT_PERMILLE)):
-            if count:
-                runs[name] = judged(one, count, silent, 1 + silent, hold_s)
-        said = notes(one, runs)
-    return Figure(sum(row.is_missed for rows in runs.values() for row in rows), said)
-
-
-def real(quick: bool) -> Figure:
-    """In real time: 100 instructions with all controllers, and 100 with 5 % that do not answer."""
-    return _both(60, 1, (0, 1), 1.0) if quick else _both(1_000, 1, (100, 100), HOLD_S)
-
-
-def fast(quick: bool) -> Figure:
-    """At 20 times the speed of the world: 1,000 and 1,000."""
-    return _both(120, 20, (4, 4), HOLD_S) if quick else _both(1_000, 20, (1_000, 1_000), HOLD_S)
-
-
-def kills(quick: bool) -> Figure:
-    """Killed at 50 moments: while it sheds, with 5 % of the controllers silent, and while it holds."""
-    count, hold_s = (1, 1.0) if quick else (50, HOLD_S)
-    chance = Random(3)
-    with site(60 if quick else 1_000, 1, 3) as one:
-        rows = []
-        for number in range(count):
-            # While orders go out, while the silent ones are waited for, and later: what was done has to stay.
-            first_s, last_s = ((0.05, 2.0), (2.0, 12.0), (0.05, 28.0))[number % 3]
-            moment_s = chance.uniform(first_s, last_s)
-            rows.append(instruct(one, chance, 3 * FIRST + number, hold_s, SILENT_PERMILLE, moment_s))
-        said = notes(one, {"kills": rows})
-    return Figure(sum(row.is_missed for row in rows), said)
