@@ -5,12 +5,20 @@ import statistics
 import time
 from dataclasses import dataclass
 from random import Random
+from typing import Any
 
 from benchmarks.registry import Figure
 from headrace.core.authority import Policy, Request, Role, Subject, Target
-from headrace.core.ids import SiteId, TenantId
+from headrace.core.codec import normalise
+from headrace.core.contracts import Tenant
+from headrace.core.estate import Connection, Estate, Operator, Site
+from headrace.core.ids import OperatorId, SiteId, TenantId
+from headrace.core.sovereignty.law import SiteFacts, Stated
+from headrace.core.state import State
+from headrace.core.units import MS_PER_DAY
+from headrace.core.workload import PolicyRef
+from headrace.core.world import World
 from headrace.policy.cedar import PROFILES, CedarPolicies, profile
-from headrace.policy.decisions import Decisions
 from headrace.policy.engine import Policies
 from headrace.policy.reference import by_cedar
 from headrace.policy.schema import ACTIONS, PRINCIPAL_OF, Principal, Value, checked
@@ -19,6 +27,8 @@ COUNTRIES = ("NO", "GB", "SE", "FI", "IS", "DE", "FR", "US")
 REACHING = ("US", "GB", "CN", "NO", "AE", "CA")
 DAY = 20_780
 COLD_P99_US = 500.0
+SITES, TENANTS = 24, 400
+"""Of the remembered classes: each of the tenants under each profile at each site."""
 AGREED = 400
 """Of the cold decisions, so many are made by Cedar as well."""
 
@@ -142,31 +152,31 @@ def _against_cedar(engine: CedarPolicies, requests: list[Made]) -> tuple[int, fl
 
 
 def cached(quick: bool) -> Figure:
-    """Decisions a second over classes that were decided before, while a site's facts change every 200,000 decisions."""
+    """Decisions a second over classes that were decided before, while a site's facts change every 200,000 decisions.
+
+    Asked as the control plane asks: the world's own verdicts, over documents.
+    """
     chance = Random(2)
-    decisions, fresh = Decisions(Policies()), Decisions(Policies())
-    askers = [f"{kind}-{number}" for kind in Principal for number in range(60)]
-    sites = [f"site-{number}" for number in range(24)]
-    for one in (decisions, fresh):
-        _declare(one, askers, sites)
-    asked = _asked(chance, askers, sites, 200_000)
+    world = _world()
+    asked = _asked(chance, world, 200_000)
     for key in asked:
-        decisions.decide(*key)
+        world.place_verdict(*key)
     took: list[float] = []
     stale = 0
     for number in range(5 if quick else 25):
-        changed, facts = sites[number % len(sites)], site_facts(chance)
+        changed = _stated(world.fleet.sites[number % SITES].id, site_facts(chance))
         began = time.perf_counter()
         # What rests on the changed site is decided again within the timing.
-        decisions.site(changed, facts)
+        world.take_document("facts", changed)
         for key in asked:
-            decisions.decide(*key)
+            world.place_verdict(*key)
         took.append(time.perf_counter() - began)
-        fresh.site(changed, facts)
-        fresh.forget()
-        stale += sum(decisions.decide(*key) != fresh.decide(*key) for key in asked[number::1_009])
+        world.state.documents[f"facts/site-{number % SITES}"] = changed
+        fresh = World(world.state, world.policies)
+        fresh.at(world.now_ms)
+        stale += sum(world.place_verdict(*key) != fresh.place_verdict(*key) for key in asked[number::1_009])
     notes: dict[str, object] = {
-        "classes": len(decisions),
+        "classes": len({*asked}),
         "decisions": len(asked) * len(took),
         "changes": len(took),
         "stale": stale,
@@ -175,26 +185,32 @@ def cached(quick: bool) -> Figure:
     return Figure(len(asked) / statistics.median(took), notes, clean=not stale)
 
 
-def _declare(decisions: Decisions, askers: list[str], sites: list[str]) -> None:
-    """The same world each time."""
+def _world() -> World:
+    """Sites with facts and tenants, and nothing else; the same each time."""
     chance = Random(3)
-    decisions.common({"day": DAY})
-    for name in PROFILES:
-        decisions.policy(Policy(name))
-    for name in sites:
-        decisions.site(name, site_facts(chance))
-    for number, name in enumerate(askers):
-        subject = Subject("workload", "", Role.SYSTEM, TenantId(f"tenant-{number % 40}"))
-        decisions.asker(name, subject, asker_facts(chance, Principal(name.partition("-")[0])))
+    countries = {f"site-{number}": chance.choice(COUNTRIES) for number in range(SITES)}
+    sites = tuple(
+        Site(SiteId(name), country, "Etc/UTC", Connection(1_000), 1_000, 0, 0, "EUR")
+        for name, country in countries.items()
+    )
+    estate = Estate(Operator(OperatorId("op"), "Op", "NO", "Etc/UTC", "EUR"), sites)
+    documents = {"estate/op": normalise("estate", "op", estate)}
+    for number in range(TENANTS):
+        tenant = Tenant(TenantId(f"tenant-{number}"), (), "GB")
+        documents[f"tenant/{tenant.id}"] = normalise("tenant", tenant.id, tenant)
+    for name in countries:
+        documents[f"facts/{name}"] = _stated(SiteId(name), site_facts(chance))
+    world = World(State(documents=documents), Policies())
+    world.at(DAY * MS_PER_DAY)
+    return world
 
 
-def _asked(
-    chance: Random, askers: list[str], sites: list[str], count: int
-) -> list[tuple[str, str, str, str]]:
-    found = []
-    for _ in range(count):
-        asker = chance.choice(askers)
-        kind = Principal(asker.partition("-")[0])
-        action = chance.choice([name for name, cedar in ACTIONS.items() if PRINCIPAL_OF[cedar] is kind])
-        found.append((chance.choice(PROFILES), action, asker, chance.choice(sites)))
-    return found
+def _stated(site: SiteId, facts: dict[str, Value]) -> dict[str, Any]:
+    """The document that states facts of a site."""
+    stated = tuple(Stated(name.removeprefix("site."), value, "made") for name, value in facts.items())
+    return normalise("facts", site, SiteFacts(site, stated))
+
+
+def _asked(chance: Random, world: World, count: int) -> list[tuple[TenantId, PolicyRef, int]]:
+    tenants, refs = [*world.tenants], [PolicyRef(profile=name) for name in PROFILES]
+    return [(chance.choice(tenants), chance.choice(refs), chance.randrange(SITES)) for _ in range(count)]

@@ -78,6 +78,46 @@ def test_what_would_change_is_shown_before_and_nothing_is_applied(world: Small) 
     assert world.state == before
 
 
+def test_who_would_have_to_leave_and_who_could_go_where_is_said(world: Small) -> None:
+    """With where it may go on; and who waits, would be let go, and has room."""
+    (ident,) = world.submit(WORK).json["workloads"]
+    world.run()
+    body = b"\n---\n".join((facts("glomfjord", "US"), facts("loughton", "GB")))
+    said = world.ask("POST", "/v1/sovereignty/what-if", body, headers=YAML).json
+    leaving = {"tenant": "fjord-ai", "policy": "known-staff", "workload": ident}
+    assert said["bound"] == [leaving | {"site": "glomfjord", "sites": ["loughton"]}]
+    assert said["freed"] == []
+    assert world.ask("POST", "/v1/apply", facts("glomfjord", "US"), headers=YAML).status == 200
+    world.run(90)
+    said = world.ask("POST", "/v1/sovereignty/what-if", facts("loughton", "GB"), headers=YAML).json
+    assert said["bound"] == []
+    assert said["freed"] == [
+        leaving | {"sites": ["loughton"], "starts_at": "loughton", "room_known": True},
+    ]
+
+
+def test_a_day_to_come_is_judged_without_a_document(world: Small) -> None:
+    """And one that has begun, or is none, is named."""
+    policy = POLICY.replace("known-staff", "certified").replace(
+        '["NO", "GB"].containsAll(resource.staff_countries)', "resource.certified_until.c5 >= context.day"
+    )
+    stated = (
+        facts("glomfjord", "NO").decode() + "  - {fact: certified_until.c5, value: 2027-06-30, source: c}\n"
+    )
+    for document in (policy, stated):
+        assert world.ask("POST", "/v1/apply", document.encode(), headers=YAML).status == 200
+    world.submit(WORK | {"policy": "certified"})
+    world.run()
+    where = "/v1/sovereignty/what-if?on="
+    assert world.ask("POST", f"{where}2027-06-30", headers=YAML).json["changes"] == []
+    (change,) = world.ask("POST", f"{where}2027-07-01", headers=YAML).json["changes"]
+    assert (change["site"], change["allowed"]) == ("glomfjord", False)
+    for day, says in (("2020-01-01", "has begun"), ("soon", "is not a day")):
+        answer = world.ask("POST", f"{where}{day}", headers=YAML)
+        assert (answer.status, says in answer.json["errors"][0]["message"]) == (400, True)
+    assert world.ask("POST", "/v1/sovereignty/what-if", headers=YAML).status == 400
+
+
 def test_what_changed_moves_by_itself_and_says_why(world: Small) -> None:
     """Applied, it leaves the one site within its grace and goes on at the other."""
     world.submit(WORK)

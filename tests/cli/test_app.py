@@ -49,6 +49,7 @@ ARGUMENTS: dict[str, list[str]] = {
     "sites": [],
     "engines": [],
     "sovereignty what-if": [str(ROOT / "examples" / "law" / "known-staff.yaml")],
+    "policy diff": [str(ROOT / "examples" / "law" / "known-staff.yaml")],
     "power": [],
     "power impact": ["glomfjord"],
     "grid ls": [],

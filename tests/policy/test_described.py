@@ -3,7 +3,6 @@
 import pytest
 
 from headrace.core.authority import Policy, Request, Role, Subject, Target
-from headrace.core.estate import Connection, Site
 from headrace.core.ids import SiteId, TenantId
 from headrace.core.sovereignty.exposure import Place, Through
 from headrace.core.sovereignty.graph import Graph
@@ -19,7 +18,7 @@ from headrace.core.sovereignty.holdings import (
     Share,
 )
 from headrace.policy.cedar import CedarPolicies
-from headrace.policy.described import of_company, of_estate, of_site
+from headrace.policy.described import of_company, of_site
 from headrace.policy.schema import CHANNELS, Value, checked
 
 DAY = "2026-11-23"
@@ -110,19 +109,3 @@ def test_no_us_exposure_follows_from_the_graph(graph: Graph, country: str, allow
         facts,
     )
     assert CedarPolicies().evaluate(Policy("no-us-exposure"), request).allowed is allowed
-
-
-def test_the_estate_says_what_it_declares() -> None:
-    """Energy, and whether the site serves this tenant alone; a country that isn't declared is unknown."""
-    site = Site(
-        id=SiteId("s"), country="", zone="UTC", connection=Connection(1), pue_permille=1_000, carbon_g_per_kwh=0,
-        energy_price_micros_per_kwh=0, currency="GBP", energy_source="hydro", dedicated_to=TenantId("albion-health"),
-    )  # fmt: skip
-    facts = checked(of_estate(site, TenantId("albion-health"), "uid"))
-    assert facts == {
-        "site.country": "unknown",
-        "site.energy_source": "hydro",
-        "site.isolation": "uid",
-        "site.tenancy": "dedicated",
-    }
-    assert of_estate(site, TenantId("fjord-ai"))["site.tenancy"] == "shared"

@@ -1,4 +1,4 @@
-"""Policies: read them, examine them, run a table of cases on them; nothing of it needs a control plane."""
+"""Policies: read them, examine them, run a table of cases on them. Only ``diff``, about what runs, asks a control plane."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -6,6 +6,7 @@ from pathlib import Path
 import typer
 
 from headrace.cli.common import print_json, print_table, read_file, say
+from headrace.cli.difference import difference
 from headrace.core.errors import HeadraceError, Problem, ProblemCode, did_you_mean
 from headrace.policy import schema
 from headrace.policy.between import Gap, between
@@ -17,7 +18,9 @@ from headrace.policy.reading import PolicySet
 from headrace.policy.schema import Value
 
 app = typer.Typer(rich_markup_mode=None)
-policy = typer.Typer(rich_markup_mode=None, help="Policies in Cedar: show, check, compare and test them.")
+policy = typer.Typer(
+    rich_markup_mode=None, help="Policies in Cedar: show, check, compare, diff and test them."
+)
 app.add_typer(policy, name="policy")
 MOST_SHOWN = 4
 """So many facts of a request are shown in a line."""
@@ -166,6 +169,9 @@ def _request(one: Gap) -> str:
     if one.state != "disproven":
         return one.why or "all facts"
     return _some(one.facts)
+
+
+policy.command("diff")(difference)
 
 
 @policy.command("test")

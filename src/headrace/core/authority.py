@@ -132,11 +132,15 @@ class PolicyEngine(Protocol):
 
     @property
     def profiles(self) -> Collection[str]:
-        """Policies that it brings along, by name."""
+        """Policies that it brings along as rules, by name."""
         ...
 
     def evaluate(self, policy: Policy, request: Request) -> Verdict:
         """Judge ``request`` by ``policy``."""
+        ...
+
+    def minds_the_day(self, policy: Policy) -> bool:
+        """Whether ``policy`` asks what day it is: else a verdict of today is one of tomorrow."""
         ...
 
     def describe(

@@ -89,7 +89,6 @@ class World:
         self.by_number: dict[int, Token] = {}
         self.day = 0
         self.now_ms = self.state.last_ms
-        self._places: dict[tuple[TenantId, PolicyRef, int], Verdict] = {}
         self._paths: dict[int, list[int]] = {}
         self._contracts_for: dict[tuple[TenantId, int, str, ContractId | None], Contract | None] = {}
         self._rights: dict[
@@ -140,13 +139,13 @@ class World:
             self.maintenances[value.id] = value
         elif isinstance(value, PolicyText | SiteFacts | Ownership):
             self.laws.take(value)
-        self._forget_classes()
+        # What is stated of one site is asked of that site alone.
+        self._forget_classes(self.fleet.site_index.get(value.id) if isinstance(value, SiteFacts) else None)
 
-    def _forget_classes(self) -> None:
+    def _forget_classes(self, only_at: int | None = None) -> None:
         self._windows = None
-        self.laws.forget()
+        self.laws.forget(only_at)
         self.cleared.clear()
-        self._places.clear()
         self._contracts_for.clear()
         self.admissions.clear()
         self.known_names.clear()
@@ -515,11 +514,9 @@ class World:
 
     def place_verdict(self, tenant: TenantId, ref: PolicyRef, site: int) -> Verdict:
         """May a workload of ``tenant`` under ``ref`` be placed at site number ``site``; remembered by class."""
-        key = (tenant, ref, site)
-        verdict = self._places.get(key)
-        if verdict is None:
-            verdict = self._places[key] = self.laws.judge(self, tenant, ref, site)
-        return verdict
+        known = self.laws.remembered.get(site)
+        verdict = None if known is None else known.get((tenant, ref.profile, ref.countries))
+        return self.laws.judge(self, tenant, ref, site) if verdict is None else verdict
 
     def right(self, subject: Subject, action: str, target: Target) -> tuple[Verdict, Digest]:
         """May ``subject`` do ``action`` to ``target``: the authority's verdict and its digest, remembered by class."""

@@ -107,6 +107,9 @@ def _problems_of_facts(model: FactsModel) -> Iterator[tuple[Where, str, str]]:
         if one.fact in seen:
             yield ("facts", number, "fact"), f"{one.fact} is stated twice;", "Keep one of them."
         seen.add(one.fact)
+        if one.fact == "country":
+            yield ("facts", number, "fact"), "the estate says in which country a site is;", "State it there."
+            continue
         try:
             _value(one.fact, one.value)
         except HeadraceError as error:

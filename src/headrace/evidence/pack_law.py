@@ -5,7 +5,7 @@ about the tenant was recorded, the world is asked again for the same place: its 
 is asked. Nothing that is found so can be wrong: a text counts only where its digest is the one that the verdict has.
 """
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
 from hashlib import sha256
@@ -14,10 +14,14 @@ from headrace.core import events as ev
 from headrace.core.apply import apply
 from headrace.core.authority import Policy, Request, Verdict
 from headrace.core.errors import HeadraceError
+from headrace.core.estate import Site
 from headrace.core.ids import Digest, TenantId
 from headrace.core.sovereignty.exposure import Place
 from headrace.core.sovereignty.graph import Graph
 from headrace.core.sovereignty.holdings import PartyId
+from headrace.core.sovereignty.law import FactValue
+from headrace.core.sovereignty.plain import PROFILES
+from headrace.core.units import MS_PER_DAY
 from headrace.core.workload import PolicyRef
 from headrace.core.world import World
 from headrace.policy.engine import policies
@@ -44,6 +48,10 @@ class Recorder:
         nothing = Digest("")
         klass = request.subject.klass
         return Verdict(klass, request.action, request.target.id, False, (), nothing, nothing)
+
+    def minds_the_day(self, policy: Policy) -> bool:
+        """As the engine that judges has it."""
+        return policies().minds_the_day(policy)
 
     def describe(self, graph: Graph, place: Place, owner: PartyId | None) -> Mapping[str, str | int | bool]:
         """What follows from who holds what, as the engine that judges has it."""
@@ -103,8 +111,9 @@ class Law:
         world.place_verdict(tenant, ref, numbers[site])
         facts_seq = self._seqs.get(("facts", site), self._estate())
         return [
-            Grounds(_policy(policy), self._seqs.get(("policy", policy.name)), dict(request.facts), facts_seq)
+            Grounds(values, self._seqs.get(("policy", policy.name)), facts, facts_seq)
             for policy, request in recorder.asked
+            for values, facts in _ways(policy, dict(request.facts), world.fleet.sites[numbers[site]], at_ms)
         ]
 
     def _estate(self) -> int | None:
@@ -119,6 +128,19 @@ def _named(verdict: Verdict) -> list[str]:
         if len(words) > 1 and words[0] == "policy":
             found.append(words[1].removesuffix(":"))
     return list(dict.fromkeys(found))
+
+
+def _ways(
+    policy: Policy, facts: dict[str, FactValue], site: Site, at_ms: int
+) -> Iterator[tuple[tuple[object, ...], object]]:
+    """What it is asked by now; and as older versions asked: with the day always, and lists of countries for some names."""
+    yield _policy(policy), facts
+    if policy.is_plain:
+        return
+    if "day" not in facts:
+        yield _policy(policy), {**facts, "day": at_ms // MS_PER_DAY}
+    if policy.name in PROFILES:
+        yield _policy(PROFILES[policy.name]), {"country": site.country, "energy_source": site.energy_source}
 
 
 def _policy(policy: Policy) -> tuple[object, ...]:

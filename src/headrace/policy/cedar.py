@@ -116,6 +116,10 @@ class CedarPolicies:
             return of_countries(countries)
         raise HeadraceError(unknown("policy", policy.name, self.profiles))
 
+    def minds_the_day(self, policy: Policy) -> bool:
+        """Whether any of its rules asks for the day; HeadraceError for a policy that nothing has."""
+        return "day" in self.policy_set(policy).mentions
+
     def describe(self, graph: Graph, place: Place, owner: PartyId | None) -> dict[str, Value]:
         """The facts of a site that follow from who holds what."""
         return of_site(graph, place, owner)

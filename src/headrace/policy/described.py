@@ -6,8 +6,6 @@ What is computed has bounds and answers with unknowns in them; they go over as t
 
 from collections.abc import Collection, Iterable, Mapping
 
-from headrace.core.estate import Site
-from headrace.core.ids import TenantId
 from headrace.core.sovereignty.control import Scope
 from headrace.core.sovereignty.exposure import Exposures, Place, Through, exposures, exposures_of_site
 from headrace.core.sovereignty.graph import VIEWS, Graph
@@ -131,15 +129,3 @@ def _of_both(name: str, parts: Collection[str], facts: Mapping[str, Value]) -> d
 
 def _keys(facts: Iterable[str], family: str) -> set[str]:
     return {name.rpartition(".")[2] for name in facts if name.rpartition(".")[0] == family}
-
-
-def of_estate(site: Site, tenant: TenantId | None, isolation: str = UNKNOWN) -> dict[str, Value]:
-    """The facts of a site that its declaration has, as they are for one tenant; ``isolation`` is its engine's."""
-    return {
-        "site.country": site.country or UNKNOWN,
-        "site.energy_source": site.energy_source,
-        "site.tenancy": "dedicated"
-        if site.dedicated_to is not None and site.dedicated_to == tenant
-        else "shared",
-        "site.isolation": isolation,
-    }

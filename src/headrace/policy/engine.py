@@ -4,7 +4,7 @@ from functools import lru_cache
 
 from headrace.core.authority import Policy, Request, Verdict
 from headrace.core.sovereignty.plain import PlainPolicies
-from headrace.policy.cedar import PROFILES, CedarPolicies
+from headrace.policy.cedar import CedarPolicies
 
 
 class Policies(CedarPolicies):
@@ -13,11 +13,6 @@ class Policies(CedarPolicies):
     def __init__(self) -> None:
         super().__init__()
         self._plain = PlainPolicies()
-
-    @property
-    def profiles(self) -> frozenset[str]:
-        """Policies that it brings along, by name."""
-        return self._plain.profiles | set(PROFILES)
 
     def evaluate(self, policy: Policy, request: Request) -> Verdict:
         """Judge a request by a policy."""

@@ -132,11 +132,11 @@ class Client:
             raw, media = _encode({"documents": documents}), "application/json"
         return self._api.send("POST", "/v1/plan", v.PlanView, raw, media=media, query=query)
 
-    def sovereignty_what_if(self, documents: str | bytes) -> LawChangesView:
-        """What documents (YAML) would newly forbid and allow to what runs and waits; nothing is applied (operator)."""
+    def sovereignty_what_if(self, documents: str | bytes = b"", *, on: str = "") -> LawChangesView:
+        """What documents (YAML), or a day to come (``on``, ISO), would newly forbid and allow; nothing is applied (operator)."""
         raw = documents.encode() if isinstance(documents, str) else documents
-        path = "/v1/sovereignty/what-if"
-        return self._api.send("POST", path, LawChangesView, raw, media="application/yaml")
+        path, query = "/v1/sovereignty/what-if", {"on": on} if on else {}
+        return self._api.send("POST", path, LawChangesView, raw, media="application/yaml", query=query)
 
     def documents(self) -> tuple[v.DocumentName, ...]:
         """The documents that are applied."""

@@ -171,6 +171,7 @@ facts:
         (text.replace("staff_countries", "staf_countries"), "staff_countries"),
         (text.replace("2026-11-18", "soon"), "certified_until.iso27001"),
         (text.replace("[NO, GB]", "[NO, Narnia]"), "Narnia"),
+        (text.replace("staff_countries, value: [NO, GB]", "country, value: GB"), "the estate says"),
     ):
         with pytest.raises(HeadraceError) as raised:
             load(wrong.encode(), "law.yaml")

@@ -115,9 +115,11 @@ async def _declare(call: Call, declared: list[Document], asked: str) -> tuple[li
     return shown, head
 
 
-async def read_documents(call: Call) -> list[Document]:
-    """The documents of a request's body, YAML or JSON; HeadraceError with all that is wrong with them."""
+async def read_documents(call: Call, *, or_none: bool = False) -> list[Document]:
+    """The documents of a request's body, YAML or JSON; HeadraceError with all that is wrong. ``or_none``: it may be empty."""
     raw = await read_body(call.request)
+    if or_none and not raw:
+        return []
     if call.request.headers.get("content-type", "").partition(";")[0].strip() != "application/json":
         check_text(raw)
         # A policy is looked at for half a second.

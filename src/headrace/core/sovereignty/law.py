@@ -20,6 +20,8 @@ if TYPE_CHECKING:
     from headrace.core.world import World
 
 FactValue = str | int | bool
+DEFAULT = "public"
+"""The policy of whoever names none."""
 LAW = frozenset({"policy", "facts", "ownership"})
 """Kinds of document that change what is allowed: they are applied though something that runs may have to move for it."""
 
@@ -71,13 +73,20 @@ class Laws:
     sites: dict[SiteId, SiteFacts] = field(default_factory=dict)
     stamp: int = 0
     """Grows with every change of what is allowed: who was judged before has to be judged again."""
+    remembered: dict[int, dict[tuple[TenantId, str, tuple[str, ...]], Verdict]] = field(default_factory=dict)
+    """Verdicts by site number and class: each is made again only after something that it rests on has changed."""
     _known: dict[int, dict[str, FactValue]] = field(default_factory=dict)
     _graph: Graph | None = None
 
-    def forget(self) -> None:
-        """Something is another, or it is another day."""
+    def forget(self, only: int | None = None) -> None:
+        """Something is another, or it is another day; ``only``: what is stated of the site of that number, and nothing else."""
         self.stamp += 1
+        if only is not None:
+            self._known.pop(only, None)
+            self.remembered.pop(only, None)
+            return
         self._known.clear()
+        self.remembered.clear()
         self._graph = None
 
     def take(self, value: "Document") -> None:
@@ -107,48 +116,64 @@ class Laws:
         """The policy that a reference means; HeadraceError for a name that nothing has."""
         if ref.countries:
             return Policy(f"countries:{'+'.join(sorted(ref.countries))}", tuple(sorted(ref.countries)))
-        name = ref.profile or "public"
+        name = ref.profile or DEFAULT
         declared = self.policies.get(name)
         if declared is not None:
             return Policy(name, (), declared.cedar)
-        if name in PROFILES:
-            return PROFILES[name]
+        # One truth for each name: a list of countries stands in only where nothing reads rules.
         if name in engine.profiles:
             return Policy(name, is_shipped=True)
+        if name in PROFILES:
+            return PROFILES[name]
         raise HeadraceError(unknown("policy", name, self.names(engine)))
+
+    def named(self, world: "World", tenant: TenantId, ref: PolicyRef) -> PolicyRef:
+        """The policy that a workload of ``tenant`` is under: its own, else its tenant's, else ``public``."""
+        if ref.profile or ref.countries:
+            return ref
+        its = world.tenants.get(tenant)
+        return PolicyRef(profile=its.policy if its is not None and its.policy else DEFAULT)
 
     def judge(self, world: "World", tenant: TenantId, ref: PolicyRef, site: int) -> Verdict:
         """May a workload of ``tenant`` under ``ref`` be placed at site number ``site`` today; HeadraceError for no policy."""
-        declared, its = world.fleet.sites[site], world.tenants.get(tenant)
-        if not ref.profile and not ref.countries and its is not None and its.policy:
-            ref = PolicyRef(profile=its.policy)
-        policy = self.resolve(ref, world.policies)
-        if policy.is_plain:
-            return decide_place(world.policies, tenant, policy, declared)
-        known = self._known.get(site)
-        if known is None:
-            engine = world.state.engines.get(declared.engine)
-            country = world.estate.operator.country if world.estate else ""
-            isolation = engine.isolation if engine is not None else ""
-            known = self.facts_of(declared, isolation=isolation, operator_country=country)
-            known |= self._described(declared, world) | self._stated(declared.id)
-            self._known[site] = known
-        tenancy = "dedicated" if declared.dedicated_to == tenant else "shared"
-        facts = {**known, "site.tenancy": tenancy, "day": world.now_ms // MS_PER_DAY}
-        if its is not None and its.country:
-            facts["tenant.country"] = its.country
+        verdict = self.judge_by(
+            world, tenant, self.resolve(self.named(world, tenant, ref), world.policies), site
+        )
+        self.remembered.setdefault(site, {})[tenant, ref.profile, ref.countries] = verdict
+        return verdict
+
+    def judge_by(self, world: "World", tenant: TenantId, policy: Policy, site: int) -> Verdict:
+        """The same under a policy, whoever uses it; nothing is remembered."""
+        declared = world.fleet.sites[site]
+        facts = None if policy.is_plain else self.facts_for(world, tenant, policy, site)
         return decide_place(world.policies, tenant, policy, declared, facts)
 
-    def facts_of(self, site: Site, *, isolation: str, operator_country: str) -> dict[str, FactValue]:
-        """What is known of a site for every tenant alike by the estate and by its engine."""
-        found: dict[str, FactValue] = {"site.country": site.country or "unknown"}
-        if site.energy_source:
-            found["site.energy_source"] = site.energy_source
-        if isolation:
-            found["site.isolation"] = isolation
-        if operator_country:
-            found["site.operator.seat"] = operator_country
-        return found
+    def facts_for(self, world: "World", tenant: TenantId, policy: Policy, site: int) -> dict[str, FactValue]:
+        """What a policy with rules is asked with about site number ``site``, for a workload of ``tenant``."""
+        declared, its = world.fleet.sites[site], world.tenants.get(tenant)
+        known = self._known.get(site)
+        if known is None:
+            known = self._known[site] = self._known_of(declared, world)
+        facts = {**known, "site.tenancy": "dedicated" if declared.dedicated_to == tenant else "shared"}
+        if world.policies.minds_the_day(policy):
+            # For all others a verdict would be a new one each day, and say the same.
+            facts["day"] = world.now_ms // MS_PER_DAY
+        if its is not None and its.country:
+            facts["tenant.country"] = its.country
+        return facts
+
+    def _known_of(self, site: Site, world: "World") -> dict[str, FactValue]:
+        """What is known of a site for every tenant alike. In which country it is, the estate alone says."""
+        engine = world.state.engines.get(site.engine)
+        isolation = engine.isolation if engine is not None else ""
+        country = world.estate.operator.country if world.estate else ""
+        found = facts_of(site, isolation=isolation, operator_country=country)
+        return {
+            **found,
+            **self._described(site, world),
+            **self._stated(site.id),
+            "site.country": found["site.country"],
+        }
 
     def graph(self, day: str) -> Graph:
         """Who holds what on a day, by all that is stated."""
@@ -179,3 +204,15 @@ class Laws:
     def _stated(self, site: SiteId) -> dict[str, FactValue]:
         stated = self.sites.get(site)
         return {} if stated is None else stated.values()
+
+
+def facts_of(site: Site, *, isolation: str = "", operator_country: str = "") -> dict[str, FactValue]:
+    """What the estate and a site's engine say of it, for every tenant alike; what they don't say is left out: it is unknown."""
+    found: dict[str, FactValue] = {"site.country": site.country or "unknown"}
+    if site.energy_source:
+        found["site.energy_source"] = site.energy_source
+    if isolation:
+        found["site.isolation"] = isolation
+    if operator_country:
+        found["site.operator.seat"] = operator_country
+    return found

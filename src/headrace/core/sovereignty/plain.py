@@ -1,6 +1,8 @@
 """The plain policy engine: countries by list, rights by role; and ``decide``, which every caller asks.
 
-A profile is a :class:`~headrace.core.authority.Policy` with a name. More expressive engines stand behind the same port.
+Of ``PROFILES``, ``public`` and ``nordic-only`` are also shipped as rules: an engine that reads rules decides by those, and the
+lists stand in for a world without one, with the same answers (a property test holds them equal). A profile here is
+a :class:`~headrace.core.authority.Policy` with a name. More expressive engines stand behind the same port.
 """
 
 from collections.abc import Mapping
@@ -82,14 +84,18 @@ _RIGHTS_DIGEST = digest_of(
 class PlainPolicies:
     """The policy engine of the standard library: roles from ``ACTIONS``, countries from the policy."""
 
-    profiles = frozenset(PROFILES)
-    """The names of its lists of countries."""
+    profiles: frozenset[str] = frozenset()
+    """It brings no rules along."""
 
     def evaluate(self, policy: Policy, request: Request) -> Verdict:
         """Judge rights for every action but ``workload.place``, which is judged by country."""
         if request.action == "workload.place":
             return self._place(policy, request)
         return self._right(request)
+
+    def minds_the_day(self, _: Policy) -> bool:
+        """A list of countries doesn't."""
+        return False
 
     def describe(self, *_: object) -> dict[str, str | int | bool]:
         """Nothing: a list of countries asks for none."""
