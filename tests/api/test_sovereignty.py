@@ -55,6 +55,97 @@ def test_a_declared_policy_decides_where_work_may_be(world: Small) -> None:
     assert "known-staff" in detail["line"]
 
 
+def explained(world: Small, ident: str) -> str:
+    """Why a workload is as it is, as its tenant is told."""
+    return str(world.ask("GET", f"/v1/workloads/{ident}/explain", token="fjord").json["line"])
+
+
+def declare(world: Small, name: str, *rules: str) -> None:
+    """Apply a policy; each rule is a permit or a forbid with its id and question."""
+    lines = [f"  {one}" for one in rules]
+    text = "\n".join(["kind: policy", f"name: {name}", "cedar: |", *lines, ""])
+    answer = world.ask("POST", "/v1/apply", text.encode(), headers=YAML)
+    assert answer.status == 200, answer.json
+
+
+def law_changes(world: Small, policy: str, *documents: bytes) -> str:
+    """The line about work that waits under a policy, once documents keep it from where it ran."""
+    (ident,) = world.submit(WORK | {"policy": policy}).json["workloads"]
+    world.run()
+    assert sites(world) == ["glomfjord"]
+    for document in documents:
+        assert world.ask("POST", "/v1/apply", document, headers=YAML).status == 200
+    world.run(90)
+    assert sites(world) == []
+    return explained(world, ident)
+
+
+def test_a_rule_that_permits_nothing_is_named_with_its_fact_and_no_country_is_suggested(world: Small) -> None:
+    """A country wouldn't help: the fact decides; another policy of the estate that would allow it is named."""
+    declare(
+        world,
+        "somewhere",
+        '@id("any") permit (principal, action, resource) when { resource.country == "NO" };',
+    )
+    line = law_changes(world, "known-staff", facts("glomfjord", "US"))
+    assert (
+        "site glomfjord: policy known-staff does not permit it: site.staff_countries is US (rule staff); "
+        "site loughton: policy known-staff does not permit it: site.staff_countries is GB US (rule staff); "
+        "would start at glomfjord under policy somewhere; or would start at loughton under policy uk-only"
+        in line
+    )
+    assert "if its policy allowed" not in line
+
+
+def test_an_unknown_fact_is_named_with_what_stating_it_would_do(world: Small) -> None:
+    """Nobody states it, so it is not clean: a value that would do is named."""
+    line = law_changes(
+        world, "known-staff", b"kind: facts\nsite: glomfjord\nfacts: []\n", facts("loughton", "US")
+    )
+    assert "site.staff_countries is unknown (rule staff)" in line
+    assert (
+        "at glomfjord it would be allowed if site.staff_countries were GB, say, which nobody states" in line
+    )
+
+
+def test_a_rule_that_forbids_is_named_with_the_fact_that_decides(world: Small) -> None:
+    """And where stating the unknown isn't enough, that is said."""
+    declare(
+        world,
+        "strict",
+        '@id("any") permit (principal, action, resource) when { resource.country == "NO" };',
+        '@id("foreign") @reason("no access from abroad") forbid (principal, action, resource) '
+        'unless { ["NO"].containsAll(resource.staff_countries) };',
+    )
+    line = law_changes(world, "strict", facts("glomfjord", "NO", "US"))
+    assert (
+        "policy strict: rule foreign: no access from abroad forbids it: site.staff_countries is NO US" in line
+    )
+
+
+def test_a_policy_that_has_another_tenants_name_in_its_own_is_not_named(world: Small) -> None:
+    """What is told to one says nothing of another."""
+    declare(
+        world,
+        "albion-health-law",
+        '@id("any") permit (principal, action, resource) when { resource.country == "NO" };',
+    )
+    line = law_changes(world, "known-staff", facts("glomfjord", "US"))
+    assert "albion" not in line
+    assert "under policy eea-only" in line
+
+
+def test_what_was_refused_is_told_each_site_and_what_would_do(world: Small) -> None:
+    """At once, with the rule and the fact, and where it would start under which policy."""
+    (ident,) = world.submit(WORK | {"site": "loughton"}).json["workloads"]
+    line = explained(world, ident)
+    assert (
+        "JURISDICTION: loughton: policy known-staff does not permit it: site.staff_countries is GB US (rule staff)"
+        in line
+    )
+    assert "submitted again it would start now at loughton (policy uk-only)" in line
+
+
 def test_what_would_change_is_shown_before_and_nothing_is_applied(world: Small) -> None:
     """Newly forbidden first, with who runs there; newly allowed, with who waits; in a world that stays as it is."""
     world.submit(WORK)

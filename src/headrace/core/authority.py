@@ -127,6 +127,15 @@ class Request:
     facts: dict[str, str | int | bool] = field(default_factory=dict)
 
 
+@dataclass(frozen=True, slots=True)
+class Obstacle:
+    """What keeps a policy with rules from allowing something: ``why`` has the rule and the facts that decide, ``change`` what
+    stating an unknown one would do ("": nothing that decides is unknown)."""
+
+    why: str
+    change: str
+
+
 class PolicyEngine(Protocol):
     """Evaluates a policy: deterministic, without clock, I/O or chance."""
 
@@ -137,6 +146,10 @@ class PolicyEngine(Protocol):
 
     def evaluate(self, policy: Policy, request: Request) -> Verdict:
         """Judge ``request`` by ``policy``."""
+        ...
+
+    def obstacle(self, policy: Policy, request: Request) -> Obstacle | None:
+        """What keeps ``policy`` from allowing ``request``; None where it allows it, and where reasons say all there is."""
         ...
 
     def minds_the_day(self, policy: Policy) -> bool:

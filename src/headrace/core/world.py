@@ -49,7 +49,7 @@ from headrace.core.scheduling.service import History
 from headrace.core.scheduling.sharing import kind_of, shares_time
 from headrace.core.scheduling.snapshot import Snapshot, Taken
 from headrace.core.scheduling.windows import Window, windows_of
-from headrace.core.sovereignty.law import Laws, PolicyText, SiteFacts
+from headrace.core.sovereignty.law import Blocked, Laws, PolicyText, SiteFacts
 from headrace.core.sovereignty.owning import Ownership
 from headrace.core.sovereignty.plain import RIGHTS_POLICY, PlainPolicies, decide
 from headrace.core.state import State, Token
@@ -518,6 +518,10 @@ class World:
         verdict = None if known is None else known.get((tenant, ref.profile, ref.countries))
         return self.laws.judge(self, tenant, ref, site) if verdict is None else verdict
 
+    def blocked(self, tenant: TenantId, ref: PolicyRef, site: int) -> Blocked | None:
+        """What keeps it from there under a policy with rules; see :meth:`~headrace.core.sovereignty.law.Laws.blocked`."""
+        return self.laws.blocked(self, tenant, ref, site)
+
     def right(self, subject: Subject, action: str, target: Target) -> tuple[Verdict, Digest]:
         """May ``subject`` do ``action`` to ``target``: the authority's verdict and its digest, remembered by class."""
         key = (subject.role, subject.tenant, action, target.kind, target.tenant)
@@ -591,4 +595,5 @@ class World:
             engines=self.state.engines,
             demand=self.popularity.demand,
             zone=self.zone,
+            blocked=self.blocked,
         )

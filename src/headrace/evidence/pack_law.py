@@ -12,7 +12,7 @@ from hashlib import sha256
 
 from headrace.core import events as ev
 from headrace.core.apply import apply
-from headrace.core.authority import Policy, Request, Verdict
+from headrace.core.authority import Obstacle, Policy, Request, Verdict
 from headrace.core.errors import HeadraceError
 from headrace.core.estate import Site
 from headrace.core.ids import Digest, TenantId
@@ -48,6 +48,10 @@ class Recorder:
         nothing = Digest("")
         klass = request.subject.klass
         return Verdict(klass, request.action, request.target.id, False, (), nothing, nothing)
+
+    def obstacle(self, *_: object) -> Obstacle | None:
+        """Nothing: it allows nothing, and says nothing."""
+        return None
 
     def minds_the_day(self, policy: Policy) -> bool:
         """As the engine that judges has it."""

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import msgspec
 
-from headrace.core.authority import Policy, PolicyEngine, Request, Verdict
+from headrace.core.authority import Obstacle, Policy, PolicyEngine, Request, Verdict
 from headrace.core.errors import HeadraceError, Problem, ProblemCode, unknown
 from headrace.core.ids import Digest
 from headrace.core.sovereignty.exposure import Place
@@ -23,6 +23,7 @@ from headrace.core.sovereignty.plain import PROFILES as LISTS
 from headrace.core.sovereignty.plain import PlainPolicies
 from headrace.policy import text
 from headrace.policy.described import of_site
+from headrace.policy.obstacle import obstacle_of
 from headrace.policy.reading import PolicySet, load
 from headrace.policy.schema import ACTIONS, Value
 
@@ -115,6 +116,11 @@ class CedarPolicies:
         if countries:
             return of_countries(countries)
         raise HeadraceError(unknown("policy", policy.name, self.profiles))
+
+    def obstacle(self, policy: Policy, request: Request) -> Obstacle | None:
+        """Which rule keeps a policy from allowing a request, by which facts; HeadraceError as :meth:`evaluate`."""
+        action = ACTIONS.get(request.action)
+        return None if action is None else obstacle_of(self.policy_set(policy), action, _facts(request))
 
     def minds_the_day(self, policy: Policy) -> bool:
         """Whether any of its rules asks for the day; HeadraceError for a policy that nothing has."""

@@ -249,6 +249,10 @@ def _is_below_floor(
     return floors.needs_w(site, rung, each) > left_w
 
 
+_MOST_SITES = 3
+"""Sites that a line about rules names."""
+
+
 def can_ever_fit(snapshot: Snapshot, spec: WorkloadSpec, tenant: TenantId) -> tuple[Refusal, str] | None:
     """Why ``spec`` can never be placed, and what could be; None when it could on the empty estate.
 
@@ -334,6 +338,13 @@ def _law_sentence(snapshot: Snapshot, spec: WorkloadSpec, tenant: TenantId, site
     open_to = [site.id for site in snapshot.fleet.sites if site.dedicated_to in (None, tenant)]
     if not sites:
         return f"no site {spec.site or 'that it may use'}; known: {', '.join(open_to) or 'none'}"
+    blocked = {site: snapshot.blocked(tenant, spec.policy, site) for site in sites[:_MOST_SITES]}
+    if all(blocked.values()):
+        said = [
+            f"{snapshot.fleet.sites[site].id}: {one.why}" for site, one in blocked.items() if one is not None
+        ]
+        more = [f"and {len(sites) - _MOST_SITES} more sites"] if len(sites) > _MOST_SITES else []
+        return "; ".join(said + more)
     countries = sorted({snapshot.fleet.sites[site].country or "an unknown country" for site in sites})
     where = "sites are" if len(sites) > 1 else f"site {snapshot.fleet.sites[sites[0]].id} is"
     if spec.policy.countries:

@@ -13,30 +13,26 @@ from types import MappingProxyType
 from headrace.core.contracts import Contract
 from headrace.core.errors import HeadraceError, Problem, ProblemCode
 from headrace.core.ids import NodeId, WorkloadId
-from headrace.core.scheduling.admit import can_ever_fit
 from headrace.core.scheduling.ahead import Ahead, Turns
-from headrace.core.scheduling.findings import Finding, Looking, count, start_of
+from headrace.core.scheduling.bylaw import ByLaw, also_by_law
+from headrace.core.scheduling.findings import Finding, Looking, count
 from headrace.core.scheduling.refuse import Refusal
 from headrace.core.scheduling.remedies import Remedies, Remedy
 from headrace.core.scheduling.sight import Ground, Sight, Spot
 from headrace.core.scheduling.snapshot import Snapshot
 from headrace.core.scheduling.sooner import sooner
 from headrace.core.scheduling.soonest import NOTHING, Earliest, earliest, moment
-from headrace.core.sovereignty.plain import PROFILES
 from headrace.core.units import ceil_div, format_duration
 from headrace.core.workload import (
     OUTLIVED,
     TERMINAL,
     WHOLE_MILLI,
     Placement,
-    PolicyRef,
     State,
     Workload,
     WorkloadType,
 )
 
-_MOST_NAMED = 4
-"""Countries that a line names."""
 _MOST_REMEDIES = 3
 """Changes that a line names."""
 PARTITION = re.compile(r"partition (\S+) is ([a-z]+)")
@@ -103,7 +99,7 @@ def _ended(snapshot: Snapshot, workload: Workload) -> Explanation:
         State.STOPPED: "submit it again",
     }.get(workload.state, "")
     if refusal is Refusal.JURISDICTION:
-        change = _Waiting(snapshot, workload).elsewhere_by_law() or change
+        change = ByLaw(Sight(Ground.of(snapshot), workload.tenant, workload.spec)).elsewhere() or change
     return _explanation(workload, refusal, f"{workload.state}{why}{codes}", {}, change)
 
 
@@ -202,7 +198,7 @@ class _Waiting:
     ) -> None:
         self.snapshot, self.workload, self.in_full, self.states = snapshot, workload, in_full, states
         self.sight = Sight(Ground.of(snapshot), workload.tenant, workload.spec)
-        self.looking = Looking(self.sight)
+        self.looking, self.by_law = Looking(self.sight), ByLaw(self.sight)
 
     def explain(self) -> Explanation:
         not_yet = self.not_yet()
@@ -223,9 +219,12 @@ class _Waiting:
         # The reason nearest to success: the weakest by precedence, of what is wanted most, at the site that comes first.
         best = max(findings, key=_nearness)
         removed = self.removed([one for one in findings if one.option == best.option])
-        line = (
-            f"waits: {best.refusal.name}: site {self.sight.id_of(best.site)}: {best.text}{self.closed(best)}"
-        )
+        where = f"site {self.sight.id_of(best.site)}: {best.text}{self.closed(best)}"
+        if best.refusal is Refusal.JURISDICTION:
+            # Where rules decide, each site may be kept by another, and by other facts.
+            blocked = self.by_law.blocked(self.sites())
+            where = self.by_law.reason(blocked) if best.site in blocked else where
+        line = f"waits: {best.refusal.name}: {where}"
         return self.waits(best, line, removed)
 
     def not_yet(self) -> Explanation | None:
@@ -301,7 +300,7 @@ class _Waiting:
         if not self.in_full:
             return self.answer(finding.refusal, reason, removed)
         remedies = list(Remedies(self.sight, finding).all())
-        abroad = self.abroad()
+        abroad = self.by_law.abroad(self.sites())
         # Who has others before it may not start at once, whatever it changes.
         first = not Turns(self.snapshot).anybody_before(self.workload)
         change = self.change(finding, remedies, abroad, "would start" if first else "would have room")
@@ -313,60 +312,19 @@ class _Waiting:
     def change(self, finding: Finding, remedies: list[Remedy], abroad: list[Remedy], would: str) -> str:
         """The changes in words."""
         if finding.refusal is Refusal.JURISDICTION:
+            blocked = self.by_law.blocked(self.sites())
+            if finding.site in blocked:
+                return self.by_law.change(blocked, would)
             here = self.snapshot.fleet.sites[finding.site].country
             if any(one.spec is not None and here in one.spec.policy.countries for one in abroad):
                 return f"{would} there if its policy allowed {here}"
-            abroad = [one for one in abroad if one.spec is not None]
-        also = f" (or {', '.join(one.text for one in abroad)} if its policy allowed it)" if abroad else ""
+        also = also_by_law(abroad)
         if remedies:
             return f"{would} {', or '.join(one.text for one in remedies[:_MOST_REMEDIES])}{also}"
         if finding.refusal is Refusal.CONTRACT and finding.short is not None:
             over = ceil_div(finding.short.over_milli, WHOLE_MILLI)
             return f"would need {over} of them to come free, or a larger contract, and room beside it{also}"
         return _WITHOUT_REMEDY.get(finding.refusal, "") + also
-
-    def abroad(self) -> list[Remedy]:
-        """Countries that the law keeps it from where it would fit."""
-        spec, tenant, fleet = self.workload.spec, self.workload.tenant, self.snapshot.fleet
-        found: dict[str, Remedy | None] = {}
-        for site in self.sites():
-            place = fleet.sites[site]
-            if place.country in found or not place.country or place.dedicated_to not in (None, tenant):
-                continue
-            if self.snapshot.place_verdict(tenant, spec.policy, site).allowed:
-                continue
-            other = replace(spec, policy=PolicyRef(countries=(place.country,)))
-            fits = start_of(self.sight.other(other)) is not None
-            found[place.country] = Remedy("policy", f"in {place.country}", other) if fits else None
-        return [found[country] for country in sorted(found) if found[country] is not None]  # type: ignore[misc]
-
-    def elsewhere_by_law(self) -> str:
-        """Where it would run if its policy allowed it, with a policy that does; empty when it would nowhere."""
-        spec, tenant, fleet = self.workload.spec, self.workload.tenant, self.snapshot.fleet
-        now, later = dict[str, None](), dict[str, None]()
-        for site in self.sight.sites:
-            place = fleet.sites[site]
-            if self.snapshot.place_verdict(tenant, spec.policy, site).allowed:
-                return ""  # The estate has changed since: the reason is no longer one.
-            if not place.country or place.dedicated_to not in (None, tenant) or place.country in now:
-                continue
-            other = replace(spec, policy=PolicyRef(countries=(place.country,)))
-            sight = self.sight.other(other)
-            if not any(True for _ in sight.spots()):
-                continue
-            if start_of(sight) is not None:
-                now[place.country] = None
-            elif place.country not in later and can_ever_fit(self.snapshot, other, tenant) is None:
-                # It was refused by law before anything else: whether it could ever fit there is not known yet.
-                later[place.country] = None
-        if not now and not later:
-            return ""
-        countries = sorted(now or later)
-        where = " or ".join(
-            f"in {country} (policy {_allowing(country)})" for country in countries[:_MOST_NAMED]
-        )
-        more = f" or {len(countries) - _MOST_NAMED} more countries" if len(countries) > _MOST_NAMED else ""
-        return f"submitted again it {'would start now' if now else 'would wait for room'} {where}{more}"
 
     # -- who goes first -------------------------------------------------------------------------------------------
 
@@ -422,12 +380,3 @@ def _why(ahead: Ahead) -> Iterator[str]:
         yield f"{ahead.share} by a smaller share"
     if ahead.arrival:
         yield f"{ahead.arrival} by arrival"
-
-
-def _allowing(country: str) -> str:
-    """Policies that allow a country: the narrowest profile that does, and the shorthand."""
-    having = [policy for policy in PROFILES.values() if country in policy.countries]
-    shorthand = f"{{countries: [{country}]}}"
-    if not having:
-        return shorthand
-    return f"{min(having, key=lambda policy: len(policy.countries)).name} or {shorthand}"

@@ -189,6 +189,9 @@ class Looking:
     def _law(self, ask: Ask, site: int, refusal: Refusal) -> str:
         spec, tenant = self.sight.spec, self.sight.tenant
         if refusal is Refusal.JURISDICTION:
+            blocked = self.snapshot.blocked(tenant, spec.policy, site)
+            if blocked is not None:
+                return blocked.why
             reasons = self.snapshot.place_verdict(tenant, spec.policy, site).reasons
             return "; ".join(reasons) or SENTENCES[refusal]
         if refusal is Refusal.DEDICATED:

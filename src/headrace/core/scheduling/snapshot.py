@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from headrace.core.scheduling.memory import Memory
     from headrace.core.scheduling.service import History
     from headrace.core.scheduling.windows import Window
+    from headrace.core.sovereignty.law import Blocked
 
 U64 = npt.NDArray[np.uint64]
 
@@ -34,6 +35,10 @@ class Taken(NamedTuple):
     accelerators_milli: int = 0
     cpu_milli: int = 0
     memory_mb: int = 0
+
+
+def _never_blocked(*_: object) -> None:
+    """Where nothing reads rules, lists of countries are all there is."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,6 +56,7 @@ class Snapshot:
     - ``endings``: when placements end, as far as it was found before: what explaining writes to.
     - ``history``: what is known of how long those run that share accelerators in time (None: nothing).
     - ``place_verdict(tenant, policy, site number)``: may it be placed there.
+    - ``blocked(tenant, policy, site number)``: what keeps it from there under a policy with rules (None: nothing, or a list).
     - ``contract_for(tenant, site number, accelerator model, named contract)``: what pays for it, or None.
     - ``node_share_milli[i, a]``: thousandths of accelerator ``a`` that fractions have, all of them of the tenant of number
       ``node_sharer[i, a]``; no rows at all while there is no fraction.
@@ -106,3 +112,4 @@ class Snapshot:
     memory: "Memory | None" = None
     endings: "Endings | None" = None
     history: "History | None" = None
+    blocked: "Callable[[TenantId, PolicyRef, int], Blocked | None]" = _never_blocked

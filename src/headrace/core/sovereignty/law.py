@@ -4,7 +4,7 @@ from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
-from headrace.core.authority import Policy, PolicyEngine, Verdict
+from headrace.core.authority import Policy, PolicyEngine, Request, Role, Subject, Target, Verdict
 from headrace.core.errors import HeadraceError, unknown
 from headrace.core.estate import Site
 from headrace.core.ids import SiteId, TenantId
@@ -64,6 +64,16 @@ class SiteFacts:
 Document = PolicyText | SiteFacts | Ownership
 
 
+@dataclass(frozen=True, slots=True)
+class Blocked:
+    """What keeps a workload from a site under a policy with rules: the rule and the facts (``why``), what stating an unknown fact
+    would do (``change``), and the names of other policies that would allow it there, those of the estate first."""
+
+    why: str
+    change: str
+    others: tuple[str, ...]
+
+
 @dataclass(slots=True)
 class Laws:
     """All policies and facts that are in force, and what of them is asked for a site."""
@@ -76,11 +86,13 @@ class Laws:
     remembered: dict[int, dict[tuple[TenantId, str, tuple[str, ...]], Verdict]] = field(default_factory=dict)
     """Verdicts by site number and class: each is made again only after something that it rests on has changed."""
     _known: dict[int, dict[str, FactValue]] = field(default_factory=dict)
+    _blocked: "dict[tuple[TenantId, str, tuple[str, ...], int], Blocked | None]" = field(default_factory=dict)
     _graph: Graph | None = None
 
     def forget(self, only: int | None = None) -> None:
         """Something is another, or it is another day; ``only``: what is stated of the site of that number, and nothing else."""
         self.stamp += 1
+        self._blocked.clear()
         if only is not None:
             self._known.pop(only, None)
             self.remembered.pop(only, None)
@@ -141,6 +153,42 @@ class Laws:
         )
         self.remembered.setdefault(site, {})[tenant, ref.profile, ref.countries] = verdict
         return verdict
+
+    def blocked(self, world: "World", tenant: TenantId, ref: PolicyRef, site: int) -> "Blocked | None":
+        """What keeps a workload of ``tenant`` from site number ``site`` under a policy with rules, and which other ones would do.
+
+        None where it is allowed there, and for a list of countries. A policy with another tenant's name in its own is not named.
+        """
+        key = tenant, ref.profile, ref.countries, site
+        if key not in self._blocked:
+            self._blocked[key] = self._blocked_by(world, tenant, ref, site)
+        return self._blocked[key]
+
+    def _blocked_by(self, world: "World", tenant: TenantId, ref: PolicyRef, site: int) -> "Blocked | None":
+        policy = self.resolve(self.named(world, tenant, ref), world.policies)
+        if policy.is_plain:
+            return None
+        subject = Subject("workload", "", Role.SYSTEM, tenant)
+        target = Target("site", None, world.fleet.sites[site].id)
+        facts = self.facts_for(world, tenant, policy, site)
+        found = world.policies.obstacle(policy, Request(subject, "workload.place", target, dict(facts)))
+        if found is None:
+            return None
+        # Those that somebody declared first: they were written for this estate.
+        names = sorted(
+            self.names(world.policies), key=lambda one: (one not in self.policies, one == DEFAULT, one)
+        )
+        not_its = [one for one in world.tenants if one != tenant]
+        others = [
+            self.resolve(PolicyRef(profile=name), world.policies)
+            for name in names
+            if name != policy.name and not any(one in name for one in not_its)
+        ]
+        return Blocked(
+            found.why,
+            found.change,
+            tuple(one.name for one in others if self.judge_by(world, tenant, one, site).allowed),
+        )
 
     def judge_by(self, world: "World", tenant: TenantId, policy: Policy, site: int) -> Verdict:
         """The same under a policy, whoever uses it; nothing is remembered."""

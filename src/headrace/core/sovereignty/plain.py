@@ -7,7 +7,17 @@ a :class:`~headrace.core.authority.Policy` with a name. More expressive engines 
 
 from collections.abc import Mapping
 
-from headrace.core.authority import Policy, PolicyEngine, Request, Role, Subject, Target, Verdict, digest_of
+from headrace.core.authority import (
+    Obstacle,
+    Policy,
+    PolicyEngine,
+    Request,
+    Role,
+    Subject,
+    Target,
+    Verdict,
+    digest_of,
+)
 from headrace.core.estate import Site
 from headrace.core.ids import TenantId
 
@@ -92,6 +102,10 @@ class PlainPolicies:
         if request.action == "workload.place":
             return self._place(policy, request)
         return self._right(request)
+
+    def obstacle(self, *_: object) -> Obstacle | None:
+        """Nothing: a list says all in its reason."""
+        return None
 
     def minds_the_day(self, _: Policy) -> bool:
         """A list of countries doesn't."""
