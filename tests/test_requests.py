@@ -9,7 +9,6 @@ import pytest
 from headrace.control import SYSTEM, Control, request_digest
 from headrace.core import commands as c
 from headrace.core import events as ev
-from headrace.core.apply import streams
 from headrace.core.authority import Role
 from headrace.core.decide import ACTION_OF
 from headrace.core.errors import HeadraceError, ProblemCode
@@ -27,6 +26,7 @@ from headrace.core.observation import Capabilities, RankState
 from headrace.core.power.instruction import Instruction, InstructionId
 from headrace.core.scheduling.plan import PlanLimits, plan
 from headrace.core.scheduling.proposal import Plan
+from headrace.core.streams import streams
 from headrace.core.workload import PolicyRef, WorkloadType
 from headrace.journal.codec import Draft
 from headrace.policy.engine import policies
@@ -127,6 +127,9 @@ REQUESTS: dict[type, Callable[[Control], Pair]] = {
         c.IssueCreditNote(INVOICE, 1_000, "late"), c.IssueCreditNote(INVOICE, 1_001, "late")
     ),
     c.EraseTenant: _these(c.EraseTenant(TenantId("gamma")), c.EraseTenant(TenantId("delta"))),
+    c.ExportEvidence: _these(
+        c.ExportEvidence(ACME, 0, 1, 1, "0" * 64), c.ExportEvidence(ACME, 0, 2, 1, "0" * 64)
+    ),
     c.ReadLog: _these(c.ReadLog(WORK, 0), c.ReadLog(OTHER_WORK, 0)),
     c.DeclareEngines: _these(
         c.DeclareEngines({"a": Capabilities("uid", pause=True, ports=True)}),

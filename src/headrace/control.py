@@ -13,13 +13,14 @@ from hashlib import sha256
 from pathlib import Path
 
 from headrace.core import commands as c
-from headrace.core.apply import apply, streams
+from headrace.core.apply import apply
 from headrace.core.authority import PolicyEngine, Role, Subject
 from headrace.core.decide import decide, done_before
 from headrace.core.errors import HeadraceError
 from headrace.core.events import Committed
 from headrace.core.ids import TenantId
 from headrace.core.state import Row
+from headrace.core.streams import streams
 from headrace.core.workload import WorkloadSpec
 from headrace.core.world import World
 from headrace.journal.checkpoint import encode_checkpoint, load, save

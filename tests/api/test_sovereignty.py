@@ -89,9 +89,9 @@ def test_a_rule_that_permits_nothing_is_named_with_its_fact_and_no_country_is_su
     )
     line = law_changes(world, "known-staff", facts("glomfjord", "US"))
     assert (
-        "site glomfjord: policy known-staff does not permit it: site.staff_countries is US (rule staff); "
         "site loughton: policy known-staff does not permit it: site.staff_countries is GB US (rule staff); "
-        "would start at glomfjord under policy somewhere; or would start at loughton under policy uk-only"
+        "site glomfjord: policy known-staff does not permit it: site.staff_countries is US (rule staff); "
+        "would start at loughton under policy uk-only; or would start at glomfjord under policy somewhere"
         in line
     )
     assert "if its policy allowed" not in line

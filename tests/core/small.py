@@ -8,7 +8,7 @@ import numpy as np
 
 from headrace.core import commands as c
 from headrace.core import events as ev
-from headrace.core.apply import apply, streams
+from headrace.core.apply import apply
 from headrace.core.authority import Role, Subject
 from headrace.core.codec import Core as Value
 from headrace.core.codec import document_name, normalise
@@ -30,6 +30,7 @@ from headrace.core.observation import NodeReport, PlacementReport, RankReport, R
 from headrace.core.scheduling.plan import PlanLimits, plan
 from headrace.core.scheduling.proposal import Plan, ProposedPlacement
 from headrace.core.state import Row, State
+from headrace.core.streams import streams
 from headrace.core.workload import RankPlace, Resources, Workload, WorkloadSpec, WorkloadType
 from headrace.core.world import World
 

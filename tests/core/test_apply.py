@@ -8,12 +8,14 @@ import pytest
 
 from headrace.core import commands as c
 from headrace.core import events as ev
-from headrace.core.apply import BACKOFF_MOST_MS, apply, backoff_ms, outcome, streams
+from headrace.core.apply import BACKOFF_MOST_MS, apply, backoff_ms, outcome
 from headrace.core.authority import Role
-from headrace.core.ids import Epoch, NodeId, TenantId, TokenId
+from headrace.core.contracts import Reservation
+from headrace.core.ids import Epoch, NodeId, SiteId, TenantId, TokenId, WindowId
 from headrace.core.metering import UsageRow
 from headrace.core.observation import RankReport
-from headrace.core.state import AuditRow
+from headrace.core.state import AuditRow, Token
+from headrace.core.streams import streams
 from headrace.core.workload import EndReason, State, Workload, WorkloadType
 from headrace.core.world import ALARMS_KEPT, World
 from tests.core.small import (
@@ -84,6 +86,11 @@ def test_each_event_goes_to_the_streams_that_it_concerns() -> None:
     one = core()
     _, placement = one.started(service(secrets={}))
     work = one.state.placements[placement].workload
+    sold = Reservation(WindowId("r-1"), BOREALIS, SiteId("fjord"), "lab", 1, 0, 1)
+    one.world.reservations[sold.id] = sold
+    for name, whose in (("t-7", ACME), ("t-8", None)):
+        role = Role.TENANT_MEMBER if whose else Role.OPERATOR_ADMIN
+        one.state.tokens[name] = Token(TokenId(name), 7, name, role, whose, "", 0)
     for event, wanted in (
         (ev.WorkloadSubmitted(work, ACME, job()), ("tenant:acme",)),
         (ev.StopRequested(work), ("tenant:acme",)),
@@ -103,8 +110,17 @@ def test_each_event_goes_to_the_streams_that_it_concerns() -> None:
         (ev.RequestAnswered("asked", {}), ("operator",)),
         (ev.TokenIssued(TokenId("t-1"), "1" * 64, Role.TENANT_MEMBER, ACME), ("tenant:acme", "operator")),
         (ev.TokenIssued(TokenId("t-1"), "1" * 64, Role.OPERATOR_ADMIN, None), ("operator",)),
+        (ev.EvidenceExported(ACME, 0, 1, 1, "0" * 64), ("tenant:acme", "operator")),
         (ev.DocumentApplied("tenant", "acme", {}), ("tenant:acme", "operator")),
-        (ev.DocumentApplied("contract", "c-acme", {}), ("operator",)),
+        (ev.DocumentApplied("contract", "c-new", {"tenant": "borealis"}), ("tenant:borealis", "operator")),
+        (ev.DocumentApplied("reservation", "r-new", {"tenant": "acme"}), ("tenant:acme", "operator")),
+        (ev.DocumentApplied("policy", "acme", {"tenant": "acme"}), ("operator",)),
+        (ev.DocumentRemoved("contract", "c-acme"), ("tenant:acme", "operator")),
+        (ev.DocumentRemoved("contract", "unknown"), ("operator",)),
+        (ev.DocumentRemoved("reservation", "r-1"), ("tenant:borealis", "operator")),
+        (ev.NodesReserved(WindowId("r-1"), ()), ("tenant:borealis", "operator")),
+        (ev.TokenRevoked(TokenId("t-7")), ("tenant:acme", "operator")),
+        (ev.TokenRevoked(TokenId("t-8")), ("operator",)),
         (ev.AlarmRaised(1, "x", "y"), ("operator",)),
         (ev.ControlStarted(Epoch(2), "0.1.0"), ("operator",)),
     ):

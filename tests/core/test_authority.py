@@ -10,7 +10,7 @@ from headrace.core import events as ev
 from headrace.core.authority import Policy, Role, Subject, Target, Verdict
 from headrace.core.decide import ACTION_OF, decide
 from headrace.core.errors import HeadraceError, ProblemCode
-from headrace.core.ids import InvoiceNumber, NodeId, PlacementId, PowerNodeId, TokenId, WorkloadId
+from headrace.core.ids import InvoiceNumber, NodeId, PlacementId, PowerNodeId, TenantId, TokenId, WorkloadId
 from headrace.core.power.instruction import Instruction, InstructionId
 from headrace.core.scheduling.proposal import Plan
 from headrace.core.sovereignty.law import Laws
@@ -50,6 +50,10 @@ OWNERS = {"system", "operator", "admin"}
 MACHINE = {"system"}
 
 
+def _evidence(tenant: TenantId) -> c.ExportEvidence:
+    return c.ExportEvidence(tenant, 0, 1, 1, "0" * 64)
+
+
 def _token(tenant: object, role: Role = Role.TENANT_MEMBER) -> c.IssueToken:
     return c.IssueToken("f" * 64, role, tenant)  # type: ignore[arg-type]
 
@@ -72,6 +76,8 @@ TABLE: dict[str, tuple[c.Command, set[str]]] = {
     "pause another's": (c.Pause(WorkloadId("borealis-1"), pause=True), OURS),
     "read one's own log": (c.ReadLog(WorkloadId("acme-1"), 0), EVERYBODY),
     "read another's log": (c.ReadLog(WorkloadId("borealis-1"), 0), OURS),
+    "export one's own evidence": (_evidence(ACME), OWNERS),
+    "export another's evidence": (_evidence(BOREALIS), OURS),
     "drain a node": (c.SetNodes((NodeId("fjord/b/g-0-0"),), "draining"), OURS),
     "adopt a plan": (c.AdoptPlan(Plan(0)), MACHINE),
     "report of engines": (c.Observe(()), MACHINE),
@@ -163,6 +169,7 @@ def test_decide_agrees_with_the_table_of_who_may(lived: Core, what: str, who: st
         (c.RevokeToken(TokenId("t-3")), c.RevokeToken(TokenId("t-9"))),
         (c.Submit(BOREALIS, (job(),)), c.Submit(typing.cast(typing.Any, "nobody"), (job(),))),
         (_token(BOREALIS), _token("nobody")),
+        (_evidence(BOREALIS), _evidence(TenantId("nobody"))),
     ],
 )
 def test_what_is_another_tenants_is_answered_as_what_does_not_exist(

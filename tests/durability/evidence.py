@@ -21,7 +21,7 @@ KINDS = {
     21: "InvoiceIssued", 22: "CreditNoteIssued", 23: "TenantErased", 24: "LogRead", 25: "AlarmRaised",
     26: "RequestAnswered", 27: "NodesReserved", 28: "NodeIntruded", 29: "EngineDeclared", 30: "InstructionReceived",
     31: "InstructionWithdrawn", 32: "CurtailmentOrdered", 33: "CurtailmentLifted", 34: "LimitersDeclared", 35: "CapsOrdered",
-    36: "CapsObserved", 37: "CapsLifted", 38: "ExcessMeasured",
+    36: "CapsObserved", 37: "CapsLifted", 38: "ExcessMeasured", 45: "EvidenceExported",
 }  # fmt: skip
 
 

@@ -14,9 +14,10 @@ from hypothesis import strategies as st
 from headrace.control import SYSTEM, Control
 from headrace.core import commands as c
 from headrace.core import events as ev
-from headrace.core.authority import Verdict, digest_of
+from headrace.core.authority import Role, Verdict, digest_of
 from headrace.core.errors import HeadraceError, ProblemCode
 from headrace.core.events import KIND_OF
+from headrace.core.ids import TokenId
 from headrace.core.workload import PolicyRef
 from headrace.documents import load
 from headrace.evidence import pack as form
@@ -440,3 +441,39 @@ def test_the_verifier_that_stands_alone_is_short_and_alone() -> None:
     assert len(text.splitlines()) <= 200
     assert "import headrace" not in text
     assert "from headrace" not in text
+
+
+# -- what is in its stream by now ---------------------------------------------------------------------------------------
+
+
+def test_what_was_sold_and_whose_token_ended_is_in_its_stream(world: World) -> None:
+    """Contracts, reservations with their nodes, revoked tokens: counted, linked and shown; another's are not."""
+    control = world.control
+    reservation = c.NormalisedDocument(
+        "reservation",
+        "r-pack",
+        {
+            "id": "r-pack",
+            "tenant": BOREALIS,
+            "site": "glomfjord",
+            "model": "lab",
+            "nodes": 1,
+            "starts_ms": control.now_ms() + 60_000,
+            "ends_ms": control.now_ms() + 120_000,
+        },
+    )
+    control.execute(SYSTEM, c.ApplyDocuments((reservation,)))
+    issued = control.execute(SYSTEM, c.IssueToken("9" * 64, Role.TENANT_MEMBER, BOREALIS))
+    assert isinstance(issued, c.Named)
+    control.execute(SYSTEM, c.RevokeToken(TokenId(issued.name)))
+    control.execute(SYSTEM, c.RemoveDocument("reservation", "r-pack"))
+    control.commit()
+    report = judged(world.journal.pack(BOREALIS), world.journal.public)
+    assert report.tenant == BOREALIS
+    own = {seq for seq, _ in own_times(world.journal, BOREALIS)}
+    kinds = {one.seq: one.event for group in world.journal.groups() for one in decode(group)}
+    mine = [kinds[seq] for seq in own]
+    assert {type(one) for one in mine} >= {ev.NodesReserved, ev.TokenRevoked, ev.DocumentRemoved}
+    sold = {(one.kind, one.name) for one in mine if isinstance(one, ev.DocumentApplied)}
+    assert {("contract", "c-borealis"), ("reservation", "r-pack")} <= sold
+    assert "r-pack" not in str(world.journal.pack(ACME))

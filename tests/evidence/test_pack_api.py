@@ -1,16 +1,19 @@
 """Packs over the API: who may have which, what is asked for, and what a broken maker leaves."""
 
 import json
+from base64 import b64decode
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from headrace.api.views import rfc3339
+from headrace.core.events import EvidenceExported
 from headrace.evidence.closing import closing_in
 from headrace.evidence.pack import Wanted
 from headrace.evidence.pack_stream import BrokenOff, sealed_pieces
 from headrace.evidence.pack_verify import read_kept
+from headrace.journal.codec import decode
 from tests.api.small import ALBION, JOB, Answer, Small, small
 from tests.evidence.packs import judged
 from tests.evidence.packs import small as small_journal
@@ -47,8 +50,49 @@ def test_the_operator_and_the_tenants_admin_get_the_same_pack(world: Small, toke
     assert found.events > 5
     assert found.decisions > 3
     assert b"albion" not in answer.body
-    again = world.ask("GET", f"{FJORD_PACK}?checkpoint={_kept(kept, world)}")
-    assert again.body == answer.body
+    whole = judged(answer.body.splitlines(keepends=True), world.control.keys.public)
+    again = world.ask("GET", FJORD_PACK)
+    later = judged(again.body.splitlines(keepends=True), world.control.keys.public)
+    assert later.events > whole.events, "that it was exported is among the tenant's events from then on"
+
+
+def _exports(world: Small) -> list[int]:
+    """The numbers of the events that say that a pack was exported."""
+    events = (one for group in world.store.groups() for one in decode(group))
+    return [one.seq for one in events if isinstance(one.event, EvidenceExported)]
+
+
+@pytest.mark.parametrize("token", ["admin", "fjord"])
+def test_who_got_a_pack_has_left_a_trace(world: Small, token: str) -> None:
+    """In the tenant's stream and the operator's: of what time, of which head, by whose right; also if nobody reads it."""
+    first = world.ask("GET", FJORD_PACK, token=token)
+    closing = closing_in(first.body)
+    assert closing is not None
+    (event,) = _exports(world)
+    second = world.ask("GET", FJORD_PACK, token=token)
+    lines = [line for line in second.body.split(b"\n") if line.startswith(b"event ") and b'"root"' in line]
+    (said,) = (json.loads(line.split(b" ", 3)[3]) for line in lines)
+    head = closing["head"]
+    assert (said["tenant"], said["size"], said["root"]) == (
+        "fjord-ai",
+        head["size"],
+        b64decode(head["root"]).hex(),
+    )
+    assert (said["from_ms"], said["to_ms"]) == (closing["from_ms"], closing["to_ms"])
+    verdict = world.control.world.state.verdicts[said["verdict"]]
+    role = "operator-admin" if token == "admin" else "tenant-admin@fjord-ai"
+    assert (verdict.subject, verdict.action, verdict.allowed) == (role, "evidence.export", True)
+    assert event >= head["size"]
+    judged(second.body.splitlines(keepends=True), world.control.keys.public)
+
+
+def test_who_may_not_have_it_leaves_none(world: Small) -> None:
+    """A refused export is none."""
+    before = world.state
+    for token in ("albion", "member"):
+        assert world.ask("GET", FJORD_PACK, token=token).status in (403, 404)
+    assert world.state == before
+    assert _exports(world) == []
 
 
 @pytest.mark.parametrize("path", [FJORD_PACK, f"{FJORD_PACK}/checkpoint"])

@@ -34,6 +34,7 @@ START_MS = 1_795_000_000_000
 """2026-11-18: when everything here begins."""
 ACME, BOREALIS = TenantId("acme"), TenantId("borealis")
 MEMBER = Caller(Subject("token", "t-2", Role.TENANT_MEMBER, ACME), 2)
+OWNER = Caller(Subject("token", "t-1", Role.TENANT_ADMIN, ACME), 1)
 
 DOCUMENTS = """
 kind: estate
@@ -257,6 +258,15 @@ def reserve(control: Control, clock: SetClock) -> None:
     part = job("part", resources=Resources("lab", 1, 100, 100, share_milli=400))
     submit(control, "parts", part, part)
     place(control)
+    control.commit()
+
+
+def export_evidence(control: Control) -> None:
+    """Somebody of a tenant's, and one of the operator's, get its evidence."""
+    assert control.head is not None
+    for who in (SYSTEM, OWNER):
+        wanted = c.ExportEvidence(ACME, 0, control.now_ms(), control.head.size, control.head.root.hex())
+        control.execute(who, wanted)
     control.commit()
 
 

@@ -8,7 +8,7 @@ from typing import Any
 
 from headrace.core import events as ev
 from headrace.core.errors import Problem
-from headrace.core.ids import Epoch, EventSeq, NodeId, SiteId
+from headrace.core.ids import Epoch, EventSeq, NodeId
 from headrace.core.ledger import Transfer, transfers_for_credit_note, transfers_for_invoice
 from headrace.core.metering import token_row, usage_row
 from headrace.core.power import applied
@@ -448,6 +448,10 @@ def _log_read(world: World, committed: ev.Committed, event: ev.LogRead) -> list[
     return _audit(committed, f"{event.workload} rank {event.rank}", event.verdict)
 
 
+def _exported(world: World, committed: ev.Committed, event: ev.EvidenceExported) -> list[Row]:
+    return _audit(committed, f"evidence of {event.tenant}", event.verdict)
+
+
 def _alarm(world: World, committed: ev.Committed, event: ev.AlarmRaised) -> list[Row]:
     alarms = world.state.alarms
     alarms.append((committed.at_ms, event))
@@ -508,6 +512,7 @@ _APPLY: dict[type, Callable[[World, ev.Committed, Any], list[Row]]] = {
     ev.CreditNoteIssued: _credit,
     ev.TenantErased: _erased,
     ev.LogRead: _log_read,
+    ev.EvidenceExported: _exported,
     ev.AlarmRaised: _alarm,
     ev.RequestAnswered: _answered,
     ev.InstructionReceived: _instructed,
@@ -520,70 +525,3 @@ _APPLY: dict[type, Callable[[World, ev.Committed, Any], list[Row]]] = {
     ev.CapsLifted: applied.caps_lifted,
     ev.ExcessMeasured: applied.excess_measured,
 }
-
-
-def streams(world: World, event: ev.Event) -> tuple[str, ...]:
-    """The streams that an event concerns, asked before it is applied: its tenant's, its site's, else the operator's."""
-    match event:
-        case (
-            ev.WorkloadSubmitted(tenant=tenant)
-            | ev.TenantErased(tenant=tenant)
-            | ev.RequestAnswered(tenant=str(tenant))
-        ):
-            return (f"tenant:{tenant}",)
-        case ev.PlacementMade(tenant=tenant, site=site):
-            return (f"tenant:{tenant}", f"site:{site}")
-        case (
-            ev.PlacementStarted(placement=placement)
-            | ev.PlacementEnded(placement=placement)
-            | ev.UsageMetered(placement=placement)
-            | ev.TokensMetered(placement=placement)
-            | ev.EvictionRequested(placement=placement)
-            | ev.PauseObserved(placement=placement)
-            | ev.CurtailmentOrdered(placement=placement)
-            | ev.CurtailmentLifted(placement=placement)
-        ):
-            known = world.state.placements[placement]
-            return (f"tenant:{known.tenant}", f"site:{known.site}")
-        case (
-            ev.StopRequested(workload=workload)
-            | ev.PauseRequested(workload=workload)
-            | ev.WorkloadRequeued(workload=workload)
-            | ev.WorkloadRefused(workload=workload)
-            | ev.LogRead(workload=workload)
-        ):
-            return (f"tenant:{world.state.workloads[workload].tenant}",)
-        case (
-            ev.InvoiceIssued(tenant=str(tenant))
-            | ev.CreditNoteIssued(tenant=str(tenant))
-            | ev.TokenIssued(tenant=str(tenant))
-        ):
-            return (f"tenant:{tenant}", "operator")
-        case (
-            ev.NodeStateChanged(node=place)
-            | ev.NodeIntruded(node=place)
-            | ev.ExcessMeasured(element=place)
-            | ev.LimitersDeclared(site=place)
-            | ev.CapsOrdered(site=place)
-            | ev.CapsObserved(site=place)
-            | ev.CapsLifted(site=place)
-        ):
-            return (f"site:{_site_of(place)}",)
-        case ev.InstructionReceived() | ev.InstructionWithdrawn():
-            return (f"site:{_site_instructed(world, event)}", "operator")
-        case ev.DecisionRecorded(verdict=verdict) if "@" in verdict.subject:
-            return (f"tenant:{verdict.subject.partition('@')[2]}", "operator")
-        case ev.DocumentApplied(kind="tenant", name=name) | ev.DocumentRemoved(kind="tenant", name=name):
-            return (f"tenant:{name}", "operator")
-        case _:
-            return ("operator",)
-
-
-def _site_instructed(world: World, event: ev.InstructionReceived | ev.InstructionWithdrawn) -> SiteId:
-    own = event.instruction
-    return world.state.instructions[own].instruction.site if isinstance(own, str) else own.site
-
-
-def _site_of(place: str) -> SiteId:
-    """The site of a node, or of an element of the power tree; of a site itself."""
-    return SiteId(place.split("/", 1)[0])

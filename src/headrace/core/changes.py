@@ -262,6 +262,12 @@ def _reservations_in_use(world: World, trial: World) -> list[Problem]:
     problems = []
     for name, before in world.reservations.items():
         after = trial.reservations.get(name)
+        if after is not None and after.tenant != before.tenant:
+            # In the one's stream it would never end, and the other's would have had it all along.
+            step = "Remove it, and apply one of another name for the other tenant."
+            message = f"reservation {name} is tenant {before.tenant}'s, and can't become {after.tenant}'s;"
+            problems.append(Problem(ProblemCode.CONFLICT, message, step))
+            continue
         if after is not None and (after.tenant, after.site, after.model) == (
             before.tenant,
             before.site,

@@ -172,6 +172,17 @@ class ReadLog:
 
 
 @dataclass(frozen=True, slots=True)
+class ExportEvidence:
+    """Record that somebody gets a tenant's evidence pack, of a time, from the journal's head of ``size`` events with ``root``."""
+
+    tenant: TenantId
+    from_ms: int
+    to_ms: int
+    size: int
+    root: str
+
+
+@dataclass(frozen=True, slots=True)
 class RaiseAlarm:
     """Record what must not be."""
 
@@ -249,6 +260,7 @@ Command = (
     | IssueCreditNote
     | EraseTenant
     | ReadLog
+    | ExportEvidence
     | RaiseAlarm
     | Instruct
     | Withdraw

@@ -119,7 +119,7 @@ def target_of(world: World, command: c.Command) -> Target:
             return Target("tokens", tenant, tenant or "")
         case c.RevokeToken(token=token):
             return Target("token", _token_of(world, token).tenant, token)
-        case c.EraseTenant(tenant=tenant) | c.IssueInvoices(tenant=tenant):
+        case c.EraseTenant(tenant=tenant) | c.IssueInvoices(tenant=tenant) | c.ExportEvidence(tenant=tenant):
             return Target("tenant", tenant, tenant)
         case _:
             return Target(type(command).__name__)
@@ -435,6 +435,15 @@ def _read_log(_: World, command: c.ReadLog, asked: Asked) -> Deciding:
     return None
 
 
+def _export(world: World, command: c.ExportEvidence, asked: Asked) -> Deciding:
+    if command.tenant not in world.state.tenants:
+        raise fail(unknown("tenant", command.tenant, world.state.tenants))
+    yield ev.EvidenceExported(
+        command.tenant, command.from_ms, command.to_ms, command.size, command.root, asked.verdict
+    )
+    return None
+
+
 def _engines(world: World, command: c.DeclareEngines, _: Asked) -> Deciding:
     for engine, capabilities in sorted(command.engines.items()):
         if world.state.engines.get(engine) != capabilities:
@@ -465,6 +474,7 @@ _COMMANDS: dict[type, tuple[str, Callable[[World, Any, Asked], Deciding]]] = {
     c.IssueCreditNote: ("invoice.credit", _credit),
     c.EraseTenant: ("tenant.erase", _erase),
     c.ReadLog: ("workload.logs", _read_log),
+    c.ExportEvidence: ("evidence.export", _export),
     c.RaiseAlarm: ("engine.observe", _alarm),
     c.Instruct: ("grid.instruct", instruct),
     c.Withdraw: ("grid.instruct", withdraw),

@@ -344,6 +344,22 @@ class LogRead:
 
 
 @dataclass(frozen=True, slots=True)
+class EvidenceExported:
+    """Somebody asked for a tenant's evidence pack, of ``from_ms`` to before ``to_ms``: audited before anything of it is sent.
+
+    It is of the journal's first ``size`` events, whose head has ``root`` (hexadecimal), as the pack's closing says. Who: the
+    header's actor, by the right that ``verdict`` names.
+    """
+
+    tenant: TenantId
+    from_ms: int
+    to_ms: int
+    size: int
+    root: str
+    verdict: str = ""
+
+
+@dataclass(frozen=True, slots=True)
 class AlarmRaised:
     """The independent check, or the loop, found what must not be: ``promise`` is its number."""
 
@@ -482,6 +498,7 @@ Event = (
     | CapsObserved
     | CapsLifted
     | ExcessMeasured
+    | EvidenceExported
 )
 
 KINDS: dict[int, type] = {
@@ -523,6 +540,7 @@ KINDS: dict[int, type] = {
     36: CapsObserved,
     37: CapsLifted,
     38: ExcessMeasured,
+    45: EvidenceExported,
 }
 KIND_OF: dict[type, int] = {event: number for number, event in KINDS.items()}
 VERSIONS: dict[int, int] = dict.fromkeys(KINDS, 1)

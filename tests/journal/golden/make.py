@@ -3,7 +3,7 @@
 Those beside this script are never made again: they are what versions of headrace once wrote, and every later one has to
 read. A new kind of event gets a golden journal of its own beside the old ones: ``2`` has ``RequestAnswered``, ``3``
 ``NodesReserved``, ``4`` ``EngineDeclared`` and ``NodeIntruded``, ``5`` instructions of the grid, ``6`` caps and
-what meters see.
+what meters see, ``45`` (called by the number of its event) an export of evidence, and what was sold in its tenant's stream.
 """
 
 import json
@@ -22,6 +22,7 @@ from tests.journal.small import (
     begun,
     cap_a_node,
     drive_a_cluster,
+    export_evidence,
     follow_the_grid,
     live_a_life,
     reserve,
@@ -39,6 +40,7 @@ def make(folder: Path) -> None:
     drive_a_cluster(control)
     follow_the_grid(control, clock)
     cap_a_node(control, clock)
+    export_evidence(control)
     control.store.close()
     # One file, whole: no log beside it.
     with sqlite3.connect(folder / "journal.sqlite") as db:

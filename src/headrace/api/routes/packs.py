@@ -11,6 +11,7 @@ from starlette.types import Receive, Scope, Send
 from headrace.api.endpoint import Group, reply
 from headrace.api.guard import Call, CallDep, not_there, of_tenant
 from headrace.api.views_packs import CheckpointView
+from headrace.core import commands as c
 from headrace.core.errors import HeadraceError, Problem, ProblemCode
 from headrace.core.ids import TenantId
 from headrace.documents.values import Bad, moment_ms
@@ -58,6 +59,12 @@ async def pack(
     path = str(call.service.control.store.path.absolute())
     wanted = Wanted(path, head.size, tenant, from_ms, to_ms, tuple(sorted(set(checkpoint or ()))))
     check(wanted)
+    if not place_in(call.service.control.chain.streams, TenantId(tenant))[0]:
+        raise not_there("tenant", tenant)
+    # Before anything of it is sent: who gets a pack has left a trace, though it may break off.
+    await call.service.run(
+        call.caller, c.ExportEvidence(TenantId(tenant), from_ms, to_ms, head.size, head.root.hex())
+    )
     return Streamed(_pieces(call, wanted), media_type=TEXT)
 
 

@@ -11,6 +11,7 @@ from headrace.core.events import (
     DecisionRecorded,
     DocumentApplied,
     DocumentRemoved,
+    EvidenceExported,
     InvoiceIssued,
     LogRead,
     NodeStateChanged,
@@ -41,6 +42,7 @@ Guarded = (
     | CreditNoteIssued
     | TenantErased
     | LogRead
+    | EvidenceExported
 )
 """Events that refer to the verdict of the right they happened by."""
 
