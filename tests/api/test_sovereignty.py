@@ -91,10 +91,23 @@ def test_a_rule_that_permits_nothing_is_named_with_its_fact_and_no_country_is_su
     assert (
         "site loughton: policy known-staff does not permit it: site.staff_countries is GB US (rule staff); "
         "site glomfjord: policy known-staff does not permit it: site.staff_countries is US (rule staff); "
-        "would start at loughton under policy uk-only; or would start at glomfjord under policy somewhere"
+        "changed: facts glomfjord (staff_countries: register of staff); would start at loughton under policy uk-only; or would start at glomfjord under policy somewhere"
         in line
     )
     assert "if its policy allowed" not in line
+
+
+def test_who_waits_since_the_law_changed_is_told_which_document_did(world: Small) -> None:
+    """The tenant, in its workload's reason and in the line that explains it; nothing of anybody else."""
+    line = law_changes(world, "known-staff", facts("glomfjord", "US"))
+    changed = "; changed: facts glomfjord (staff_countries: register of staff)"
+    assert changed in line
+    detail = world.ask("GET", "/v1/workloads/fjord-ai-1", token="fjord").json
+    assert detail["workload"]["reason"].endswith(
+        "it may not be there any more: policy known-staff does not permit it: site.staff_countries is US (rule staff)"
+        + changed
+    )
+    assert "albion" not in str(detail)
 
 
 def test_an_unknown_fact_is_named_with_what_stating_it_would_do(world: Small) -> None:

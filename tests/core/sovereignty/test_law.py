@@ -84,7 +84,10 @@ def test_what_is_no_longer_allowed_is_named_moves_within_its_grace_and_is_told_w
     assert f"site:{ALBION}" in against
     assert isinstance(moved, ev.EvictionRequested)
     assert moved.reason is EndReason.FORBIDDEN
-    assert "staff_countries" in moved.detail
+    assert moved.detail == (
+        "it may not be there any more: policy staff does not permit it: site.staff_countries is NO US (rule staff); "
+        f"changed: facts {ALBION} (staff_countries: the register of staff)"
+    )
     assert one.made(c.FollowLaw()) == [], "it was told"
     one.report(moved.placement, ended(0, 143))
     (again,) = one.place()
@@ -221,4 +224,23 @@ def test_who_controls_the_operator_decides_and_a_round_of_financing_moves_what_r
     one.do(c.ApplyDocuments((c.NormalisedDocument("ownership", after.name, after.normalised),)))
     (moved,) = one.made(c.FollowLaw())
     assert isinstance(moved, ev.EvictionRequested)
-    assert "norwegian" in moved.detail
+    assert moved.detail.endswith("; changed: ownership cap-table")
+    assert "site.operator.control_min_ppm.NO is 400000 (rule norwegian)" in moved.detail
+
+
+def test_a_changed_policy_is_named_as_what_changed_and_so_is_a_tenants_own() -> None:
+    """And nothing of what another tenant has."""
+    one = law()
+    declare(one, "facts", staff(ALBION, NORWAY))
+    assert running(one, "staff") == ALBION
+    declare(one, "policy", PolicyText("staff", STAFF.replace('["NO", "GB"]', '["GB"]')))
+    (moved,) = one.made(c.FollowLaw())
+    assert isinstance(moved, ev.EvictionRequested)
+    assert moved.detail.endswith("site.staff_countries is NO (rule staff); changed: policy staff")
+    other = law()
+    other.submit(job("work", grace_ms=5_000))
+    (placement,) = other.place()
+    other.report(placement, RUNNING)
+    whose = replace(other.world.tenants[ACME], policy="staff")
+    with pytest.raises(HeadraceError, match="no longer be allowed"):
+        other.apply(whose)

@@ -224,6 +224,9 @@ class _Waiting:
             # Where rules decide, each site may be kept by another, and by other facts.
             blocked = self.by_law.blocked(self.sites())
             where = self.by_law.reason(blocked) if best.site in blocked else where
+            # Which document made it wait is said for as long as it does.
+            _, mark, changed = self.workload.reason.rpartition("; changed: ")
+            where += f"{mark}{changed}" if mark else ""
         line = f"waits: {best.refusal.name}: {where}"
         return self.waits(best, line, removed)
 

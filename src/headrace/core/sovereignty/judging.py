@@ -17,6 +17,8 @@ from headrace.core.scheduling.sight import Ground, Sight
 from headrace.core.workload import TERMINAL, EndReason, Placement, PolicyRef, Workload
 from headrace.core.world import World
 
+_COMPUTED = ("operator.", "owner.", "control_", "exposure", "outside_eu", "staff_countries")
+"""Facts that are computed from who holds what, unless somebody states them."""
 MOST_TRIED = 500
 """Of so many workloads that the law would let go it is looked whether there is room for them now."""
 
@@ -37,9 +39,33 @@ def follow_law(world: World, _: c.FollowLaw, asked: Asked) -> Deciding:
             continue
         if verdict.id not in world.state.verdicts:
             yield ev.DecisionRecorded(verdict)
-        said = "; ".join(verdict.reasons)
-        yield ev.EvictionRequested(placement.id, EndReason.FORBIDDEN, f"it may not be there any more: {said}")
+        yield ev.EvictionRequested(placement.id, EndReason.FORBIDDEN, _told(world, placement, verdict))
     return None
+
+
+def _told(world: World, placement: Placement, verdict: Verdict) -> str:
+    """What a tenant is told of work that may not stay: what decides now, by which rule and fact, and which document changed."""
+    ref, site = world.state.workloads[placement.workload].spec.policy, world.fleet.site_index[placement.site]
+    blocked = world.laws.blocked(world, placement.tenant, ref, site)
+    said = "; ".join(verdict.reasons) if blocked is None else blocked.why
+    before = world.state.verdicts.get(placement.verdict)
+    changed = "" if before is None else _document(world, placement, before, verdict, said)
+    return f"it may not be there any more: {said}" + (f"; changed: {changed}" if changed else "")
+
+
+def _document(world: World, placement: Placement, before: Verdict, now: Verdict, said: str) -> str:
+    """The document whose change decides otherwise than ``before``: the policy's, or that of the facts that decide."""
+    laws, ref = world.laws, world.state.workloads[placement.workload].spec.policy
+    if before.policy != now.policy:
+        return f"policy {laws.named(world, placement.tenant, ref).profile}"
+    stated = laws.sites.get(placement.site)
+    found = [one for one in (() if stated is None else stated.facts) if f"site.{one.fact} is " in said]
+    if found:
+        day = "the day, by " if "day is " in said else ""
+        return f"{day}facts {placement.site} ({', '.join(f'{one.fact}: {one.source}' for one in found)})"
+    if laws.owners and any(f"site.{family}" in said for family in _COMPUTED):
+        return f"ownership {', '.join(sorted(laws.owners))}"
+    return f"facts {placement.site}, which no longer state it" if before.facts != now.facts else ""
 
 
 @dataclass(frozen=True, slots=True)
