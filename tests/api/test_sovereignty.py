@@ -91,7 +91,8 @@ def test_a_rule_that_permits_nothing_is_named_with_its_fact_and_no_country_is_su
     assert (
         "site loughton: policy known-staff does not permit it: site.staff_countries is GB US (rule staff); "
         "site glomfjord: policy known-staff does not permit it: site.staff_countries is US (rule staff); "
-        "changed: facts glomfjord (staff_countries: register of staff); would start at loughton under policy uk-only; or would start at glomfjord under policy somewhere"
+        "changed: facts glomfjord (staff_countries: register of staff); "
+        "would start at loughton under policy uk-only; or would start at glomfjord under policy somewhere"
         in line
     )
     assert "if its policy allowed" not in line

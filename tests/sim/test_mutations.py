@@ -174,8 +174,8 @@ MUTATIONS = (
     Mutation(
         "an explanation names another reason",
         "core/scheduling/explain.py",
-        "waits: {best.refusal.name}: site",
-        "waits: TIME: site",
+        "waits: {best.refusal.name}: {where}",
+        "waits: TIME: {where}",
         ("claim-false",),
     ),
     Mutation(

@@ -63,9 +63,9 @@ def streams(world: World, event: ev.Event) -> tuple[str, ...]:
         case ev.DecisionRecorded(verdict=verdict) if "@" in verdict.subject:
             return (f"tenant:{verdict.subject.partition('@')[2]}", "operator")
         case ev.DocumentApplied() | ev.DocumentRemoved() | ev.NodesReserved() | ev.TokenRevoked() if (
-            tenant := _whose(world, event)
+            owner := _whose(world, event)
         ):
-            return (f"tenant:{tenant}", "operator")
+            return (f"tenant:{owner}", "operator")
         case _:
             return ("operator",)
 
