@@ -340,13 +340,20 @@ class _Waiting:
             found[place.country] = Remedy("policy", f"in {place.country}", other) if fits else None
         return [found[country] for country in sorted(found) if found[country] is not None]  # type: ignore[misc]
 
+    def is_allowed(self, site: int) -> bool:
+        """Whether its policy allows a site; a policy that is there no more, since nobody is under it, allows none."""
+        try:
+            return self.snapshot.place_verdict(self.workload.tenant, self.workload.spec.policy, site).allowed
+        except HeadraceError:
+            return False
+
     def elsewhere_by_law(self) -> str:
         """Where it would run if its policy allowed it, with a policy that does; empty when it would nowhere."""
         spec, tenant, fleet = self.workload.spec, self.workload.tenant, self.snapshot.fleet
         now, later = dict[str, None](), dict[str, None]()
         for site in self.sight.sites:
             place = fleet.sites[site]
-            if self.snapshot.place_verdict(tenant, spec.policy, site).allowed:
+            if self.is_allowed(site):
                 return ""  # The estate has changed since: the reason is no longer one.
             if not place.country or place.dedicated_to not in (None, tenant) or place.country in now:
                 continue
