@@ -15,7 +15,7 @@ from headrace.core.estate import Site
 from headrace.core.units import MS_PER_DAY, MS_PER_MINUTE, MS_PER_SECOND
 from headrace.core.workload import PolicyRef, WorkloadSpec
 from headrace.sim.clients import Request, command, declared, submission
-from headrace.sim.estates import Ground, iso_day
+from headrace.sim.estates import Ground, aside, iso_day
 from headrace.sim.script import SHORT, Scale, Step
 from headrace.sim.statutes import NEW, STATUTES
 
@@ -55,6 +55,8 @@ _ASKED = {
     **dict.fromkeys(_STRONG, ("staff", "certificate", "encryption")),
 }
 """What of a site a policy asks for, so that a change of it matters."""
+_FATAL, _PAUSED = 0.15, 0.25
+"""How many changes the control plane dies of, before it acts on them; and how many come once something is paused."""
 _WORSE = 0.75
 """How many changes of a fact take something away."""
 _NAMED = 0.5
@@ -225,8 +227,15 @@ class Lawmakers:
             items.append((spec, values))
         self.sim.ask_for(submission(people.members[tenant], tenant, tuple(items), people.key()))
 
-    def _change(self, kind: str) -> None:
+    def _change(self, kind: str, *, is_ready: bool = False) -> None:
         if self.sim.is_resting:
+            return
+        draw = aside(self.chance).random()
+        if draw < _FATAL:
+            # It is on record, and nobody has judged by it yet.
+            self.sim.mischief.happen("crash-replied")
+        elif draw > 1 - _PAUSED and not is_ready and self._pause():
+            self.sim.later(3 * MS_PER_SECOND, lambda: self._change(kind, is_ready=True))
             return
         changes = {
             "fact-changed": self._change_fact,
@@ -247,6 +256,21 @@ class Lawmakers:
         request = changes[kind]()
         if request is not None:
             self.sim.ask(request, lambda _request, _answer: self.sim.switches.fired.update([kind]))
+
+    def _pause(self) -> bool:
+        """Have something paused that a policy concerns; whether there is anything."""
+        control, people = self.sim.plant.control, self.sim.people
+        if control is None:
+            return False
+        state = control.world.state
+        able = [
+            one.workload for one in state.placements.values() if one.started_ms and one.stop_reason is None
+        ]
+        some = [one for one in able if state.workloads[one].spec.policy.profile in _ASKED]
+        if some:
+            asked = c.Pause(aside(self.chance).choice(some), True)
+            self.sim.ask(command(people.operator, asked, people.key()))
+        return bool(some)
 
     def _busy(self) -> list[tuple[str, str]]:
         """Policies that something runs under, and where."""
