@@ -33,6 +33,7 @@ MUTATIONS = (
         "if verdict.allowed or placement.stop_reason is not None "
         "or world.state.workloads[placement.workload].pause_wanted or placement.curtailed:",
         ("not-told", "started-forbidden"),
+        seed=50,
     ),
     Mutation(
         "whatever runs is told to go when law changes",
@@ -91,6 +92,7 @@ MUTATIONS = (
         "        contract = snapshot.contract_for(tenant, site, need.accelerator, workload.spec.contract)\n"
         "    if contract is None:\n        return refusal\n    asked_milli",
         ("jurisdiction", "raised", "verdict-denies"),
+        seed=170,
     ),
     Mutation(
         "after a restart nobody is judged before the next change",
@@ -98,6 +100,7 @@ MUTATIONS = (
         "self._limited, self._followed_ms, self._judged = -1, 0, -1",
         "self._limited, self._followed_ms, self._judged = -1, 0, control.world.laws.stamp",
         ("not-told", "started-forbidden"),
+        seed=11,
     ),
     Mutation(
         "a policy that is replaced keeps the rules that were read first",
@@ -105,6 +108,7 @@ MUTATIONS = (
         "    return load(source, name)\n\n\n_SHORT",
         "    return _FIRST.setdefault(name, load(source, name))\n\n\n_FIRST: dict[str, PolicySet] = {}\n_SHORT",
         ("not-told", "jurisdiction", "evicted-wrongly", "verdict-policy"),
+        seed=11,
     ),
     Mutation(
         "who has to go has all the time there is",
@@ -112,6 +116,7 @@ MUTATIONS = (
         "if placement.stop_grace_ms else spec.grace_ms",
         "if placement.stop_grace_ms else 1 << 40",
         ("grace", "not-gone"),
+        seed=5,
     ),
     Mutation(
         "nobody ends what is told to go for the law",
@@ -119,6 +124,7 @@ MUTATIONS = (
         "    if placement.stop_reason is not None:\n        return",
         '    if placement.stop_reason not in (None, "forbidden"):\n        return',
         ("not-ended", "started-forbidden"),
+        seed=5,
     ),
     Mutation(
         "the policy of a tenant does not count",
@@ -126,6 +132,7 @@ MUTATIONS = (
         "if not ref.profile and not ref.countries and its is not None and its.policy:",
         "if False:",
         ("jurisdiction", "verdict-policy"),
+        seed=2,
     ),
     Mutation(
         "a forbid is read as if it were not there",
@@ -133,6 +140,7 @@ MUTATIONS = (
         "        if against:\n            return False, against\n",
         "        if against and not self.permits:\n            return False, against\n",
         ("jurisdiction", "not-told"),
+        seed=14,
     ),
 )
 
