@@ -25,6 +25,7 @@ IMPURE_METHODS = {
 }  # fmt: skip
 PUBLIC_TYPES = {
     "headrace.core.contracts": {"Contract", "Maintenance", "Quota", "Reservation", "Tenant"},
+    "headrace.core.errors": {"HeadraceError"},
     "headrace.core.estate": {"Block", "NodeGroup", "Site"},
     "headrace.core.hardware": {"HardwareType"},
     # An independent check itself, of what happens when something is lost.

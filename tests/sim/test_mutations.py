@@ -36,7 +36,7 @@ MUTATIONS = (
     Mutation(
         "power is not checked when a plan is adopted",
         "core/scheduling/admit.py",
-        "if draw_w + more_w > int(snapshot.power_limit_w[element]):",
+        "if power_w[element] + kept.get(element, 0) + more_w > limit_w[element]:",
         "if False:",
         ("power",),
         seed=2085,
@@ -215,7 +215,7 @@ MUTATIONS = (
     Mutation(
         "topology is not checked when a plan is adopted",
         "core/scheduling/admit.py",
-        "if not stand_well(columns_of(snapshot.fleet), spec.topology, nodes):",
+        "if not stand_well(cells.columns, spec.topology, nodes):",
         "if False:",
         ("topology",),
         seed=3,
@@ -387,7 +387,7 @@ MUTATIONS = (
     Mutation(
         "who was paused for the grid goes on beyond what it allows",
         "core/power/ladder.py",
-        "placement.stop_reason is None and _take(room_w, needs_w)",
+        "placement.stop_reason is None and not is_over and _take(room_w, needs_w)",
         "placement.stop_reason is None",
         (
             "lifted-above",
@@ -398,7 +398,7 @@ MUTATIONS = (
     Mutation(
         "who was paused for the grid never goes on",
         "core/power/ladder.py",
-        "placement.stop_reason is None and _take(room_w, needs_w)",
+        "placement.stop_reason is None and not is_over and _take(room_w, needs_w)",
         "False",
         (
             "not-lifted",

@@ -10,6 +10,7 @@ import pytest
 
 from headrace.core.events import KINDS
 from headrace.sim.intruders import CLUSTERS, STRANGERS
+from headrace.sim.lawmakers import LAPSES, LAWS, has_laws
 from headrace.sim.run import Kind, Result, main, run_seed
 from headrace.sim.script import FAULTS
 
@@ -23,6 +24,8 @@ PAUSED_FOR_THE_GRID = (163, 231)
 """Short worlds in which instructions have workloads paused, and let them go on."""
 CAPPED = (12, 13, 113, 130, 238, 503)
 """Short worlds in which nodes are capped, controllers fail, and meters see more than is known."""
+LAWFUL = range(2, 92, 3)
+"""Worlds with laws of their own."""
 LONG, SHORT = (int(number) for number in ASKED.split(",")) if ASKED else (2, 40)
 
 
@@ -87,6 +90,16 @@ def test_short_worlds_cover_caps_and_what_becomes_of_them() -> None:
         *("excess", "excess over"),
     } <= covered
     assert {"cap-silent", "cap-rounded", "excess"} <= {name for result in results for name in result.faults}
+
+
+def test_every_third_world_has_law_that_changes_while_things_run() -> None:
+    """Facts, holdings and policies change, certificates and holdings lapse; some have to go for it, and are gone."""
+    results = [run_seed(seed, "short") for seed in LAWFUL] + [run_seed(LAWFUL[0], "long")]
+    assert all(has_laws(seed) for seed in LAWFUL)
+    assert not [told(result) for result in results if result.violations]
+    assert {*LAWS, *LAPSES} - {name for result in results for name in result.faults} == set()
+    assert all(sum(result.law[what] for result in results) >= 5 for what in ("told to go", "gone"))
+    assert not run_seed(LAWFUL[0] + 1, "short").law, "in other worlds nothing of it is there"
 
 
 _DIGEST = "from headrace.sim.run import run_seed; print(run_seed(11, 'short').digest)"

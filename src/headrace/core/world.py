@@ -263,9 +263,11 @@ class World:
         return watts
 
     def at(self, now_ms: int) -> None:
-        """Let it be ``now_ms``: nodes are commissioned on days of UTC, contracts begin and end on days of the operator's zone."""
+        """Let it be ``now_ms``: what is allowed and what is commissioned change by days of UTC, contracts by the operator's."""
         if now_ms // MS_PER_DAY != self.day:
             self._commission(now_ms)
+            # What is stated of a place (certificates, holdings) lapses by days of UTC, whatever the operator's zone.
+            self._forget_classes()
         if now_ms >= self._limit_until_ms:
             self.limit(now_ms)
         # No zone's day begins within a quarter of an hour.

@@ -90,7 +90,12 @@ def of_site(
     much as of both. An owner that isn't known leaves all of that unknown.
     """
     operator = of_company(graph, "site.operator", place.operator)
-    owned = of_company(graph, "site.owner", owner)
+    # Most own what they operate: the same facts of the same company, by another name.
+    owned = (
+        {name.replace("site.operator", "site.owner", 1): value for name, value in operator.items()}
+        if owner == place.operator
+        else of_company(graph, "site.owner", owner)
+    )
     reached = exposures_of_site(graph, place)
     facts: dict[str, Value] = {
         "site.country": place.country or UNKNOWN,

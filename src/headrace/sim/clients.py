@@ -150,7 +150,11 @@ def token(who: Person, role: Role, tenant: str | None, key: str) -> Request:
 
 def declaration(who: Person, values: list[Core], key: str, media: str = JSON) -> Request:
     """Apply documents: as JSON, or one of them as YAML."""
-    documents = [document(value) for value in values]
+    return declared(who, [document(value) for value in values], key, media)
+
+
+def declared(who: Person, documents: list[dict[str, Any]], key: str, media: str = JSON) -> Request:
+    """Apply documents as they are written."""
     body = _yaml(documents[0]) if media == YAML else _encode({"documents": documents})
     return Request(who, key, "ApplyDocuments", _path("ApplyDocuments"), body, media)
 

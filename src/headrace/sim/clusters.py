@@ -169,6 +169,7 @@ class ClusterEngine(SiteEngine):
 
     def stop(self, placement: PlacementId, grace_ms: int) -> None:
         """Stop, when it answers."""
+        self.switches.tries(placement)
         self._order()
         super().stop(placement, grace_ms)
 

@@ -32,7 +32,8 @@ class Ground:
     def open_to(self, tenant: str, policy: PolicyRef) -> list[Site]:
         """Sites that a workload of a tenant may ever use; what it asks for is mostly chosen from there."""
         own = next((one.policy for one in self.tenants if one.id == tenant), "")
-        countries = policy.countries or PROFILES_OF[policy.profile or own or "public"].countries
+        listed = PROFILES_OF.get(policy.profile or own or "public")
+        countries = policy.countries or (listed.countries if listed is not None else ())
         return [
             site
             for site in self.estate.sites

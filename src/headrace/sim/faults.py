@@ -47,10 +47,15 @@ def _passes(_what: str, _placement: PlacementId) -> bool:
     return True
 
 
+def _nobody(*_: object) -> None:
+    pass
+
+
 @dataclass(slots=True)
 class Switches:
     """Faults that are on or armed; they outlive the control plane. ``fired`` counts what really happened.
 
+    ``tries`` is told of every order to stop, whether it can be sent or not; ``ends``, with its grace, once machines have it.
     ``gate`` is told of every order to stop, pause or resume that reaches an engine, and says whether its machines do it. What
     is paused draws less where it ``sheds``.
     """
@@ -61,6 +66,8 @@ class Switches:
     fail_commits: int = 0
     engine_down: bool = False
     gate: Callable[[str, PlacementId], bool] = _passes
+    tries: Callable[[PlacementId], None] = _nobody
+    ends: Callable[[PlacementId, int], None] = _nobody
     sheds: bool = True
     fired: Counter[str] = field(default_factory=Counter)
 
@@ -153,10 +160,12 @@ class RemoteEngine:
 
     def stop(self, placement: PlacementId, grace_ms: int) -> None:
         """Stop, unless it can't be reached."""
+        self.switches.tries(placement)
         self._reach()
         self.switches.crash_at("crash-acting")
         if self.switches.gate("stop", placement):
             self.engine.stop(placement, grace_ms)
+            self.switches.ends(placement, grace_ms)
         self.switches.crash_at("crash-acted")
 
     def pause(self, placement: PlacementId) -> None:

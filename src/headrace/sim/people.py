@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from random import Random
+from typing import Any
 
 from headrace.core import commands as c
 from headrace.core.authority import Role
@@ -22,10 +23,12 @@ from headrace.sim.clients import (
     applied_workload,
     command,
     declaration,
+    declared,
     submission,
     token,
 )
 from headrace.sim.estates import Ground, aside, iso_day, with_quotas
+from headrace.sim.wire import document
 from headrace.sim.work import SpecMaker
 
 
@@ -43,6 +46,7 @@ class People:
     tokens: list[str] = field(default_factory=list)
     invoices: list[str] = field(default_factory=list)
     drained: list[str] = field(default_factory=list)
+    laws: list[dict[str, Any]] = field(default_factory=list)
     _keys: int = 0
 
     def key(self) -> str:
@@ -53,11 +57,8 @@ class People:
     def documents(self) -> Request:
         """The first documents."""
         ground = self.ground
-        return declaration(
-            self.operator,
-            [ground.estate, *ground.plans, *ground.tenants, *ground.contracts],
-            self.key(),
-        )
+        values: list[Core] = [ground.estate, *ground.plans, *ground.tenants, *ground.contracts]
+        return declared(self.operator, [*(document(value) for value in values), *self.laws], self.key())
 
     def token(self, role: Role, tenant: str) -> Request:
         """A new token of a tenant; its value comes with the answer."""

@@ -51,6 +51,7 @@ from headrace.sim.clients import UNAVAILABLE, Answer, Notebook, Person, Request,
 from headrace.sim.clock import WallClock
 from headrace.sim.faults import FaultyStore, RemoteEngine, Switches
 from headrace.sim.heads import HeadKeeper
+from headrace.sim.remembering import remembering
 from headrace.sim.web import SharedCommits, Web
 from headrace.sim.work import shapes_of
 
@@ -196,7 +197,9 @@ class Plant:
         """Start on the file as it is. Raises Crash, or HeadraceError when disk or engine forbid it."""
         self.on_boot()
         self.store = FaultyStore(self.path, self.switches)
-        control = Control(self.store, self.keys, self.clock, random=self.chance.randbytes)
+        control = Control(
+            self.store, self.keys, self.clock, random=self.chance.randbytes, policies=remembering()
+        )
         self.switches.crash_at("crash-recovering")
         self.catch_up(control)
         control.execute(SYSTEM, c.StartControl("simulated", "sim"))
@@ -423,6 +426,7 @@ class Plant:
         if reconciler is None:
             raise Unavailable
         self.on_report(control)
+        self.witness.checkers.lawchange.look_begins(control.world.state.version)
         reconciler.observe(meter_all=meter_all)
         self.note_ran()
         self.commit()
@@ -432,6 +436,7 @@ class Plant:
         reconciler.act()
         self.rounds += 1
         self.witness.checkers.windows.round_over(control.now_ms())
+        self.witness.checkers.lawchange.look_over(control.now_ms())
         self.on_look()
 
     def note_ran(self) -> None:

@@ -44,6 +44,7 @@ class Result:
     requests: Counter[str] = field(default_factory=Counter)
     shapes: Counter[str] = field(default_factory=Counter)
     grid: Counter[str] = field(default_factory=Counter)
+    law: Counter[str] = field(default_factory=Counter)
     last: list[str] = field(default_factory=list)
     digest: str = ""
     wall_s: float = 0.0
@@ -87,6 +88,7 @@ def _play(seed: int, kind: Kind, scale: Scale, folder: Path) -> Result:
         witness.notebook.asked,
         witness.shapes,
         Counter(witness.checkers.grid.covered),
+        Counter(witness.checkers.lawchange.covered),
         [_line(committed) for committed in witness.last[-SHOWN_EVENTS:]],
         witness.heads.bytes.hexdigest(),
     )
@@ -155,6 +157,7 @@ class Total:
     requests: Counter[str] = field(default_factory=Counter)
     shapes: Counter[str] = field(default_factory=Counter)
     grid: Counter[str] = field(default_factory=Counter)
+    law: Counter[str] = field(default_factory=Counter)
     seed_s: float = 0.0
 
     def add(self, result: Result) -> None:
@@ -171,6 +174,7 @@ class Total:
             (self.requests, result.requests),
             (self.shapes, result.shapes),
             (self.grid, result.grid),
+            (self.law, result.law),
         ):
             mine.update(its)
 
@@ -183,6 +187,7 @@ def _print_coverage(total: Total) -> None:
         ("requests", total.requests),
         ("shapes placed", total.shapes),
         ("under instructions", total.grid),
+        ("under changing law", total.law),
         ("denied", total.denied),
     ):
         listed = ", ".join(f"{what} {count}" for what, count in sorted(counts.items()))

@@ -1,7 +1,7 @@
 """What tenants ask for: workload specifications from chance alone."""
 
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from random import Random
 
@@ -51,6 +51,8 @@ class SpecMaker:
         self.made = 0
         self.pausing: Random | None = None
         """Chance by which work that can be paused saves its state; None: none does."""
+        self.under: Callable[[str, WorkloadSpec], WorkloadSpec] = lambda _tenant, spec: spec
+        """What names other policies than those that everybody knows."""
         self._saved: dict[str, WorkloadSpec] = {}
 
     def make(self, tenant: str) -> tuple[WorkloadSpec, dict[str, str]]:
@@ -88,7 +90,7 @@ class SpecMaker:
         if kind is WorkloadType.SERVICE and chance.random() < 0.6:
             spec = replace(spec, counters="llamacpp", ports={"http": 0})
         secrets = {"SECRET": f"secret of {name}"} if chance.random() < 0.2 else {}
-        return spec, secrets
+        return self.under(tenant, spec), secrets
 
     def smaller(self, spec: WorkloadSpec) -> WorkloadSpec:
         """The same on one node, anywhere, under no contract in particular, with at most one accelerator."""

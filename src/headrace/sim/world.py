@@ -34,6 +34,7 @@ from headrace.sim.faults import Crash, RemoteEngine, Switches
 from headrace.sim.grid import Grid
 from headrace.sim.heads import HeadKeeper
 from headrace.sim.intruders import Strangers, stranger_steps
+from headrace.sim.lawmakers import legislature
 from headrace.sim.mischief import Mischief
 from headrace.sim.people import People
 from headrace.sim.plant import CREATES, JournalUnavailable, Plant, Unavailable, Witness, person_of
@@ -71,6 +72,7 @@ class Simulation:
         )
         is_long = scale is LONG or scale.length_ms > MS_PER_DAY
         self.start_ms = FIRST_DAY_MS + root.randrange(365) * MS_PER_DAY + root.randrange(MS_PER_DAY)
+        self.lawmakers, self.start_ms = legislature(self, seed, scale, self.start_ms)
         self.true = TrueClock(self.start_ms)
         self.wall = WallClock(self.true)
         self.switches = Switches()
@@ -93,7 +95,7 @@ class Simulation:
         self.strangers = Strangers(self, strange)
         self._listen()
         maker = SpecMaker(work_chance, ground, *(LONG_MS if is_long else SHORT_MS))
-        maker.pausing = self.grid.pausing
+        maker.pausing, maker.under = self.grid.pausing, self.lawmakers.under
         self.mischief = Mischief(self, fault_chance)
         self.plant.alter = self.mischief.alter
         self.steps = write_script(script_chance, scale)
@@ -101,7 +103,7 @@ class Simulation:
             self.steps.extend(calendar_steps(aside(script_chance), scale))
         has_cluster = self.strangers.cluster is not None
         self.steps.extend(stranger_steps(aside(aside(script_chance)), scale, has_cluster=has_cluster))
-        self.steps.extend(self.grid.steps)
+        self.steps.extend((*self.grid.steps, *self.lawmakers.steps))
         self.calendar = Calendar(self, aside(work_chance), LONG_MS)
         self.ask_again = 0
         self.is_resting = False
@@ -110,9 +112,10 @@ class Simulation:
         self._round_ms: int | None = None
         self._on_answer: dict[int, Callable[[Request, Answer], None]] = {}
         self._requests: list[Request] = []
+        laws = self.lawmakers.ground(ground, self.start_ms)
         self.boot()
         operator = self.plant.first_operator(f"hr_{root.randbytes(16).hex()}")
-        self.people = People(people_chance, ground, maker, self.start_ms, operator)
+        self.people = People(people_chance, ground, maker, self.start_ms, operator, laws=laws)
 
     def _listen(self) -> None:
         """Be told of what happens in the plant."""
@@ -122,6 +125,7 @@ class Simulation:
         self.plant.on_boot = self.strangers.opened
         self.plant.on_look = self._looked
         self.plant.on_report = self.grid.devices.report
+        self.switches.tries, self.switches.ends = self.checkers.lawchange.end_tried, self._end_ordered
         self.checkers.intruders.was_lost = self.engine.lost.__contains__
         self.checkers.intruders.has_fallen = self._has_fallen
 
@@ -157,6 +161,7 @@ class Simulation:
         for step in sorted(self.steps, key=lambda one: (one.at_ms, one.kind, one.what)):
             self.later(step.at_ms, self._step(step))
         self._tick()
+        self.lawmakers.begin_days()
         self.run_until(self.start_ms + self.scale.length_ms, lambda: self.witness.is_broken)
 
     def prepare(self) -> None:
@@ -179,6 +184,8 @@ class Simulation:
             return lambda: self.mischief.happen(step.what)
         if step.kind == "grid":
             return lambda: self.grid.happen(step.what)
+        if step.kind == "law":
+            return lambda: self.lawmakers.happen(step.what)
         if step.kind == "stranger":
             return lambda: self.strangers.happen(step.what)
         if step.kind == "submit":
@@ -454,6 +461,14 @@ class Simulation:
         self.grid.devices.act()
         self.checkers.intruders.looked(self.strangers.look())
         self.grid.looked()
+        self.checkers.lawchange.looked(self.true.at_ms, self._runs)
+
+    def _runs(self, placement: str) -> bool:
+        """Whether anything of a placement runs at its engine."""
+        return any(one.placement == placement and one.ended_ms is None for one in self.engine.ran)
+
+    def _end_ordered(self, placement: PlacementId, grace_ms: int) -> None:
+        self.checkers.lawchange.end_ordered(placement, grace_ms, self.true.at_ms)
 
     def _has_fallen(self, node: str) -> bool:
         return node in self.strangers.fell or node in self.engine.fell
@@ -463,6 +478,8 @@ class Simulation:
     def _ordered(self, order: StartOrder) -> None:
         """An order reaches an engine: the secrets must be its workload's, the user its tenant's."""
         self.checkers.isolation.uid_seen(order.tenant, order.tenant_uid)
+        if self.plant.control is not None:
+            self.checkers.lawchange.start_ordered(order.placement, self.plant.control.now_ms())
         self.strangers.ordered(order)
         secret = order.env.get("SECRET")
         if secret is not None and secret != f"secret of {order.env['WORK']}":

@@ -9,11 +9,13 @@ import numpy as np
 
 from headrace.core.authority import Verdict
 from headrace.core.contracts import Contract, Quota, Tenant
+from headrace.core.errors import HeadraceError, unknown
 from headrace.core.estate import Block, Connection, NodeGroup, Operator, PowerElement, Site
 from headrace.core.fleet import Fleet
 from headrace.core.hardware import CATALOGUE
 from headrace.core.ids import (
     ContractId,
+    Digest,
     OperatorId,
     PlacementId,
     PlanId,
@@ -26,10 +28,12 @@ from headrace.core.ids import (
 from headrace.core.scheduling.proposal import Eviction, Plan, ProposedPlacement
 from headrace.core.scheduling.snapshot import Snapshot
 from headrace.core.scheduling.windows import Window
+from headrace.core.sovereignty.plain import PROFILES
 from headrace.core.workload import (
     Alternative,
     Level,
     Placement,
+    PolicyRef,
     RankPlace,
     Resources,
     State,
@@ -41,6 +45,8 @@ from headrace.core.workload import (
 
 NOW_MS = 1_767_225_600_000
 """2026-01-01 in UTC."""
+RULES = "known-staff"
+"""A policy that is no list of countries: it allows the first site."""
 ACME, BETA = TenantId("acme"), TenantId("beta")
 P = ProjectId("p")
 LAB, H100 = CATALOGUE["lab"], CATALOGUE["h100-8"]
@@ -175,8 +181,15 @@ def snapshot(
     ) -> Contract | None:
         return None if no_contract else sold or contract()
 
-    def place_verdict(*_: object) -> Verdict:
-        raise AssertionError("the check asks nobody for a verdict")
+    def place_verdict(tenant: TenantId, policy: PolicyRef, site: int) -> Verdict:
+        assert policy.profile not in PROFILES, "the check asks nobody for a verdict on a list of countries"
+        if policy.profile != RULES:
+            raise HeadraceError(unknown("policy", policy.profile, (RULES,)))
+        is_first = sites[site].id == sites[0].id
+        place, nothing = f"site:{sites[site].id}", Digest("")
+        return Verdict(
+            f"system@{tenant}", "workload.place", place, is_first, ("by its rules",), nothing, nothing
+        )
 
     return Snapshot(
         version=10,

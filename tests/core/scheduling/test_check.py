@@ -43,6 +43,7 @@ from tests.core.scheduling.bare import (
     PAIRS,
     PART,
     RESERVED,
+    RULES,
     SITES,
     TAKEN,
     and_works,
@@ -337,6 +338,11 @@ BROKEN: dict[str, Case] = {
         snapshot(queued(of=spec(policy=PolicyRef("lunar")))),
         plan(rank()),
     ),
+    "rules that forbid": (
+        "jurisdiction",
+        snapshot(queued(of=spec(policy=PolicyRef(RULES)))),
+        plan(rank("south/b/g-0-0"), at="south"),
+    ),
     "a dedicated site": ("dedicated", snapshot(queued()), plan(rank("own/d/g-0-0"), at="own")),
     "no contract": ("contract-absent", snapshot(queued(), no_contract=True), plan(rank())),
     "another tenant's contract": (
@@ -501,6 +507,7 @@ BROKEN: dict[str, Case] = {
 CLEAN: dict[str, tuple[Snapshot, Plan]] = {
     "nothing": (snapshot(), Plan(10)),
     "a job on a free node": (snapshot(queued()), plan(rank())),
+    "a job that rules allow there": (snapshot(queued(of=spec(policy=PolicyRef(RULES)))), plan(rank())),
     "a plan from an older version": (snapshot(queued()), plan(rank(), base=3)),
     "a gang": (snapshot(queued(of=spec(2))), plan(rank(), rank("north/a/g-0-1"))),
     "beside another": (snapshot(queued(), live=(TAKEN,)), plan(rank(mask=0b1100))),

@@ -9,6 +9,7 @@ from headrace.core import events as ev
 from headrace.core.codec import from_normalised, normalise
 from headrace.core.errors import HeadraceError
 from headrace.core.ids import SiteId
+from headrace.core.scheduling.explain import explain
 from headrace.core.sovereignty.law import PolicyText, SiteFacts, Stated
 from headrace.core.units import MS_PER_DAY
 from headrace.core.workload import EndReason, PolicyRef, State
@@ -107,6 +108,40 @@ def test_a_certificate_that_lapses_is_judged_on_the_day_after() -> None:
     events = one.made(c.FollowLaw())
     assert one.world.laws.stamp > before
     assert [type(event) for event in events] == [ev.EvictionRequested]
+
+
+def test_a_certificate_lapses_by_days_of_utc_whatever_the_zone_of_the_operator() -> None:
+    """Where a day begins later or earlier than in UTC, that is not when it ends."""
+    one = law()
+    assert one.world.estate is not None
+    operator = replace(one.world.estate.operator, zone="Pacific/Auckland")
+    one.apply(replace(one.world.estate, operator=operator))
+    today = one.now_ms // MS_PER_DAY
+    declare(one, "facts", SiteFacts(FJORD, (Stated("certified_until.iso27001", today, "certificate 7"),)))
+    assert running(one, "certified") == FJORD
+    one.now_ms = (today + 1) * MS_PER_DAY - 1
+    assert one.made(c.FollowLaw()) == []
+    one.now_ms += 1
+    assert [type(event) for event in one.made(c.FollowLaw())] == [ev.EvictionRequested]
+
+
+def test_of_an_operator_that_no_document_describes_everything_is_unknown() -> None:
+    """Facts may name a company before anybody has stated who holds it; what else is stated of the site counts."""
+    one = law()
+    declare(one, "facts", replace(staff(FJORD, NORWAY), operator="house", owner="house"))
+    assert running(one, "staff") == FJORD
+    declare(one, "policy", PolicyText("norwegian", NORWEGIAN))
+    one.submit(job("other", policy=PolicyRef(profile="norwegian")))
+    assert list(one.state.workloads.values())[-1].state is State.REFUSED
+
+
+def test_who_was_refused_under_a_policy_that_is_gone_is_still_told_why() -> None:
+    """Nobody is under it, so it may go; what it refused goes on to say so."""
+    one = law()
+    one.submit(job("work", policy=PolicyRef(profile="staff")))
+    (work,) = one.state.workloads.values()
+    one.do(c.RemoveDocument("policy", "staff"))
+    assert "staff" in explain(one.world.snapshot(one.now_ms), work.id).line
 
 
 @pytest.mark.parametrize(

@@ -139,7 +139,7 @@ def verdict(tenant: str, at: str, **changes: Any) -> Verdict:
         True,
         ("it may",),
         Digest("public"),
-        Digest("facts"),
+        Digest(f"facts of {at}"),
     )
     return replace(made, **changes)
 

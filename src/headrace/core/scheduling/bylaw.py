@@ -3,6 +3,7 @@
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
 
+from headrace.core.errors import HeadraceError
 from headrace.core.scheduling.admit import can_ever_fit
 from headrace.core.scheduling.findings import start_of
 from headrace.core.scheduling.remedies import Remedy
@@ -71,6 +72,8 @@ class ByLaw:
     def elsewhere(self) -> str:
         """Where it would run if it was submitted again under other law, and under which; empty when it would nowhere."""
         now, later, facts = dict[str, str](), dict[str, str](), dict[str, None]()
+        if not self._is_known():
+            return f"policy {self.spec.policy.profile} is not there any more: submit it again under another"
         for site in self.sight.sites:
             if self.snapshot.place_verdict(self.tenant, self.spec.policy, site).allowed:
                 return ""  # The estate has changed since: the reason is no longer one.
@@ -98,6 +101,15 @@ class ByLaw:
                 0, f"submitted again it {'would start now' if now else 'would wait for room'} {where}{more}"
             )
         return "; ".join(said)
+
+    def _is_known(self) -> bool:
+        """Whether its policy is there: one that nobody is under any more may have been removed."""
+        try:
+            return all(
+                self.snapshot.place_verdict(self.tenant, self.spec.policy, site) for site in self.sight.sites
+            )
+        except HeadraceError:
+            return False
 
     def _other(self, site: int) -> _Other | None:
         """The law that would let it in at a site: its country, or a policy that there is; None where that isn't the question."""

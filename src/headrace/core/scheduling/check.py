@@ -7,9 +7,10 @@ in UTC, as journal time is.
 """
 
 from collections.abc import Iterator
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 
 from headrace.core.contracts import Contract, Quota
+from headrace.core.errors import HeadraceError
 from headrace.core.estate import Site
 from headrace.core.hardware import HardwareType
 from headrace.core.ids import ContractId, NodeId, PlacementId, ProjectId, TenantId, WorkloadId
@@ -20,22 +21,29 @@ from headrace.core.scheduling.equals import (
     wrong_between_equals,
     wrong_upwards,
 )
-from headrace.core.scheduling.ground import Ground, Group, Spot, day_of, draw_w, local_day_of, read
+from headrace.core.scheduling.ground import (
+    Ground,
+    Group,
+    Spot,
+    countries_of,
+    day_of,
+    draw_w,
+    local_day_of,
+    read,
+    would_do,
+)
 from headrace.core.scheduling.proposal import Eviction, Plan, ProposedPlacement
 from headrace.core.scheduling.snapshot import Snapshot
 from headrace.core.scheduling.timely import is_quiet, must_go, wrong_in_windows
-from headrace.core.sovereignty.plain import PROFILES
 from headrace.core.units import PERMILLE, ceil_div
 from headrace.core.workload import (
     HOLDING,
     WHOLE_MILLI,
     Placement,
-    PolicyRef,
     RankPlace,
     Resources,
     State,
     Workload,
-    WorkloadSpec,
     WorkloadType,
 )
 
@@ -158,26 +166,6 @@ def _taken_milli(ranks: tuple[RankPlace, ...]) -> int:
     return sum(rank.mask.bit_count() * rank.share_milli for rank in ranks)
 
 
-def _would_do(spec: WorkloadSpec, option: int) -> Resources | None:
-    """What each node of an option gives: 0 is what was asked for first; None when there is no such option."""
-    if option == 0:
-        return spec.resources
-    if not 0 < option <= len(spec.alternatives):
-        return None
-    other = spec.alternatives[option - 1]
-    return replace(spec.resources, accelerator=other.accelerator, accelerators=other.accelerators)
-
-
-def _allowed_countries(policy: PolicyRef) -> tuple[str, ...] | None:
-    """The countries that a policy allows; empty for all of them; None for a profile that nobody declared."""
-    if policy.countries:
-        return policy.countries
-    if not policy.profile:
-        return ()
-    profile = PROFILES.get(policy.profile)
-    return None if profile is None else profile.countries
-
-
 def _covers(contract: Contract, workload: Workload, model: str, site: Site, today: str) -> bool:
     """Whether a contract is the tenant's, for that site and model, in its window, and the one named."""
     spec = workload.spec
@@ -271,7 +259,7 @@ class _Check:
         if number is None:
             self.add("unknown-site", proposed.workload, f"placed in {proposed.site!r}, which is no site")
             return
-        asked = _would_do(workload.spec, proposed.option)
+        asked = would_do(workload.spec, proposed.option)
         if asked is None:
             what = f"option {proposed.option}, and {len(workload.spec.alternatives) + 1} would do"
             self.add("option", workload.id, what)
@@ -293,13 +281,11 @@ class _Check:
 
     def law(self, workload: Workload, number: int) -> None:
         site = self.snapshot.fleet.sites[number]
-        countries = _allowed_countries(workload.spec.policy)
+        countries = countries_of(workload.spec.policy)
         if not site.country:
             self.add("unknown-country", workload.id, f"the country of site {site.id} is not known")
         elif countries is None:
-            self.add(
-                "jurisdiction", workload.id, f"nobody declared its policy {workload.spec.policy.profile!r}"
-            )
+            self.verdict(workload, number)
         elif countries and site.country not in countries:
             allowed = ", ".join(countries)
             self.add(
@@ -315,6 +301,17 @@ class _Check:
         if said is not None and workload.spec.lease and workload.spec.lease != said.lease:
             what = f"{site.engine} of {site.id} hands no nodes over by {workload.spec.lease}"
             self.add("engine", workload.id, what)
+
+    def verdict(self, workload: Workload, number: int) -> None:
+        """Rules are read by the authority alone, which no planner is."""
+        policy = workload.spec.policy
+        try:
+            verdict = self.snapshot.place_verdict(workload.tenant, policy, number)
+        except HeadraceError:
+            self.add("jurisdiction", workload.id, f"nobody declared its policy {policy.profile!r}")
+            return
+        if not verdict.allowed:
+            self.add("jurisdiction", workload.id, "; ".join(verdict.reasons))
 
     def gang(self, workload: Workload, proposed: ProposedPlacement) -> None:
         spec, count = workload.spec, len(proposed.ranks)

@@ -3,15 +3,34 @@
 Nothing here is shared with :mod:`headrace.core.fleet`, which the planner reads.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, date, datetime
 from functools import lru_cache
 from zoneinfo import ZoneInfo
 
 from headrace.core.estate import Block, NodeGroup, Site
 from headrace.core.hardware import HardwareType
+from headrace.core.sovereignty.plain import PROFILES
 from headrace.core.units import MS_PER_DAY
-from headrace.core.workload import Level
+from headrace.core.workload import Level, PolicyRef, Resources, WorkloadSpec
+
+
+def countries_of(policy: PolicyRef) -> tuple[str, ...] | None:
+    """The countries that a policy lists; empty for all of them, or for none named; None for what is no list: rules decide."""
+    if policy.countries or not policy.profile:
+        return policy.countries
+    profile = PROFILES.get(policy.profile)
+    return None if profile is None else profile.countries
+
+
+def would_do(spec: WorkloadSpec, option: int) -> Resources | None:
+    """What each node of an option gives: 0 is what was asked for first; None when there is no such option."""
+    if option == 0:
+        return spec.resources
+    if not 0 < option <= len(spec.alternatives):
+        return None
+    other = spec.alternatives[option - 1]
+    return replace(spec.resources, accelerator=other.accelerator, accelerators=other.accelerators)
 
 
 @dataclass(frozen=True, slots=True)

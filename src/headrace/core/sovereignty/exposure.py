@@ -139,7 +139,11 @@ def exposures_of_site(graph: Graph, place: Place) -> Exposures:
         found.flag(Flag(place.site, place.country, Through.SEAT, Answer.YES, None, "the site stands there"))
     else:
         found.gap(Through.SEAT, "where the site stands is not known")
-    _company(found, graph, place.operator, {place.operator})
+    if place.operator in graph.number:
+        _company(found, graph, place.operator, {place.operator})
+    else:
+        for through in Through:
+            found.gap(through, f"nothing is stated of {place.operator}, which operates it")
     for supply in place.supplies:
         _custody(found, graph, supply.supplier, supply.custody, (), {place.operator}, supply.source)
     return found.done(graph.day)

@@ -19,6 +19,7 @@ from headrace.sim.checkers.grid import GridChecker
 from headrace.sim.checkers.intruders import IntruderChecker
 from headrace.sim.checkers.isolation import IsolationChecker
 from headrace.sim.checkers.law import LawChecker
+from headrace.sim.checkers.lawchange import LawChangeChecker
 from headrace.sim.checkers.liveness import LivenessChecker
 from headrace.sim.checkers.occupancy import Occupancy
 from headrace.sim.checkers.papers import Papers
@@ -61,6 +62,7 @@ class Checkers:
         self.occupancy = Occupancy(self.papers)
         self.power = PowerChecker(self.papers)
         self.law = LawChecker(self.papers)
+        self.lawchange = LawChangeChecker(self.papers)
         self.durability = DurabilityChecker(self.papers)
         self.equals = EqualsChecker(self.papers)
         self.exactness = ExactnessChecker(self.papers)
@@ -77,6 +79,7 @@ class Checkers:
             self.occupancy,
             self.power,
             self.law,
+            self.lawchange,
             self.durability,
             self.equals,
             self.exactness,
@@ -114,6 +117,7 @@ class Checkers:
 
     def at_rest(self, rest: Rest) -> list[Violation]:
         """Compare everything, once faults have stopped and nothing more happens by itself; all violations so far."""
+        self.papers.now_ms = rest.now_ms
         self.power.at_rest(rest.now_ms)
         self.grid.at_rest(rest.now_ms)
         self.durability.at_rest()

@@ -73,6 +73,8 @@ class ExplanationChecker(Checker):
     def explained(self, workload: str, line: str, now_ms: int = 0) -> None:
         """``explain`` said ``line`` of a workload that waits or was refused, at ``now_ms`` (0: at the last event)."""
         at_ms = max(now_ms, self.occupancy.now_ms)
+        # By the journal's time, and the day it is then: a clock that is set back takes days back that left nothing on record.
+        self.papers.now_ms = now_ms or self.papers.now_ms
         if not line.strip() or "\n" in line.strip():
             self.found("not-a-line", workload, f"explained as {line!r}: one line is promised")
         elif not claims(line) and not self._may_be_next(workload, at_ms):

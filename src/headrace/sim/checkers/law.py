@@ -24,7 +24,6 @@ from headrace.core.events import (
     WorkloadRefused,
     WorkloadSubmitted,
 )
-from headrace.core.sovereignty.plain import PROFILES
 from headrace.core.workload import WorkloadSpec
 from headrace.sim.checkers.base import Checker, Handler
 from headrace.sim.checkers.papers import Papers
@@ -62,23 +61,6 @@ def content_digest(verdict: Verdict) -> str:
     return hashlib.sha256(text.encode()).hexdigest()
 
 
-def allowed_countries(spec: WorkloadSpec, papers: Papers, tenant: str) -> frozenset[str] | None:
-    """The countries that a workload may run in, None for all: its own policy's, else that of its tenant.
-
-    A profile that nobody declared allows none.
-    """
-    if spec.policy.countries:
-        return frozenset(spec.policy.countries)
-    declared = papers.tenants.get(tenant)
-    profile = spec.policy.profile or (declared.policy if declared is not None else "")
-    if not profile:
-        return None
-    policy = PROFILES.get(profile)
-    if policy is None:
-        return frozenset()
-    return frozenset(policy.countries) or None
-
-
 class LawChecker(Checker):
     """Judges every placement by the policy itself, and the verdict that it refers to by what it says."""
 
@@ -88,7 +70,9 @@ class LawChecker(Checker):
         self.verdicts: dict[str, Verdict] = {}
         self.specs: dict[str, tuple[str, WorkloadSpec]] = {}
         self.refused: set[str] = set()
-        self.meaning: dict[str, frozenset[str] | None] = {}
+        self.meaning: dict[str, object] = {}
+        self.digests: dict[object, str] = {}
+        self.facts: dict[str, object] = {}
         super().__init__(papers)
 
     def handlers(self) -> Iterable[tuple[type, Handler]]:
@@ -122,28 +106,28 @@ class LawChecker(Checker):
         elif not verdict.allowed:
             self.found("verdict-denies", name, f"it happened by a verdict that denies it: {verdict.reasons}")
 
-    def _made(self, _committed: Committed, event: PlacementMade) -> None:
+    def _made(self, committed: Committed, event: PlacementMade) -> None:
         tenant, spec = self.specs.get(event.workload, ("", None))
         if event.workload in self.refused:
             self.found("refused-placed", event.workload, f"refused, yet placed as {event.placement}")
         if spec is None:
             return
-        countries = allowed_countries(spec, self.papers, tenant)
-        self._country(event, countries)
-        self._verdict(event, tenant, countries)
+        self._country(committed, event, tenant, spec)
+        self._verdict(committed, event, tenant, spec)
 
-    def _country(self, event: PlacementMade, countries: frozenset[str] | None) -> None:
+    def _country(self, committed: Committed, event: PlacementMade, tenant: str, spec: WorkloadSpec) -> None:
         site = self.papers.sites.get(event.site)
-        country = "" if site is None else site.country
-        if not country:
+        if site is None or not site.country:
             self.found(
                 "unknown-country", event.workload, f"placed at {event.site}, whose country is not known"
             )
-        elif countries is not None and country not in countries:
-            allowed = ", ".join(sorted(countries)) or "no country"
-            self.found("jurisdiction", event.workload, f"placed in {country}; its policy allows {allowed}")
+        elif not self.papers.allows(spec.policy, tenant, site, committed.at_ms):
+            name = self.papers.laws.name_of(spec.policy, self.papers.tenants.get(tenant))
+            said = name or f"countries {', '.join(spec.policy.countries)}"
+            what = f"placed at {site.id} in {site.country}, where its policy ({said}) does not allow it now"
+            self.found("jurisdiction", event.workload, what)
 
-    def _verdict(self, event: PlacementMade, tenant: str, countries: frozenset[str] | None) -> None:
+    def _verdict(self, committed: Committed, event: PlacementMade, tenant: str, spec: WorkloadSpec) -> None:
         verdict = self.verdicts.get(event.verdict)
         if verdict is None:
             self.found(
@@ -158,7 +142,27 @@ class LawChecker(Checker):
         if verdict.subject.rpartition("@")[2] != tenant:
             what = f"the verdict is for {verdict.subject}, the workload is of {tenant}"
             self.found("verdict-elsewhere", event.placement, what)
-        # Two policies that allow different countries can't have one digest: then a verdict of another policy was used.
-        if self.meaning.setdefault(verdict.policy, countries) != countries:
-            what = f"its verdict is by policy {verdict.policy[:12]}, which allowed others other countries"
+        self._digests(committed, event, tenant, spec, verdict)
+
+    def _digests(
+        self, committed: Committed, event: PlacementMade, tenant: str, spec: WorkloadSpec, verdict: Verdict
+    ) -> None:
+        """A digest of a policy, or of facts, stands for one thing: else the verdict is not of this law, or this place."""
+        papers, declared = self.papers, self.papers.tenants.get(tenant)
+        meaning = papers.laws.meaning(spec.policy, declared)
+        if self.meaning.setdefault(verdict.policy, meaning) != meaning:
+            what = f"its verdict is by policy {verdict.policy[:12]}, which once said something else"
             self.found("verdict-policy", event.placement, what)
+        # A name beside what it says: the digest covers both, or the text alone.
+        named = (papers.laws.name_of(spec.policy, declared), meaning)
+        if self.digests.setdefault(named, verdict.policy) != verdict.policy:
+            self.found("verdict-policy", event.placement, "the same policy has another digest than before")
+        site = papers.sites.get(event.site)
+        if site is None or papers.estate is None:
+            return
+        facts = papers.laws.facts_for(
+            spec.policy, declared, site, committed.at_ms, papers.estate.operator.country
+        )
+        if self.facts.setdefault(verdict.facts, facts) != facts:
+            what = f"its verdict is by facts {verdict.facts[:12]}, which are not those of {site.id} now"
+            self.found("verdict-facts", event.placement, what)

@@ -35,7 +35,6 @@ from headrace.core.workload import Flex, RankPlace, WorkloadSpec, WorkloadType
 from headrace.sim.checkers.base import Checker, Handler
 from headrace.sim.checkers.caps import Caps
 from headrace.sim.checkers.contract import in_force
-from headrace.sim.checkers.law import allowed_countries
 from headrace.sim.checkers.papers import Papers, Spot, draw_w, iso_day
 from headrace.sim.checkers.quiet import loads_w
 from headrace.sim.checkers.wishes import (
@@ -252,9 +251,8 @@ class Occupancy(Checker):
         )
 
     def lawful(self, waiting: Waiting, site: Site) -> bool:
-        """Whether its policy allows the site."""
-        countries = allowed_countries(waiting.spec, self.papers, waiting.tenant)
-        return site.country != "" and (countries is None or site.country in countries)
+        """Whether its policy allows the site, as things are."""
+        return self.papers.allows(waiting.spec.policy, waiting.tenant, site)
 
     def welcome(self, waiting: Waiting, site: Site) -> bool:
         """Whether the site is not another tenant's alone."""

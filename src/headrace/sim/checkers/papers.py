@@ -16,6 +16,8 @@ from headrace.core.estate import Block, Estate, NodeGroup, Site
 from headrace.core.events import Committed, DocumentApplied, DocumentRemoved
 from headrace.core.hardware import CATALOGUE, HardwareType
 from headrace.core.units import MS_PER_DAY, PERMILLE
+from headrace.core.workload import PolicyRef
+from headrace.sim.checkers.lawbook import LawBook
 
 T = TypeVar("T")
 
@@ -135,7 +137,10 @@ class Ground:
 
 
 class Papers:
-    """The estate, tenants, price plans and contracts in force; ``unreadable`` names what could not be decoded."""
+    """The estate, tenants, price plans, contracts and laws in force; ``unreadable`` names what could not be decoded.
+
+    ``now_ms``: the moment of the last event, or of whatever is asked about.
+    """
 
     def __init__(self) -> None:
         self.estate: Estate | None = None
@@ -146,7 +151,15 @@ class Papers:
         self.contracts: dict[str, Contract] = {}
         self.reservations: dict[str, Reservation] = {}
         self.maintenances: dict[str, Maintenance] = {}
+        self.laws = LawBook()
         self.unreadable: list[str] = []
+        self.now_ms = 0
+
+    def allows(self, ref: PolicyRef, tenant: str, site: Site, at_ms: int | None = None) -> bool:
+        """Whether the law in force allows work of a tenant under a policy at a site, now or at another moment."""
+        declared = self.tenants.get(tenant)
+        seat = self.estate.operator.country if self.estate is not None else "unknown"
+        return self.laws.allows(ref, declared, site, self.now_ms if at_ms is None else at_ms, seat)
 
     def contract_day(self, at_ms: int) -> str:
         """The day that contracts begin and end by: that of the operator's zone."""
@@ -155,11 +168,13 @@ class Papers:
 
     def observe(self, committed: Committed) -> None:
         """Take an event: those of documents count."""
-        event = committed.event
+        event, self.now_ms = committed.event, committed.at_ms
         if isinstance(event, DocumentApplied):
             self._applied(event)
+            self.laws.changed()
         elif isinstance(event, DocumentRemoved):
             self._removed(event)
+            self.laws.changed()
 
     def _applied(self, event: DocumentApplied) -> None:
         match event.kind:
@@ -176,7 +191,8 @@ class Papers:
             case "maintenance":
                 self._keep(self.maintenances, Maintenance, event)
             case _:
-                self.unreadable.append(f"{event.kind}/{event.name}")
+                if not self.laws.take(event.kind, event.name, event.document):
+                    self.unreadable.append(f"{event.kind}/{event.name}")
 
     def _removed(self, event: DocumentRemoved) -> None:
         table: dict[str, dict[str, Any]] = {
@@ -190,6 +206,7 @@ class Papers:
             self._use(None)
         else:
             table.get(event.kind, {}).pop(event.name, None)
+            self.laws.drop(event.kind, event.name)
 
     def _use(self, estate: Estate | None) -> None:
         self.estate = estate
