@@ -1,7 +1,11 @@
 """Small things that make a world fast: its columns cell by cell, and answers that are remembered up to a number."""
 
+from collections.abc import Callable
 from typing import TYPE_CHECKING, TypeVar
 
+import numpy as np
+
+from headrace.core.fleet import I64
 from headrace.core.hardware import HardwareType
 
 if TYPE_CHECKING:
@@ -27,6 +31,23 @@ class Fast:
         self.hardware: list[HardwareType] = [
             world.fleet.hardware[number] for number in world.fleet.node_hardware.tolist()
         ]
+
+
+def nodes_w(world: "World") -> I64:
+    """Most that each node can draw now (IT watts), as :meth:`HardwareType.node_watts` has it; strangers' at nameplate."""
+    types, kinds = world.fleet.hardware, world.fleet.node_hardware
+
+    def column(of: Callable[[HardwareType], int]) -> I64:
+        return np.array([of(one) for one in types], np.int64)[kinds]
+
+    used = np.bitwise_count(world.node_mask & ~world.node_quiet).astype(np.int64)
+    count, accelerator_w = column(lambda one: one.accelerators), column(lambda one: one.accelerator_w)
+    busy_w = column(lambda one: one.nameplate_w) - count * accelerator_w + used * accelerator_w
+    busy_w += (count - used) * column(lambda one: one.accelerator_idle_w)
+    watts = np.where(world.node_ranks > 0, busy_w, column(lambda one: one.idle_w))
+    intruded = list(world.intruded)
+    watts[intruded] = column(lambda one: one.nameplate_w)[intruded]
+    return watts
 
 
 Key = TypeVar("Key")

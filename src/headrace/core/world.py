@@ -4,7 +4,6 @@
 world, the planner another that folds the same events.
 """
 
-from collections.abc import Callable
 from datetime import UTC, datetime
 from typing import Any
 
@@ -15,8 +14,8 @@ from headrace.core.authority import PolicyEngine, Role, Subject, Target, Verdict
 from headrace.core.codec import from_normalised
 from headrace.core.contracts import Contract, Maintenance, PricePlan, Reservation, Tenant
 from headrace.core.estate import Estate, Site
-from headrace.core.fast import Fast
-from headrace.core.fleet import I64, NEVER_DAY, compile_fleet, day_number
+from headrace.core.fast import Fast, nodes_w
+from headrace.core.fleet import NEVER_DAY, compile_fleet, day_number
 from headrace.core.hardware import HardwareType
 from headrace.core.ids import (
     ContractId,
@@ -235,7 +234,7 @@ class World:
             counted = fleet.node_from_day < NEVER_DAY
             # Who runs something on a node without a day has shown that it is there.
             counted[list(self.intruded)] = True
-            np.add.at(self.power_w, fleet.node_leaf[counted], self._nodes_w()[counted])
+            np.add.at(self.power_w, fleet.node_leaf[counted], nodes_w(self)[counted])
         self.floors.count_idle(fleet.node_from_day < NEVER_DAY)
         # Children come after their parents in the columns, so that one pass from the end sums every subtree.
         parents = fleet.power_parent.tolist()
@@ -245,22 +244,6 @@ class World:
                 sums[parents[index]] += sums[index]
         self.power_w[:] = sums
         self.counted.anew()
-
-    def _nodes_w(self) -> I64:
-        """Most that each node can draw now, as ``HardwareType.node_watts`` has it."""
-        types = self.fleet.hardware
-
-        def column(of: Callable[[HardwareType], int]) -> I64:
-            return np.array([of(one) for one in types], np.int64)[self.fleet.node_hardware]
-
-        used = np.bitwise_count(self.node_mask & ~self.node_quiet).astype(np.int64)
-        count, accelerator_w = column(lambda one: one.accelerators), column(lambda one: one.accelerator_w)
-        busy_w = column(lambda one: one.nameplate_w) - count * accelerator_w + used * accelerator_w
-        busy_w += (count - used) * column(lambda one: one.accelerator_idle_w)
-        watts = np.where(self.node_ranks > 0, busy_w, column(lambda one: one.idle_w))
-        intruded = list(self.intruded)
-        watts[intruded] = column(lambda one: one.nameplate_w)[intruded]
-        return watts
 
     def at(self, now_ms: int) -> None:
         """Let it be ``now_ms``: what is allowed and what is commissioned change by days of UTC, contracts by the operator's."""
