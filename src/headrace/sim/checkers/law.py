@@ -72,7 +72,7 @@ class LawChecker(Checker):
         self.refused: set[str] = set()
         self.meaning: dict[str, object] = {}
         self.digests: dict[object, str] = {}
-        self.facts: dict[str, object] = {}
+        self.facts: dict[tuple[str, str], object] = {}
         super().__init__(papers)
 
     def handlers(self) -> Iterable[tuple[type, Handler]]:
@@ -163,6 +163,7 @@ class LawChecker(Checker):
         facts = papers.laws.facts_for(
             spec.policy, declared, site, committed.at_ms, papers.estate.operator.country
         )
-        if self.facts.setdefault(verdict.facts, facts) != facts:
+        # A list of countries may also be written as rules, which are asked with all that is known.
+        if self.facts.setdefault((verdict.policy, verdict.facts), facts) != facts:
             what = f"its verdict is by facts {verdict.facts[:12]}, which are not those of {site.id} now"
             self.found("verdict-facts", event.placement, what)

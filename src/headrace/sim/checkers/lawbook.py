@@ -365,7 +365,10 @@ class LawBook:
         return Place(site.country, day, is_alone, stated, seat, operator, owner, self._held_on(day))
 
     def facts_for(self, ref: PolicyRef, tenant: Tenant | None, site: Site, at_ms: int, seat: str) -> object:
-        """What is known of a site for a decision: two that are different never have one digest."""
+        """What is known of a site for a decision: two that are different never have one digest.
+
+        But for the day, which most policies don't ask for: whether it was judged as of today the decision itself shows.
+        """
         meaning = self.meaning(ref, tenant)
         if isinstance(meaning, tuple) and meaning[0] == "countries":
             return "country", site.country, site.energy_source
@@ -373,7 +376,7 @@ class LawBook:
         stated = tuple(sorted((name, str(value)) for name, value in place.stated.items()))
         company = place.operator if place.operator in place.held.parties else ""
         held = tuple((place.of(company, country), country) for country in _SEATS) if company else ()
-        return "place", place.country, place.day, place.is_alone, stated, place.operators_seat, held
+        return "place", place.country, place.is_alone, stated, place.operators_seat, held
 
     def _held_on(self, day: int) -> Held:
         iso = date.fromordinal(_EPOCH_DAY + day).isoformat()
