@@ -25,6 +25,9 @@ from pymodbus.client import ModbusTcpClient
 
 from benchmarks.power_plane import READY, EngineHost
 from benchmarks.processors import Watch
+from headrace.core import events as ev
+from headrace.journal.codec import decode
+from headrace.journal.sqlite import SqliteStore
 from headrace.plant.run import PlantClock, read_plant
 from tests.durability.client import Api, Unanswered
 from tests.durability.harness import ROOT, _free_port
@@ -34,6 +37,7 @@ SITE, TENANT = "fjord", "acme"
 RESPONSE_S, METER_LAG_S = 30.0, 2.0
 HOLD_S, LONG_HOLD_S, PAUSE_S = (4.0, 16.0), 60.0, (2.0, 10.0)
 """How long an instruction is held after it is due (drawn; one in ten is held long), and how long until the next (drawn)."""
+NO_CAP_W = 1 << 30
 FIRST = 100_000
 """Instructions of a run are numbered from a multiple of it."""
 PATIENCE_S = 120.0
@@ -355,11 +359,38 @@ def instruct(
 
 
 def _killed(one: Site, at_s: float) -> bool:
-    """Kill the control plane, and start it again; whether every cap that a device held it still held when it answered."""
+    """Kill the control plane, and start it again; whether every cap that it still wanted a device held when it answered."""
     one.until(at_s)
     one.kill()
-    before = one.caps()
+    before, size = one.caps(), _events(one)
     one.start()
     after = one.caps()
-    # One that was on its way when it was killed may still come down.
-    return all(after.get(node, 1 << 30) <= watts for node, watts in before.items())
+    wanted = _wanted_w(one, size)
+    # One that was on its way when it was killed may still come down; one that was to be dropped may be gone.
+    return all(
+        after.get(node, NO_CAP_W) <= max(watts, wanted.get(node, NO_CAP_W)) for node, watts in before.items()
+    )
+
+
+def _events(one: Site) -> int:
+    store = SqliteStore(one.state / "journal.sqlite", readonly=True)
+    try:
+        return store.size()
+    finally:
+        store.close()
+
+
+def _wanted_w(one: Site, size: int) -> dict[str, int]:
+    """Limits that nodes were told to keep by the first ``size`` events; of others every cap was lifted."""
+    store, found = SqliteStore(one.state / "journal.sqlite", readonly=True), dict[str, int]()
+    try:
+        for committed in (each for group in store.groups() for each in decode(group)):
+            match committed.event:
+                case ev.CapsOrdered(caps=caps) if committed.seq < size:
+                    found |= dict(caps)
+                case ev.CapsLifted(nodes=nodes) if committed.seq < size:
+                    for node in nodes:
+                        found.pop(node, None)
+    finally:
+        store.close()
+    return found
