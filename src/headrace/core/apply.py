@@ -464,8 +464,9 @@ def _instructed(world: World, committed: ev.Committed, event: ev.InstructionRece
     for ident in [one for one, known in standing.items() if is_past(world.fleet, known, committed.at_ms)]:
         del standing[ident]
     instruction = event.instruction
-    takes_ms = applied.takes_ms(world, instruction)
-    standing[instruction.id] = renewed(standing.get(instruction.id), instruction, committed.at_ms, takes_ms)
+    takes_ms, ramp_down_w = applied.takes_ms(world, instruction)
+    known = standing.get(instruction.id)
+    standing[instruction.id] = renewed(known, instruction, committed.at_ms, takes_ms, ramp_down_w)
     world.limit(committed.at_ms)
     _remember(world, committed, instruction.id)
     return _audit(committed, instruction.id, event.verdict)

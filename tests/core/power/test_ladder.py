@@ -360,14 +360,15 @@ def test_what_is_drawn_rises_again_no_faster_than_the_ramp() -> None:
 
 
 def test_what_is_drawn_falls_no_faster_than_the_ramp() -> None:
-    """One after the other, as the time goes; and it is due when the ramp lets it be, not sooner."""
+    """One after the other, as the time goes; and it is due when the ramp lets it be, not sooner, and 30 s to do it."""
     one = lab(ramp_down_w_per_minute=600)
     spots = [whole(f"spot-{n}", flex=Flex.PREEMPTIBLE) for n in range(2)]
     running(one, *spots, FIRM)
     before_w = draws_w(one)
     instruct(one, before_w - 1_600)
     (standing,) = one.state.instructions.values()
-    assert standing.due_ms == one.now_ms + 160_000
+    assert standing.due_ms == one.now_ms + 160_000 + RESPONSE_MS
+    assert standing.point_due_ms(one.now_ms) == one.now_ms + RESPONSE_MS
     assert follow(one) == []
     (first,) = follow(one, 1_000)
     assert isinstance(first, ev.EvictionRequested), "a watt over what the ramp lets it draw by now"
@@ -378,6 +379,23 @@ def test_what_is_drawn_falls_no_faster_than_the_ramp() -> None:
     one.report(second.placement, ended(0))
     assert follow(one, 79_000) == []
     assert draws_w(one) == before_w - 1_600
+
+
+def test_one_that_is_loosened_on_the_way_down_goes_on_along_the_same_line() -> None:
+    """It is no higher than the line was, and its end is reached sooner."""
+    one = lab(ramp_down_w_per_minute=600)
+    running(one, *(whole(f"spot-{n}", flex=Flex.PREEMPTIBLE) for n in range(2)), FIRM)
+    before_w = draws_w(one)
+    instruct(one, before_w - 1_600)
+    line = [
+        next(iter(one.state.instructions.values())).glides_w(600, one.now_ms + at) for at in (30_000, 90_000)
+    ]
+    began_ms = one.now_ms
+    one.now_ms += 20_000
+    instruct(one, before_w - 1_000)
+    (standing,) = one.state.instructions.values()
+    assert standing.due_ms == began_ms + 100_000 + RESPONSE_MS
+    assert [standing.glides_w(600, began_ms + at) + 600 for at in (30_000, 90_000)] == line
 
 
 def test_a_coming_instruction_is_approached_along_the_ramp() -> None:

@@ -21,13 +21,16 @@ def sheds(world: "World", placement: Placement) -> bool:
     return engine is not None and engine.pause_sheds
 
 
-def takes_ms(world: "World", instruction: Instruction) -> int:
-    """How long a site takes to come down to an instruction from what it may draw now, as fast as its connection lets it."""
+def takes_ms(world: "World", instruction: Instruction) -> tuple[int, int]:
+    """How long a site takes to come down to an instruction from what it may draw now, as fast as its connection lets it; and
+    that, in watts a minute (0: at once).
+    """
     if instruction.site not in world.fleet.site_index:
-        return 0
+        return 0, 0
     site = world.site(instruction.site)
     draws_w = meter_watts(site, int(world.power_w[world.fleet.power_index[PowerNodeId(site.id)]]))
-    return ramp_ms(site.connection.ramp_down_w_per_minute, draws_w - instruction.limit_w)
+    ramp_down_w = site.connection.ramp_down_w_per_minute
+    return ramp_ms(ramp_down_w, draws_w - instruction.limit_w), ramp_down_w
 
 
 def curtailed(world: "World", committed: ev.Committed, event: ev.CurtailmentOrdered) -> list[Row]:

@@ -258,7 +258,7 @@ def _targets(site: Site, standing: list[limits.Standing], now_ms: int) -> Iterat
         if one.was_in_force and one.is_open(now_ms) and now_ms >= one.leads_ms:
             limit_w = it_watts(site, instruction.limit_w + one.glides_w(ramp_w, now_ms))
             is_on = bool(ramp_w) or instruction.from_ms <= now_ms
-            yield Target(limit_w, one.due_ms, instruction.id, is_on)
+            yield Target(limit_w, one.point_due_ms(now_ms), instruction.id, is_on)
 
 
 def _follow(
