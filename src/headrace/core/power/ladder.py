@@ -24,6 +24,7 @@ from headrace.core.power.caps import (
     cappable,
     going_w,
     has_failed,
+    is_worth,
     lowest_w,
     of_site,
     off_w,
@@ -161,7 +162,7 @@ def _cappable(world: World, placement: Placement) -> Iterator[Cappable]:
         used = int(world.node_mask[index]).bit_count()
         draws_w = world.counted.draw_w(index)
         cap = world.state.caps.get(node)
-        if cap is not None and cap.wanted_w and not cap.is_done:
+        if cap is not None and cap.wanted_w and not cap.is_met:
             # What was ordered counts as under way, or has failed: in either case only more than that is to be had.
             draws_w = min(draws_w, with_overshoot(cap.wanted_w))
         found = cappable(node, draws_w, lowest_w(world.hardware_of(node), used, least_w))
@@ -311,8 +312,7 @@ def _shed(world: World, ladder: Ladder, target: Target, now_ms: int) -> tuple[li
     free.sort(key=lambda one: one.key)
     before = [one for one in free if ORDER.index(one.rung) < ORDER.index(Rung.CAP)]
     chosen, over_w = _as_needed(before, over_w)
-    able = _not_failed(world, ladder.caps, now_ms)
-    capped = shared_out(able, over_w)
+    able, capped = _capped(world, _not_failed(world, ladder.caps, now_ms), over_w)
     if capped:
         over_w -= min(over_w, sum(one.saves_w for one in able))
     after, over_w = _as_needed(free[len(before) :], over_w)
@@ -371,6 +371,21 @@ def _shut(idle: list[Cappable], over_w: int) -> tuple[list[tuple[NodeId, int]], 
         over_w -= one.saves_w
         found.append((one.node, OFF_W))
     return found, over_w
+
+
+def _capped(
+    world: World, able: list[Cappable], over_w: int
+) -> tuple[list[Cappable], list[tuple[NodeId, int]]]:
+    """Which nodes are to be capped, and at what. Those that round up, and would do so again, are left as they are: the others
+    give what they don't.
+    """
+    caps = world.state.caps
+    while True:
+        found = shared_out(able, over_w)
+        vain = {node for node, watts in found if not is_worth(caps.get(node), watts)}
+        if not vain:
+            return able, found
+        able = [one for one in able if one.node not in vain]
 
 
 def _in_time(chosen: list[Candidate], target: Target, now_ms: int) -> list[Candidate]:
