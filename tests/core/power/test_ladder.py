@@ -409,6 +409,29 @@ def test_a_coming_instruction_is_approached_along_the_ramp() -> None:
     assert one.place() == []
 
 
+def test_a_miner_that_starts_again_says_after_which_instruction() -> None:
+    """From when it is placed and as long as it runs; one that starts beside an instruction that goes on says that."""
+    one = lab()
+    running(one, MINER)
+    instruct(one, draws_w(one) - 300, lasts_ms=MS_PER_HOUR)
+    ((placement, *_),) = [list(one.world.stopping) for _ in follow(one)]
+    one.report(placement, ended(0, 143))
+    ident = next(iter(one.state.workloads))
+    one.now_ms += MS_PER_HOUR
+    (again,) = one.place()
+    assert "back after instruction evening ended" in explain(one.world.snapshot(one.now_ms), ident).line
+    one.report(again, RUNNING)
+    line = explain(one.world.snapshot(one.now_ms), ident).line
+    assert line.endswith("; attempt 2 (back after instruction evening ended)")
+    instruct(one, draws_w(one) - 300, id=InstructionId("late (b)"))
+    follow(one)
+    one.report(again, ended(0, 143))
+    instruct(one, draws_w(one) + 5_000, id=InstructionId("late (b)"))
+    one.place()
+    line = explain(one.world.snapshot(one.now_ms), ident).line
+    assert "back within what instruction late (b) allows" in line
+
+
 def test_the_strictest_of_several_instructions_holds() -> None:
     """Whichever came first; and when it ends, the next one does."""
     one = lab()

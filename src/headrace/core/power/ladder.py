@@ -32,7 +32,7 @@ from headrace.core.power.caps import (
     with_overshoot,
 )
 from headrace.core.power.floors import restores_w
-from headrace.core.power.instruction import InstructionId
+from headrace.core.power.instruction import GRID_LIMITS, InstructionId
 from headrace.core.power.moving import Elsewhere
 from headrace.core.power.pue import it_watts
 from headrace.core.power.shedding import ORDER, Rung, ShedClass, rung_of, shed_class
@@ -461,7 +461,7 @@ def _order(one: Candidate, target: Target, now_ms: int) -> Order:
 
 
 def _why(one: Candidate, why: InstructionId) -> str:
-    text = f"the grid limits {one.placement.site} (instruction {why})"
+    text = f"{GRID_LIMITS}{one.placement.site} (instruction {why})"
     return f"{text}; its pause did not take effect" if one.placement.curtailed else text
 
 
