@@ -35,6 +35,8 @@ _NEED_PERSON = frozenset(
     {DeviceFault.CREDENTIALS, DeviceFault.TLS, DeviceFault.UNSUPPORTED, DeviceFault.MISSING}
 )
 """Asked often, a controller that does not accept a password locks the account."""
+TOLD_OFTEN = 3
+"""A controller that says as often in a row that it enforces more than it was told, and the same, is told no more."""
 LEAST_W = 1
 """The lowest limit of a controller that does not say what it takes."""
 MOST_STRANGERS = 20
@@ -112,15 +114,16 @@ class DeviceStates:
 class _Server:
     """What is known of a controller; times without ``_ms`` are of this process's own clock, in seconds.
 
-    ``said``: its last word that still holds. ``asked_w``: what it was asked last (-1: nothing). ``failing``: since when it has
-    not answered. ``can_switch``: it says whether its node is on. ``shut``: when its node was told first to shut down, until it is
-    on again.
+    ``said``: its last word that still holds. ``asked_w``: what it was asked last (-1: nothing). ``gave``: what it was told to
+    enforce, what it said that it does, and how often in a row. ``failing``: since when it has not answered. ``can_switch``: it
+    says whether its node is on. ``shut``: when its node was told first to shut down, until it is on again.
     """
 
     answered: float
     least_w: int | None = None
     said: LimitReading | None = None
     asked_w: int = -1
+    gave: tuple[int, int, int] = (-1, -1, 0)
     failing: float | None = None
     failures: int = 0
     needs_person: bool = False
@@ -145,7 +148,16 @@ class _Server:
             return True
         if not wanted_w:
             return self.said.limit_w is not None
-        return not 0 < self.enforced_w <= wanted_w
+        if 0 < self.enforced_w <= wanted_w:
+            return False
+        # One that rounds up says the same each time: that is what it does, and what counts.
+        is_all = self.gave[:2] == (wanted_w, self.enforced_w) and self.gave[2] >= TOLD_OFTEN
+        return not (self.enforced_w and is_all)
+
+    def told(self, wanted_w: int) -> None:
+        """It was told to enforce so much, and has said what it does."""
+        before, now = self.gave, (wanted_w, self.enforced_w)
+        self.gave = (*now, before[2] + 1 if before[:2] == now else 1)
 
     def hear(self, said: LimitReading, now: float) -> None:
         """It said what it enforces."""
@@ -406,6 +418,7 @@ class Actuator:
         else:
             failures = one.failures
             one.hear(done.reading, time.monotonic())
+            one.told(wanted_w)
             if one.differs(wanted_w) and done.problem is not None:
                 one.trouble, one.failures = done.problem.problem.line(), failures + 1
         if one.least_w is None and self._devices.servers[node].way is not None:

@@ -1,5 +1,6 @@
 """The demo for real: the model, the gang, the miner, the bill; and that it leaves nothing running whatever happens."""
 
+import json
 import os
 import signal
 import subprocess
@@ -67,6 +68,9 @@ def test_the_whole_story_happens_and_leaves_a_journal_and_a_picture(tmp_path: Pa
         "score is paused for the grid, which limits glomfjord",
         "the firm endpoint answers all the while",
         "the limit is gone, and all that ran runs again",
+        "verified: each interval follows from the readings and limits given",
+        "the evidence of evening-glomfjord verifies offline",
+        "the evidence of evening-loughton verifies offline",
         "has started by itself",
         "replica-counters",
         "modelled",
@@ -74,6 +78,9 @@ def test_the_whole_story_happens_and_leaves_a_journal_and_a_picture(tmp_path: Pa
         "is in it: nothing before it was rewritten",
     ):
         assert words in said, said
+    held = json.loads((state / "evening-glomfjord.json").read_bytes())["document"]
+    assert held["totals"]["held_known_ms"] > 0
+    assert held["final"]
     assert "Say hello." in picture.read_text().replace("&#160;", " ")
     assert processes_of(state) == []
 

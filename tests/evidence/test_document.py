@@ -97,15 +97,21 @@ def test_every_version_of_an_instruction_counts_for_its_time(world: Small) -> No
 
 
 def test_whoever_else_held_meanwhile_is_named_to_who_verifies(world: Small) -> None:
-    """What was delivered may be due to them: the verifier says so, and names each."""
+    """The stricter one has what was delivered, the other has none of it and says who covered it; the verifier names each."""
     instruct(world, "2kW")
     instruct(world, "3kW", "other")
     later(world, 10 * MS_PER_MINUTE)
     for name, others in (("evening", "other (at most 3000 W)"), ("other", "evening (at most 2000 W)")):
         found = verify(evidence(world, name).body, world.control.keys.public)
         assert found.wrong == []
-        said = f"what of the reduction is due to this instruction: 1 other held meanwhile: {others}"
-        assert said in found.unproven
+        assert any(f"1 other held meanwhile: {others}" in one for one in found.unproven)
+    strict, loose = (
+        evidence(world, one, "?baseline=minute-before").json["document"] for one in ("evening", "other")
+    )
+    assert (strict["totals"]["covered_ms"], loose["totals"]["held_ms"]) == (0, 0)
+    assert loose["totals"]["covered_ms"] == strict["totals"]["held_ms"] > 0
+    assert {tuple(one["covered_by"]) for one in loose["intervals"] if one["covered_ms"]} == {("evening",)}
+    assert loose["totals"]["reduction_mj"] == 0 < strict["totals"]["reduction_mj"]
 
 
 def test_a_limit_above_the_connection_has_reduced_nothing(world: Small) -> None:

@@ -3,7 +3,7 @@
 import json
 from base64 import b64encode
 from collections.abc import Callable, Iterator
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -12,8 +12,9 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from headrace.core.events import KINDS as KINDS_OF_THE_CORE
+from headrace.core.power.instruction import InstructionId
 from headrace.core.power.reading import PowerReading
-from headrace.core.power.settlement import Case, Readings, Version, settle
+from headrace.core.power.settlement import Case, Readings, Settlement, Version, settle
 from headrace.core.units import MS_PER_DAY, MS_PER_HOUR, MS_PER_MINUTE
 from headrace.evidence.document import path_of, tree
 from headrace.evidence.figures import COUNTS, even, wrong_intervals
@@ -44,7 +45,10 @@ def test_what_was_not_changed_verifies_and_says_what_it_does_not_prove(made: tup
     assert found.wrong == []
     assert len(found.verified) == 8
     assert "modelled) and those behind the baseline are the operator's own word" in found.unproven[0]
-    assert any("the watts of its connection are the operator's own word" in one for one in found.unproven)
+    assert any(
+        "the watts of its connection and its ramp are the operator's own word" in one
+        for one in found.unproven
+    )
     assert any("that were passed over were not available" in one for one in found.unproven)
     assert len(found.unproven) == 6
 
@@ -114,8 +118,8 @@ def _places(value: Any) -> Iterator[tuple[Any, Any]]:
         (b'"compliance":"yes"', b'"compliance":"no"', "intervals: not as it was signed"),
         (b'"zone":"Europe/Oslo"', b'"zone":"Europe/Rome"', "site: not as it was signed"),
         (
-            b'"format":"headrace settlement evidence 1"',
             b'"format":"headrace settlement evidence 2"',
+            b'"format":"headrace settlement evidence 1"',
             "format: ",
         ),
         (b'{"document":', b'{ "document":', "not written in the one way"),
@@ -140,7 +144,7 @@ def test_another_key_is_named(made: tuple[Small, bytes], tmp_path: Path) -> None
     assert [one.partition(":")[0] for one in verify(data, other.public).wrong] == ["key", "signature"]
     sealed = json.loads(data)
     sealed["signature"] = other.sign(
-        b"headrace settlement evidence 1\x00" + canonical(sealed["document"])
+        b"headrace settlement evidence 2\x00" + canonical(sealed["document"])
     ).hex()
     sealed["key"] = other.public.hex()
     wrong = verify(canonical(sealed) + b"\n", world.control.keys.public).wrong
@@ -321,28 +325,46 @@ def test_paths_are_those_of_the_journals_own_proofs(size: int) -> None:
 
 
 @settings(max_examples=60, deadline=None)
-@given(cases())
+@given(cases(), cases(), st.sampled_from([0, 0, 7, 60, 500, 4_001]))
 def test_the_figures_are_computed_twice_alike(
     case: tuple[list[Version], list[PowerReading], int],
+    other: tuple[list[Version], list[PowerReading], int],
+    ramp_w: int,
 ) -> None:
-    """What makes the document and what verifies it share no code, and agree on whatever a meter says."""
+    """What makes the document and what verifies it share no code, and agree on whatever a meter says, on every ramp and beside
+    whatever else held.
+    """
     versions, given_readings, now_ms = case
     readings = Readings(given_readings, now_ms)
-    found = settle(Case(tuple(versions), readings, 10_000, "UTC"), 5 * MS_PER_MINUTE, "minute-before")
+    others = tuple(
+        replace(one, instruction=replace(one.instruction, id=InstructionId("other"))) for one in other[0]
+    )
+    settling = Case(tuple(versions), readings, 900, "UTC", (), ramp_w, others)
+    found = settle(settling, 5 * MS_PER_MINUTE, "minute-before")
     if not found.intervals:
         return
-    document = {
+    document = json.loads(canonical(plain_document(settling, found)))
+    assert wrong_intervals(document) == []
+
+
+def plain_document(case: Case, found: Settlement) -> Document:
+    """What the verifier of intervals reads of a document."""
+    readings = case.readings
+    return {
         "readings": [[one.at_ms, one.watts, one.source] for one in readings.all],
-        "instruction": {"versions": [_plain(one) for one in versions]},
-        "site": {"allowed_w": 10_000},
+        "instruction": {
+            "id": case.versions[0].instruction.id,
+            "versions": [_plain(one) for one in case.versions],
+        },
+        "overlapping": [_plain(one) for one in case.others],
+        "site": {"allowed_w": case.allowed_w, "ramp_down_w_per_minute": case.ramp_down_w},
         "hold_ms": readings.hold_ms,
-        "as_of_ms": now_ms,
+        "as_of_ms": readings.known_until_ms,
         "interval_ms": found.interval_ms,
         "until_ms": found.until_ms,
         "final": found.final,
         "intervals": [asdict(one) for one in found.intervals],
     }
-    assert wrong_intervals(document) == []
 
 
 def _plain(one: Version) -> Document:

@@ -9,6 +9,7 @@ from typer.testing import CliRunner
 
 from headrace.cli.plant import app
 from headrace.core.errors import HeadraceError
+from headrace.plant.site import Options, make_physics, overloads, read_estate, site_fleet
 from tests.plant.small import estate_file, plant_apart
 
 RUN = CliRunner()
@@ -34,6 +35,20 @@ def failed(*arguments: str) -> str:
 def test_a_wrong_option_of_plant_is_named(tmp_path: Path, arguments: tuple[str, ...], said: str) -> None:
     """Before anything listens."""
     assert said in failed("plant", str(estate_file(tmp_path)), "--out", str(tmp_path / "out"), *arguments)
+
+
+def test_more_than_an_element_carries_is_said_with_its_figures(tmp_path: Path) -> None:
+    """Miners of 6.6 kW at a feed of 3 kW, beside nodes; up to the transformer and the connection, and of no other element."""
+    lab = Path(__file__).parents[2] / "examples" / "estates" / "lab.yaml"
+    fleet = site_fleet(read_estate(lab), "")
+    options = Options(miners=2, miners_at="glomfjord/feed-b")
+    said = overloads(fleet, make_physics(fleet, options, 0))
+    assert [line.split(". ")[0] for line in said[1:]] == [
+        "warning: glomfjord/transformer-1 carries 6 kW, and 10.8 kW hang on it (nodes 4.2 kW, miners 6.6 kW)",
+        "warning: glomfjord/feed-b carries 3 kW, and 8.7 kW hang on it (nodes 2.1 kW, miners 6.6 kW)",
+    ]
+    assert said[0].startswith("warning: glomfjord carries 3.7 kW, and ")
+    assert overloads(fleet, make_physics(fleet, Options(load_permille=0), 0)) == []
 
 
 def test_a_file_that_is_no_estate_or_not_there_is_named(tmp_path: Path) -> None:

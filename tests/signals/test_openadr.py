@@ -95,16 +95,11 @@ class Play:
         self.direct = httpx.ASGITransport(app=self.vtn.app)
         self.judged = Judged(self.direct, judge)
         self.way = self.judged if is_judged else self.direct
-        self.slept: list[float] = []
         self.ven = self.client(declared(folder, more=more))
 
     def client(self, vtn: VtnModel) -> Ven:
         """A VEN of this VTN."""
-
-        async def sleep(seconds: float) -> None:
-            self.slept.append(seconds)
-
-        return Ven(vtn, self.clock, OneMeter(), transport=self.way, chance=random.Random(1), sleep=sleep)
+        return Ven(vtn, self.clock, OneMeter(), transport=self.way, chance=random.Random(1))
 
     def say(self, value: Any = 20, kind: str = "IMPORT_CAPACITY_LIMIT", **more: Any) -> str:
         """An event of an hour from now on; its id."""
@@ -572,26 +567,6 @@ def test_reports_that_can_not_be_sent_keep_nobody_from_hearing_and_are_sent_late
         assert (play.ven.state.reports, play.ven.state.findings) == (1, ())
 
     asyncio.run(body())
-
-
-def test_it_goes_on_polling_until_it_is_cancelled(play: Play) -> None:
-    """At its interval, telling what it heard each time."""
-    states: list[VenState] = []
-
-    async def body() -> None:
-        play.say(20)
-
-        def heard(state: VenState) -> None:
-            states.append(state)
-            if len(states) == 3:
-                raise asyncio.CancelledError
-
-        with pytest.raises(asyncio.CancelledError):
-            await play.ven.run(heard)
-
-    act(play, body)
-    assert [len(one.heard.instructions) for one in states] == [1, 1, 1]
-    assert all(0 < seconds <= 30 for seconds in play.slept)
 
 
 # Over sockets.

@@ -34,8 +34,8 @@ MUTATIONS = (
     Mutation(
         "a cap that failed is hoped for for ever",
         "core/power/caps.py",
-        "if not cap.wanted_w or cap.is_done or has_failed(cap, now_ms, begun_ms):",
-        "if not cap.wanted_w or cap.is_done:",
+        "if not cap.wanted_w or cap.is_met or now_ms >= max(cap.ordered_ms, begun_ms) + cap.patience_ms:",
+        "if not cap.wanted_w or cap.is_met:",
         ("grid-over", "unshed"),
         seed=238,
     ),
@@ -122,7 +122,7 @@ MUTATIONS = (
     Mutation(
         "nobody is capped",
         "core/power/ladder.py",
-        "    capped = shared_out(able, over_w)\n",
+        "    able, capped = _capped(world, _not_failed(world, ladder.caps, now_ms), over_w)\n",
         "    able, capped = [], []\n",
         ("rungs", "unshed", "grid-over"),
         seed=13,

@@ -77,7 +77,12 @@ def _summary(made: dict[str, Any]) -> None:
     name, site = made["instruction"]["id"], made["site"]["id"]
     say(f"{name} at {site}, {state}: {len(made['intervals'])} x {length}: {counts}; {totals['source']} draw")
     if others := meanwhile(made):
-        say(f"{others}: what was delivered may be due to them as well")
+        say(f"{others}: what was delivered is the strictest one's at each instant, once")
+    for span, by in _covered(made):
+        say(f"covered by {by} for {format_duration(span)}")
+    if not totals["held_ms"] and totals["covered_ms"]:
+        say("it reduced nothing of its own: stricter ones covered all of it")
+        return
     if not totals["held_ms"]:
         allowed = format_watts(made["site"]["allowed_w"])
         say(f"it asked nothing: it never was below the {allowed} of the connection")
@@ -88,6 +93,17 @@ def _summary(made: dict[str, Any]) -> None:
     first_w = format_watts(made["intervals"][0]["baseline_w"])
     saved_wh = totals["reduction_mj"] / MJ_PER_WH
     say(f"reduced by {saved_wh:,.3f} Wh against {baseline['method']} ({first_w} in the first interval)")
+
+
+def _covered(made: dict[str, Any]) -> Iterator[tuple[int, str]]:
+    """By whom an instruction was covered, in order, and for how long of the intervals of which that is said."""
+    spans: dict[str, int] = {}
+    for row in made["intervals"]:
+        if row["covered_ms"]:
+            names = ", ".join(row["covered_by"])
+            spans[names] = spans.get(names, 0) + row["covered_ms"]
+    for names, span in spans.items():
+        yield span, names
 
 
 # -- packs -------------------------------------------------------------------------------------------------------------

@@ -31,7 +31,7 @@ from headrace.devices.fleet import (
 from headrace.plant.physics import Failure
 from headrace.plant.redfish_server import WAYS
 from headrace.plant.run import DEVICES, PLANT, Plant, PlantClock
-from headrace.plant.site import Options, read_estate, site_fleet
+from headrace.plant.site import Options, overloads, read_estate, site_fleet
 from headrace.ports import Clock
 
 app = typer.Typer(rich_markup_mode=None)
@@ -100,6 +100,8 @@ async def _run(running: Plant) -> None:
         say(
             f"simulated: site {running.fleet.sites[0].id}, {nodes} nodes, {meters} meters, {running.options.miners} miners"
         )
+        for line in overloads(running.fleet, running.physics):
+            say(line)
         say(f"devices: {running.directory / DEVICES}")
         say(f"control: {running.control_url} (token in {running.directory / 'token'})")
         say(f"ready at {running.options.speed} x the speed of the world; Ctrl-C ends it")

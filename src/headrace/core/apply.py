@@ -207,7 +207,8 @@ def _made(world: World, committed: ev.Committed, event: ev.PlacementMade) -> lis
     )
     world.state.placements[placement.id] = placement
     world.queue.remove(work.id)
-    _enter(world, work, WorkloadState.PLACED, committed.at_ms)
+    back = applied.back_after(world, work.reason, committed.at_ms)
+    _enter(world, work, WorkloadState.PLACED, committed.at_ms, back)
     work.attempt += 1
     work.placement = placement.id
     work.site = event.site
@@ -225,7 +226,9 @@ def _placement_started(world: World, committed: ev.Committed, event: ev.Placemen
         key = f"{placement.tenant}/{world.period(committed.at_ms)}"
         world.state.unisolated[key] = world.state.unisolated.get(key, 0) + 1
     if placement.stop_reason is None:
-        _enter(world, world.state.workloads[placement.workload], WorkloadState.RUNNING, committed.at_ms)
+        work = world.state.workloads[placement.workload]
+        why = work.reason if work.state is WorkloadState.PLACED else ""
+        _enter(world, work, WorkloadState.RUNNING, committed.at_ms, why)
     world.memory.changed(placement, world.fleet.site_index[placement.site])
     world.settle(placement)
     return []
@@ -464,8 +467,9 @@ def _instructed(world: World, committed: ev.Committed, event: ev.InstructionRece
     for ident in [one for one, known in standing.items() if is_past(world.fleet, known, committed.at_ms)]:
         del standing[ident]
     instruction = event.instruction
-    takes_ms = applied.takes_ms(world, instruction)
-    standing[instruction.id] = renewed(standing.get(instruction.id), instruction, committed.at_ms, takes_ms)
+    takes_ms, ramp_down_w = applied.takes_ms(world, instruction)
+    known = standing.get(instruction.id)
+    standing[instruction.id] = renewed(known, instruction, committed.at_ms, takes_ms, ramp_down_w)
     world.limit(committed.at_ms)
     _remember(world, committed, instruction.id)
     return _audit(committed, instruction.id, event.verdict)

@@ -28,6 +28,7 @@ from headrace.core.power.settlement import (
     Readings,
     Settlement,
     Version,
+    glides,
     settle,
     span_ms,
 )
@@ -93,7 +94,9 @@ def _document(store: SqliteStore, wanted: Wanted) -> dict[str, Any]:
     held = tuple((v.begins_ms, v.ends_ms) for one in others for v in one.versions if v.begins_ms < v.ends_ms)
     readings = Readings(found.readings, wanted.as_of_ms)
     allowed_w = found.site.connection.total_w
-    case = Case(tuple(told.versions), readings, allowed_w, found.site.zone, held)
+    ramp_w = found.site.connection.ramp_down_w_per_minute
+    rivals = tuple(version for one in others if one is not told for version in one.versions)
+    case = Case(tuple(told.versions), readings, allowed_w, found.site.zone, held, ramp_w, rivals)
     settled = settle(case, INTERVALS_MS[wanted.interval], wanted.baseline)
     parts: dict[str, Any] = {
         "format": FORMAT,
@@ -103,6 +106,7 @@ def _document(store: SqliteStore, wanted: Wanted) -> dict[str, Any]:
             "country": found.site.country,
             "zone": found.site.zone,
             "allowed_w": allowed_w,
+            "ramp_down_w_per_minute": ramp_w,
         },
         "instruction": {"id": name, "versions": _versions(told)},
         "overlapping": _overlapping(others, told, settled),
@@ -112,7 +116,7 @@ def _document(store: SqliteStore, wanted: Wanted) -> dict[str, Any]:
         "interval_ms": settled.interval_ms,
         "hold_ms": readings.hold_ms,
         "baseline": _baseline(settled.baseline),
-        "readings": _readings(readings, settled),
+        "readings": _readings(case, settled),
         "intervals": [_interval(one) for one in settled.intervals],
         "totals": asdict(settled.totals),
         **_proofs(store, found, wanted),
@@ -181,9 +185,11 @@ def _interval(one: Interval) -> dict[str, Any]:
     return {**asdict(one), "basis": [_window(part) for part in one.basis]}
 
 
-def _readings(readings: Readings, settled: Settlement) -> list[list[int | str]]:
+def _readings(case: Case, settled: Settlement) -> list[list[int | str]]:
+    """All that say something about the intervals, and about when a version came whose limit glides into them."""
     rows = settled.intervals
-    found = readings.within(rows[0].from_ms, rows[-1].until_ms)
+    came = [one.received_ms for one in case.versions if glides(case, one)]
+    found = case.readings.within(min([rows[0].from_ms, *came]), rows[-1].until_ms)
     return [[one.at_ms, one.watts, one.source] for one in found]
 
 

@@ -44,24 +44,54 @@ def _due(one: dict[str, Any]) -> int:
     return int(max(one["from_ms"], one["received_ms"] + RESPONSE_MS))
 
 
+def _slopes(document: dict[str, Any], versions: list[dict[str, Any]], at: "Reader") -> None:
+    """Write into each version how much lower than when it came the draw had to be (``fall_w``), and in how long (``fall_ms``)."""
+    down_w = document["site"]["ramp_down_w_per_minute"]
+    for one in versions:
+        watts, source = at(one["received_ms"])
+        drawn_w = watts if SOURCES.index(source) < 2 else 0
+        one["fall_w"], one["down_w"] = max(0, drawn_w - one["limit_w"]), down_w
+        one["fall_ms"] = -(one["fall_w"] * MINUTE_MS // -down_w) if down_w else 0
+
+
+def _line_w(one: dict[str, Any], at_ms: int) -> int | None:
+    """The point at which a version's own line is: down with the ramp from 30 s after it was received; None before it is due."""
+    if at_ms < _due(one):
+        return None
+    bottom_ms = max(_due(one), one["received_ms"] + RESPONSE_MS + one["fall_ms"])
+    above_w = one["down_w"] * (bottom_ms - at_ms) // MINUTE_MS if at_ms < bottom_ms else 0
+    return int(one["limit_w"]) + above_w
+
+
 def _due_w(versions: list[dict[str, Any]], at_ms: int) -> int | None:
-    """The loosest of the version that is on and those before it without a gap, back to the last that was due by then."""
-    number = next((n for n, one in enumerate(versions) if _is_on(one, at_ms)), None)
-    loosest = -1
-    while number is not None:
-        one = versions[number]
-        loosest = max(loosest, int(one["limit_w"]))
-        if _due(one) <= at_ms:
-            return loosest
-        follows = number > 0 and _ends(versions[number - 1]) == _begins(one)
-        number = number - 1 if follows else None
+    """What all versions come to, one after another, from the first that led to the one that is on without a gap.
+
+    Each lets go what is above its limit only by its own line; one at or above the limit before it changes nothing but what is
+    below its limit.
+    """
+    asked: int | None = None
+    before: dict[str, Any] | None = None
+    for one in versions:
+        if before is not None and _ends(before) != _begins(one):
+            asked = before = None
+        own = _line_w(one, at_ms)
+        if asked is None:
+            asked = own
+        else:
+            is_deeper = before is not None and one["limit_w"] < before["limit_w"]
+            asked = max(asked, int(one["limit_w"]))
+            asked = min(asked, own) if is_deeper and own is not None else asked
+        if _is_on(one, at_ms):
+            return asked
+        before = one
     return None
 
 
 Reading = tuple[int, str]
+Reader = Callable[[int], Reading]
 
 
-def _reader(document: dict[str, Any]) -> Callable[[int], Reading]:
+def _reader(document: dict[str, Any]) -> Reader:
     """What was drawn at an instant, and by which source."""
     readings, hold_ms, end_ms = document["readings"], document["hold_ms"], document["as_of_ms"]
     place = {"number": 0}
@@ -90,6 +120,8 @@ def _moments(document: dict[str, Any]) -> list[int]:
         found |= {at_ms, at_ms + document["hold_ms"]} if source == "measured" else {at_ms}
     for one in document["instruction"]["versions"]:
         found |= {_begins(one), _due(one), _ends(one)}
+    for one in document["overlapping"]:
+        found |= {_begins(one), _ends(one)}
     return sorted(found)
 
 
@@ -98,7 +130,7 @@ def wrong_intervals(document: dict[str, Any]) -> list[str]:
     rows, length_ms, wrong = document["intervals"], document["interval_ms"], []
     if [one[0] for one in document["readings"]] != sorted({one[0] for one in document["readings"]}):
         wrong.append("readings: they are not in order")
-    versions = [one for one in document["instruction"]["versions"] if _begins(one) < _ends(one)]
+    versions = [dict(one) for one in document["instruction"]["versions"] if _begins(one) < _ends(one)]
     begun = [one for one in versions if _begins(one) < document["as_of_ms"]]
     first_ms = min(map(_begins, begun)) // length_ms * length_ms
     until_ms = min(max(map(_ends, begun)), document["as_of_ms"])
@@ -111,6 +143,7 @@ def wrong_intervals(document: dict[str, Any]) -> list[str]:
             f"intervals: not the {len(expected)} from {_utc(first_ms)} on, in order: one is missing or misplaced"
         )
     moments, reader = _moments(document), _reader(document)
+    _slopes(document, versions, reader)
     for row in rows:
         from_ms = row["from_ms"]
         inside = moments[bisect_right(moments, from_ms) : bisect_left(moments, from_ms + length_ms)]
@@ -125,41 +158,58 @@ def wrong_intervals(document: dict[str, Any]) -> list[str]:
     return wrong
 
 
+def _stricter(document: dict[str, Any], on: dict[str, Any], at_ms: int) -> str | None:
+    """Whose what was delivered is instead: of all that held the one of the lowest limit, then the first, then by name."""
+    own = on["limit_w"], on["received_ms"], document["instruction"]["id"]
+    others = [one for one in document["overlapping"] if _is_on(one, at_ms)]
+    least = min([(one["limit_w"], one["received_ms"], str(one["id"])) for one in others], default=own)
+    return least[2] if least < own else None
+
+
 def _sum_of(source: str) -> str:
     return "missing" if source == "missing" else "stale" if SOURCES.index(source) > 1 else "known"
 
 
 def _row(
-    document: dict[str, Any], versions: list[dict[str, Any]], at: Callable[[int], Reading], edges: list[int]
+    document: dict[str, Any], versions: list[dict[str, Any]], at: Reader, edges: list[int]
 ) -> dict[str, Any]:
     """An interval, summed over pieces within which nothing changes."""
     sums = dict.fromkeys(
-        ("known", "stale", "missing", "coming", "held", "held_known", "due", "due_unknown"), 0
+        ("known", "stale", "missing", "coming", "held", "held_known", "covered", "due", "due_unknown"), 0
     )
     energy_mj = held_mj = weighted = over_w = 0
-    limits, watts_known, due_known = [], [], []
+    limits, watts_known, due_known, asked_w, covered_by = [], [], [], list[int](), set[str]()
     inside = outside = 0
     for start, end in pairwise(edges):
         length_ms, (watts, source), due_w = end - start, at(start), _due_w(versions, start)
         believed, is_past = SOURCES.index(source) < 2, start < document["as_of_ms"]
-        on = next((one["limit_w"] for one in versions if _is_on(one, start)), None)
-        limits.append(document["site"]["allowed_w"] if on is None else on)
+        on = next((one for one in versions if _is_on(one, start)), None)
+        limits.append(document["site"]["allowed_w"] if on is None else on["limit_w"])
         weighted += limits[-1] * length_ms
         sums[_sum_of(source) if is_past else "coming"] += length_ms
         outside = max(outside, SOURCES.index(source) * is_past)
         energy_mj += watts * length_ms * believed
         watts_known += [watts] * believed
         # A limit at or above the connection asks nothing, so that nothing is due to it.
-        if on is not None and on < document["site"]["allowed_w"] and is_past:
+        if on is None or not is_past:
+            continue
+        other = _stricter(document, on, start)
+        if on["limit_w"] < document["site"]["allowed_w"] and other is not None:
+            sums["covered"] += length_ms
+            covered_by.add(other)
+        elif on["limit_w"] < document["site"]["allowed_w"]:
             sums["held"] += length_ms
             inside = max(inside, SOURCES.index(source))
             sums["held_known"] += length_ms * believed
             held_mj += watts * length_ms * believed
-        if due_w is not None and is_past:
+        last_w = _due_w(versions, end - 1)
+        if due_w is not None and last_w is not None:
             sums["due"] += length_ms
             sums["due_unknown"] += length_ms * (not believed)
             due_known += [watts] * believed
-            over_w = max(over_w, (watts - due_w) * believed)
+            asked_w += [due_w, last_w]
+            # The limit falls while the draw stays: it is furthest above at the end.
+            over_w = max(over_w, (watts - last_w) * believed)
     unsure = "unknown" if sums["due_unknown"] else "yes" if sums["due"] else "not due"
     return {f"{name}_ms": length for name, length in sums.items()} | {
         "from_ms": edges[0],
@@ -172,6 +222,9 @@ def _row(
         "energy_mj": energy_mj,
         "held_energy_mj": held_mj,
         "source": SOURCES[inside if sums["held"] else outside],
+        "covered_by": sorted(covered_by),
+        "due_least_w": min(asked_w, default=None),
+        "due_most_w": max(asked_w, default=None),
         "due_highest_w": max(due_known, default=None),
         "over_w": over_w,
         "compliance": "no" if over_w else unsure,
@@ -368,7 +421,7 @@ def _as_read(document: dict[str, Any]) -> list[str]:
 def wrong_totals(document: dict[str, Any]) -> list[str]:
     """The totals are sums of the intervals."""
     rows, totals = document["intervals"], document["totals"]
-    names = ("energy_mj", "known_ms", "held_ms", "held_known_ms", "held_energy_mj")
+    names = ("energy_mj", "known_ms", "held_ms", "held_known_ms", "held_energy_mj", "covered_ms")
     ours: dict[str, Any] = {name: sum(row[name] for row in rows) for name in names}
     saved = [row["reduction_mj"] for row in rows if row["reduction_mj"] is not None]
     ours["reduction_mj"] = sum(saved) if saved else None

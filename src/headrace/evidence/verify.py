@@ -24,7 +24,7 @@ from headrace.evidence.figures import (
     wrong_windows,
 )
 
-FORMAT, CONTEXT = "headrace settlement evidence 1", b"headrace settlement evidence 1\x00"
+FORMAT, CONTEXT = "headrace settlement evidence 2", b"headrace settlement evidence 2\x00"
 HEAD_CONTEXT = b"headrace journal head 1\x00"
 KINDS = {
     1: "JournalOpened",
@@ -46,7 +46,7 @@ UNPROVEN = (
     "times are by the operator's clock, bounded by the journal's head: compare that with one that you kept",
     "which workloads were told to go, and for which instruction, is not shown: 'headrace journal proof' shows it",
     "that no event and no other instruction was left out: 'headrace journal verify' of the whole journal shows it",
-    "the site's zone, its country and the watts of its connection are the operator's own word: no event of the estate is shown",
+    "the site's zone and country, the watts of its connection and its ramp are the operator's own word: no event of it is shown",
 )
 BAD = (ValueError, KeyError, TypeError, IndexError, AttributeError, ArithmeticError, OSError, struct_error)
 """What an operation raises on a document that has not its form."""
@@ -83,7 +83,7 @@ def verify(data: bytes, public: bytes) -> Found:
         "each part has its digest": lambda: _parts(document),
         "its events are in the journal, under its signed head": lambda: _events(document),
         "limits and times are those of the instruction's own events": lambda: _instruction(document),
-        "each interval follows from the readings and limits given": lambda: (
+        "each interval follows from the readings and limits given; what was delivered is attributed once": lambda: (
             _lengths(document) + wrong_intervals(document)
         ),
         "each baseline is the mean of the windows given": lambda: wrong_baseline(document),
@@ -99,12 +99,13 @@ def verify(data: bytes, public: bytes) -> Found:
         found.verified += [] if wrong else [says]
     found.unproven += [_readings(document), *_baseline(document), *UNPROVEN]
     if others := meanwhile(document):
-        found.unproven.insert(0, f"what of the reduction is due to this instruction: {others}")
+        text = f"the limits and times of {others}; their own evidence shows them, and adds up with this"
+        found.unproven.insert(0, text)
     return found
 
 
 def meanwhile(document: Any) -> str:
-    """Which other instructions held at the site meanwhile, to which what was delivered may be due as well; "" for none."""
+    """Which other instructions held at the site meanwhile; "" for none."""
     try:
         held: dict[str, list[int]] = {}
         for one in document["overlapping"]:
@@ -171,7 +172,9 @@ def is_signed(public: bytes, message: bytes, signature: bytes) -> bool:
 def _seal(document: dict[str, Any], key: str, signature: str, public: bytes) -> list[str]:
     wrong = []
     if document["format"] != FORMAT:
-        wrong.append(f"format: {document['format']!r} is not {FORMAT!r}")
+        wrong.append(
+            f"format: {document['format']!r} is not {FORMAT!r}: its own version of headrace verifies it"
+        )
     if not key == public.hex() == document["journal"]["key"]:
         wrong.append(f"key: the document names another one than the operator's {public.hex()[:16]}...")
     given = bytes.fromhex(signature)

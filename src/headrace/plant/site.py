@@ -5,15 +5,20 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from random import Random
 
+import numpy as np
+
 from headrace.core.errors import HeadraceError, Problem, ProblemCode, unknown
 from headrace.core.estate import Estate, Site
 from headrace.core.fleet import Fleet, compile_fleet
+from headrace.core.units import format_watts
 from headrace.documents.load import load
 from headrace.plant.meters import PlantMeter
 from headrace.plant.modbus_server import UNITS
 from headrace.plant.physics import Failure, MinerPlace, Physics, Speeds
 
 MAX_NODES = 25_000
+MOST_WARNED = 20
+"""So many elements that carry too little are named."""
 METERED = ("connection", "transformer", "feed", "ups", "busway", "block", "row")
 """Kinds of element that have a meter, unless racks are asked for too."""
 FAILURES = (Failure.SILENT, Failure.REFUSES, Failure.IGNORES, Failure.SLOW, Failure.GONE)
@@ -88,6 +93,42 @@ def make_physics(fleet: Fleet, options: Options, now_ms: int) -> Physics:
         for number in failing:
             column[number] = chance.choice(kinds)
     return physics
+
+
+def overloads(fleet: Fleet, physics: Physics) -> list[str]:
+    """Elements that carry less than what hangs on them draws from the start, each in a line with its figures.
+
+    Nodes as they are loaded, and miners; the connection at its meter, with what cooling takes.
+    """
+    site, found = fleet.sites[0], []
+    count = len(fleet.power_ids)
+    for number, name in enumerate(fleet.power_ids):
+        is_root = fleet.power_parent[number] < 0
+        rating_w = site.connection.total_w if is_root else int(fleet.power_limit_w[number])
+        draws_w = round(float(physics.element_w[number]))
+        if draws_w <= rating_w:
+            continue
+        below = [one for one in range(count) if number in _above(fleet, one)]
+        nodes_w = float(physics.drawn_w[np.isin(fleet.node_leaf, below)].sum())
+        miners_w = float(physics.miner_w[np.isin(physics.miner_element, below)].sum())
+        parts = f"nodes {format_watts(round(nodes_w))}, miners {format_watts(round(miners_w))}"
+        parts += ", and its cooling" if is_root else ""
+        found.append(
+            f"warning: {name} carries {format_watts(rating_w)}, and {format_watts(draws_w)} hang on it ({parts}). "
+            "Raise its rating, give fewer --miners or hang them elsewhere with --miners-at, or give less --load."
+        )
+        if len(found) == MOST_WARNED:
+            break
+    return found
+
+
+def _above(fleet: Fleet, element: int) -> list[int]:
+    """An element and all above it."""
+    found = []
+    while element >= 0:
+        found.append(element)
+        element = int(fleet.power_parent[element])
+    return found
 
 
 def make_meters(fleet: Fleet, racks: bool) -> list[PlantMeter]:

@@ -11,8 +11,7 @@ before, what is missing counts as withdrawn once the server says of each that it
 import asyncio
 import json
 import random
-import time
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import Awaitable, Iterable
 from dataclasses import dataclass, replace
 from typing import Any, Protocol
 
@@ -106,9 +105,8 @@ class Ven:
         *,
         transport: httpx.AsyncBaseTransport | None = None,
         chance: random.Random | None = None,
-        sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
     ) -> None:
-        self._vtn, self._clock, self._sleep = vtn, clock, sleep
+        self._vtn, self._clock = vtn, clock
         self._meter: SiteMeter = meter or NoMeter()
         self._chance = chance or random.Random()
         self._client = VtnClient(vtn, clock.now_ms, transport)
@@ -124,25 +122,6 @@ class Ven:
     async def aclose(self) -> None:
         """End its connections."""
         await self._client.aclose()
-
-    async def run(self, heard: Callable[[VenState], None]) -> None:
-        """Listen, tell ``heard``, wait; sooner after a failure, and ever later while it lasts. Ends when it is cancelled.
-
-        Reports are sent meanwhile: a server that is slow to take them delays no poll.
-        """
-        telling: asyncio.Task[None] | None = None
-        try:
-            while True:
-                began_s = time.monotonic()
-                wait_ms = await self.listen()
-                heard(self.state)
-                if not self.state.trouble and (telling is None or telling.done()):
-                    telling = asyncio.create_task(self.tell())
-                spent_ms = int((time.monotonic() - began_s) * MS_PER_SECOND)
-                await self._sleep(max(0, wait_ms - spent_ms) / MS_PER_SECOND)
-        finally:
-            if telling is not None:
-                telling.cancel()
 
     async def listen(self) -> int:
         """One turn of hearing; in how many milliseconds the next is due. What goes wrong stands in ``state.trouble``."""

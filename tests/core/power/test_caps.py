@@ -8,7 +8,17 @@ from headrace.core import events as ev
 from headrace.core.codec import normalise
 from headrace.core.contracts import Reservation
 from headrace.core.ids import NodeId, PowerNodeId, WindowId
-from headrace.core.power.caps import CAP_MS, OFF_MS, OFF_W, Cappable, cappable, shared_out, with_overshoot
+from headrace.core.power.caps import (
+    CAP_MS,
+    OFF_MS,
+    OFF_W,
+    Cap,
+    Cappable,
+    cappable,
+    shared_out,
+    with_overshoot,
+)
+from headrace.core.power.instruction import InstructionId
 from headrace.core.power.ladder import CAP_LEAD_MS, ladder_of
 from headrace.core.power.limits import RESPONSE_MS
 from headrace.core.scheduling.check import check
@@ -128,6 +138,61 @@ def test_a_limit_that_is_not_the_one_asked_for_counts_at_what_it_is() -> None:
     assert one.state.caps[node].is_done
     confirm(one, {node: 0})
     assert draws_w(one) == before_w, "it says that it enforces nothing"
+
+
+def test_a_controller_that_rounds_up_has_done_it_and_the_next_rung_gives_the_rest() -> None:
+    """What it says counts, 2 % above; it is not asked for the same again, and once, when its time is over, somebody else goes."""
+    one = limited()
+    running(one, SAVED, CAPPABLE)
+    before_w = draws_w(one)
+    instruct(one, before_w - 200)
+    ((node, wanted_w),) = orders(follow(one)).items()
+    said_w = wanted_w + wanted_w // 100
+    confirm(one, {node: said_w})
+    assert one.state.caps[node].is_done
+    assert draws_w(one) == before_w - (WHOLE_W - with_overshoot(said_w))
+    assert follow(one, CAP_MS - 1) == [], "it may still come down"
+    assert told(one, follow(one, 1)) == [("saved", "pause")]
+    assert [follow(one, 1_000) for _ in range(4)] == [[]] * 4
+    assert one.state.caps[node].wanted_w == wanted_w
+
+
+def test_another_that_can_be_limited_gives_what_was_rounded_away() -> None:
+    """Before anybody pauses; and each is asked for less a few times, and not for ever."""
+    one = limited()
+    running(one, SAVED, CAPPABLE, whole("other", flex=Flex.CAPPABLE))
+    limit_w = draws_w(one) - 300
+    instruct(one, limit_w)
+    caps, asked = orders(follow(one)), 0
+    coarse = min(caps)
+    for _ in range(200):
+        confirm(
+            one, {node: -(-watts // 25) * 25 if node == coarse else watts for node, watts in caps.items()}
+        )
+        events = follow(one, 1_000)
+        caps, asked = orders(events), asked + len(orders(events))
+        assert told(one, [event for event in events if not isinstance(event, ev.CapsOrdered)]) == []
+    assert draws_w(one) <= limit_w
+    assert asked <= 4
+
+
+def test_one_that_rounds_up_is_asked_again_where_much_more_is_needed() -> None:
+    """A deeper instruction: its step is not the end of what it can give."""
+    one = limited()
+    running(one, SAVED, CAPPABLE)
+    instruct(one, draws_w(one) - 100)
+    ((node, wanted_w),) = orders(follow(one)).items()
+    confirm(one, {node: wanted_w + 5})
+    one.now_ms += CAP_MS
+    instruct(one, draws_w(one) - 200, id=InstructionId("deeper"))
+    (deeper,) = [event for event in follow(one) if isinstance(event, ev.CapsOrdered)]
+    assert orders([deeper])[node] < wanted_w - 5
+
+
+def test_a_node_that_is_to_be_off_is_off_or_it_is_not() -> None:
+    """A watt more than what is left of one that is off is one that is on."""
+    assert not Cap(OFF_W, 0, EVENING, OFF_W + 1).is_done
+    assert Cap(OFF_W, 0, EVENING, OFF_W).is_done
 
 
 def test_a_capped_node_takes_no_new_work_and_counts_in_full_before_its_cap_is_lifted() -> None:

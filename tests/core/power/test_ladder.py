@@ -360,14 +360,15 @@ def test_what_is_drawn_rises_again_no_faster_than_the_ramp() -> None:
 
 
 def test_what_is_drawn_falls_no_faster_than_the_ramp() -> None:
-    """One after the other, as the time goes; and it is due when the ramp lets it be, not sooner."""
+    """One after the other, as the time goes; and it is due when the ramp lets it be, not sooner, and 30 s to do it."""
     one = lab(ramp_down_w_per_minute=600)
     spots = [whole(f"spot-{n}", flex=Flex.PREEMPTIBLE) for n in range(2)]
     running(one, *spots, FIRM)
     before_w = draws_w(one)
     instruct(one, before_w - 1_600)
     (standing,) = one.state.instructions.values()
-    assert standing.due_ms == one.now_ms + 160_000
+    assert standing.due_ms == one.now_ms + 160_000 + RESPONSE_MS
+    assert standing.point_due_ms(one.now_ms) == one.now_ms + RESPONSE_MS
     assert follow(one) == []
     (first,) = follow(one, 1_000)
     assert isinstance(first, ev.EvictionRequested), "a watt over what the ramp lets it draw by now"
@@ -380,6 +381,23 @@ def test_what_is_drawn_falls_no_faster_than_the_ramp() -> None:
     assert draws_w(one) == before_w - 1_600
 
 
+def test_one_that_is_loosened_on_the_way_down_goes_on_along_the_same_line() -> None:
+    """It is no higher than the line was, and its end is reached sooner."""
+    one = lab(ramp_down_w_per_minute=600)
+    running(one, *(whole(f"spot-{n}", flex=Flex.PREEMPTIBLE) for n in range(2)), FIRM)
+    before_w = draws_w(one)
+    instruct(one, before_w - 1_600)
+    line = [
+        next(iter(one.state.instructions.values())).glides_w(600, one.now_ms + at) for at in (30_000, 90_000)
+    ]
+    began_ms = one.now_ms
+    one.now_ms += 20_000
+    instruct(one, before_w - 1_000)
+    (standing,) = one.state.instructions.values()
+    assert standing.due_ms == began_ms + 100_000 + RESPONSE_MS
+    assert [standing.glides_w(600, began_ms + at) + 600 for at in (30_000, 90_000)] == line
+
+
 def test_a_coming_instruction_is_approached_along_the_ramp() -> None:
     """It begins as long before it holds as it takes, and nothing new starts by then."""
     one = lab(ramp_down_w_per_minute=40)
@@ -389,6 +407,29 @@ def test_a_coming_instruction_is_approached_along_the_ramp() -> None:
     assert follow(one, 2 * MS_PER_MINUTE) != []
     one.submit(whole("late", flex=Flex.PREEMPTIBLE))
     assert one.place() == []
+
+
+def test_a_miner_that_starts_again_says_after_which_instruction() -> None:
+    """From when it is placed and as long as it runs; one that starts beside an instruction that goes on says that."""
+    one = lab()
+    running(one, MINER)
+    instruct(one, draws_w(one) - 300, lasts_ms=MS_PER_HOUR)
+    ((placement, *_),) = [list(one.world.stopping) for _ in follow(one)]
+    one.report(placement, ended(0, 143))
+    ident = next(iter(one.state.workloads))
+    one.now_ms += MS_PER_HOUR
+    (again,) = one.place()
+    assert "back after instruction evening ended" in explain(one.world.snapshot(one.now_ms), ident).line
+    one.report(again, RUNNING)
+    line = explain(one.world.snapshot(one.now_ms), ident).line
+    assert line.endswith("; attempt 2 (back after instruction evening ended)")
+    instruct(one, draws_w(one) - 300, id=InstructionId("late (b)"))
+    follow(one)
+    one.report(again, ended(0, 143))
+    instruct(one, draws_w(one) + 5_000, id=InstructionId("late (b)"))
+    one.place()
+    line = explain(one.world.snapshot(one.now_ms), ident).line
+    assert "back within what instruction late (b) allows" in line
 
 
 def test_the_strictest_of_several_instructions_holds() -> None:

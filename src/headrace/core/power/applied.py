@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING
 from headrace.core import events as ev
 from headrace.core.ids import PowerNodeId
 from headrace.core.power.caps import Cap, of_site
-from headrace.core.power.instruction import Instruction
+from headrace.core.power.instruction import GRID_LIMITS, Instruction, InstructionId
 from headrace.core.power.limits import ramp_ms
 from headrace.core.power.pue import meter_watts
 from headrace.core.state import Row
@@ -21,13 +21,16 @@ def sheds(world: "World", placement: Placement) -> bool:
     return engine is not None and engine.pause_sheds
 
 
-def takes_ms(world: "World", instruction: Instruction) -> int:
-    """How long a site takes to come down to an instruction from what it may draw now, as fast as its connection lets it."""
+def takes_ms(world: "World", instruction: Instruction) -> tuple[int, int]:
+    """How long a site takes to come down to an instruction from what it may draw now, as fast as its connection lets it; and
+    that, in watts a minute (0: at once).
+    """
     if instruction.site not in world.fleet.site_index:
-        return 0
+        return 0, 0
     site = world.site(instruction.site)
     draws_w = meter_watts(site, int(world.power_w[world.fleet.power_index[PowerNodeId(site.id)]]))
-    return ramp_ms(site.connection.ramp_down_w_per_minute, draws_w - instruction.limit_w)
+    ramp_down_w = site.connection.ramp_down_w_per_minute
+    return ramp_ms(ramp_down_w, draws_w - instruction.limit_w), ramp_down_w
 
 
 def curtailed(world: "World", committed: ev.Committed, event: ev.CurtailmentOrdered) -> list[Row]:
@@ -53,6 +56,18 @@ def lifted(world: "World", committed: ev.Committed, event: ev.CurtailmentLifted)
     world.settle(placement)
     world.limit(committed.at_ms)
     return []
+
+
+def back_after(world: "World", reason: str, at_ms: int) -> str:
+    """What is said of a workload that starts again, and had to make way for the grid for ``reason``; empty for any other."""
+    if not reason.startswith(GRID_LIMITS):
+        return ""
+    name = InstructionId(reason.partition("(instruction ")[2].rpartition(")")[0])
+    known = world.state.instructions.get(name)
+    is_over = known is None or not known.is_open(at_ms)
+    return (
+        f"back after instruction {name} ended" if is_over else f"back within what instruction {name} allows"
+    )
 
 
 def limiters_declared(world: "World", _: ev.Committed, event: ev.LimitersDeclared) -> list[Row]:

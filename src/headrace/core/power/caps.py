@@ -58,9 +58,24 @@ class Cap:
         return OFF_W in (self.wanted_w, self.enforced_w)
 
     @property
-    def is_done(self) -> bool:
+    def is_met(self) -> bool:
         """Whether its controller says that it enforces what is wanted, or less."""
         return bool(self.wanted_w) and 0 < self.enforced_w <= self.wanted_w
+
+    @property
+    def is_done(self) -> bool:
+        """Whether its controller did what it was asked: it says that it enforces no more than who enforces it exactly draws.
+
+        Controllers that have steps round up. What it says is what counts; what that is above what was asked is got elsewhere.
+        """
+        if self.wanted_w == OFF_W:
+            return self.is_met
+        return bool(self.wanted_w) and 0 < self.enforced_w <= with_overshoot(self.wanted_w)
+
+    @property
+    def rounds_w(self) -> int:
+        """By how much it says to enforce more than was wanted; 0 where it does not, or enforces nothing."""
+        return max(0, self.enforced_w - self.wanted_w) if self.wanted_w else 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,9 +139,14 @@ def going_w(cap: Cap, draws_w: int, now_ms: int, begun_ms: int) -> int:
 
     Time in which no control plane was there to ask (before ``begun_ms``) does not count.
     """
-    if not cap.wanted_w or cap.is_done or has_failed(cap, now_ms, begun_ms):
+    if not cap.wanted_w or cap.is_met or now_ms >= max(cap.ordered_ms, begun_ms) + cap.patience_ms:
         return 0
     return max(0, draws_w - with_overshoot(cap.wanted_w))
+
+
+def is_worth(cap: Cap | None, limit_w: int) -> bool:
+    """Whether another limit for a node may have an effect: one that rounds up is not asked again within its step."""
+    return cap is None or not cap.rounds_w or limit_w < cap.wanted_w - cap.rounds_w
 
 
 def has_failed(cap: Cap, now_ms: int, begun_ms: int) -> bool:

@@ -8,6 +8,8 @@ from headrace.core.ids import SiteId
 InstructionId = NewType("InstructionId", str)
 """Unique within a journal: ``source:name`` where a grid operator's server names it, ``person:n`` otherwise."""
 
+GRID_LIMITS = "the grid limits "
+"""How the reason of whoever makes way for an instruction begins: ``the grid limits SITE (instruction NAME)``."""
 Urgency = Literal["normal", "emergency"]
 
 

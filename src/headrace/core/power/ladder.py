@@ -24,6 +24,7 @@ from headrace.core.power.caps import (
     cappable,
     going_w,
     has_failed,
+    is_worth,
     lowest_w,
     of_site,
     off_w,
@@ -31,7 +32,7 @@ from headrace.core.power.caps import (
     with_overshoot,
 )
 from headrace.core.power.floors import restores_w
-from headrace.core.power.instruction import InstructionId
+from headrace.core.power.instruction import GRID_LIMITS, InstructionId
 from headrace.core.power.moving import Elsewhere
 from headrace.core.power.pue import it_watts
 from headrace.core.power.shedding import ORDER, Rung, ShedClass, rung_of, shed_class
@@ -161,7 +162,7 @@ def _cappable(world: World, placement: Placement) -> Iterator[Cappable]:
         used = int(world.node_mask[index]).bit_count()
         draws_w = world.counted.draw_w(index)
         cap = world.state.caps.get(node)
-        if cap is not None and cap.wanted_w and not cap.is_done:
+        if cap is not None and cap.wanted_w and not cap.is_met:
             # What was ordered counts as under way, or has failed: in either case only more than that is to be had.
             draws_w = min(draws_w, with_overshoot(cap.wanted_w))
         found = cappable(node, draws_w, lowest_w(world.hardware_of(node), used, least_w))
@@ -258,7 +259,7 @@ def _targets(site: Site, standing: list[limits.Standing], now_ms: int) -> Iterat
         if one.was_in_force and one.is_open(now_ms) and now_ms >= one.leads_ms:
             limit_w = it_watts(site, instruction.limit_w + one.glides_w(ramp_w, now_ms))
             is_on = bool(ramp_w) or instruction.from_ms <= now_ms
-            yield Target(limit_w, one.due_ms, instruction.id, is_on)
+            yield Target(limit_w, one.point_due_ms(now_ms), instruction.id, is_on)
 
 
 def _follow(
@@ -311,8 +312,7 @@ def _shed(world: World, ladder: Ladder, target: Target, now_ms: int) -> tuple[li
     free.sort(key=lambda one: one.key)
     before = [one for one in free if ORDER.index(one.rung) < ORDER.index(Rung.CAP)]
     chosen, over_w = _as_needed(before, over_w)
-    able = _not_failed(world, ladder.caps, now_ms)
-    capped = shared_out(able, over_w)
+    able, capped = _capped(world, _not_failed(world, ladder.caps, now_ms), over_w)
     if capped:
         over_w -= min(over_w, sum(one.saves_w for one in able))
     after, over_w = _as_needed(free[len(before) :], over_w)
@@ -371,6 +371,21 @@ def _shut(idle: list[Cappable], over_w: int) -> tuple[list[tuple[NodeId, int]], 
         over_w -= one.saves_w
         found.append((one.node, OFF_W))
     return found, over_w
+
+
+def _capped(
+    world: World, able: list[Cappable], over_w: int
+) -> tuple[list[Cappable], list[tuple[NodeId, int]]]:
+    """Which nodes are to be capped, and at what. Those that round up, and would do so again, are left as they are: the others
+    give what they don't.
+    """
+    caps = world.state.caps
+    while True:
+        found = shared_out(able, over_w)
+        vain = {node for node, watts in found if not is_worth(caps.get(node), watts)}
+        if not vain:
+            return able, found
+        able = [one for one in able if one.node not in vain]
 
 
 def _in_time(chosen: list[Candidate], target: Target, now_ms: int) -> list[Candidate]:
@@ -446,7 +461,7 @@ def _order(one: Candidate, target: Target, now_ms: int) -> Order:
 
 
 def _why(one: Candidate, why: InstructionId) -> str:
-    text = f"the grid limits {one.placement.site} (instruction {why})"
+    text = f"{GRID_LIMITS}{one.placement.site} (instruction {why})"
     return f"{text}; its pause did not take effect" if one.placement.curtailed else text
 
 

@@ -37,8 +37,12 @@ class Standing:
 
     @property
     def due_ms(self) -> int:
-        """From when on the site must be at or under it."""
-        return max(self.instruction.from_ms, self.received_ms + max(RESPONSE_MS, self.ramp_ms))
+        """From when on the site must be at or under it: of every point of its ramp as long after as without one."""
+        return max(self.instruction.from_ms, self.received_ms + RESPONSE_MS + self.ramp_ms)
+
+    def point_due_ms(self, now_ms: int) -> int:
+        """By when the point of its ramp at which it is now must be reached."""
+        return min(self.due_ms, max(self.instruction.from_ms, now_ms + RESPONSE_MS))
 
     @property
     def leads_ms(self) -> int:
@@ -46,8 +50,11 @@ class Standing:
         return self.instruction.from_ms - LEAD_MS - self.ramp_ms
 
     def glides_w(self, ramp_down_w: int, now_ms: int) -> int:
-        """So far above it the site still has to be now, so that its draw falls by no more than ``ramp_down_w`` in a minute."""
-        left_ms = self.due_ms - now_ms
+        """So far above it the site still has to be now, so that its draw falls by no more than ``ramp_down_w`` in a minute.
+
+        It is how its site aims; it is judged by the same line ``RESPONSE_MS`` later, since nothing acts at once.
+        """
+        left_ms = self.due_ms - RESPONSE_MS - now_ms
         return ramp_down_w * left_ms // MS_PER_MINUTE if ramp_down_w and left_ms > 0 else 0
 
     def ended(self, at_ms: int) -> "Standing":
@@ -70,15 +77,19 @@ def ramp_ms(ramp_down_w: int, over_w: int) -> int:
     return ceil_div(max(0, over_w) * MS_PER_MINUTE, ramp_down_w) if ramp_down_w else 0
 
 
-def renewed(known: Standing | None, instruction: Instruction, at_ms: int, takes_ms: int = 0) -> Standing:
+def renewed(
+    known: Standing | None, instruction: Instruction, at_ms: int, takes_ms: int = 0, ramp_down_w: int = 0
+) -> Standing:
     """An instruction as it stands from ``at_ms`` on. One that repeats what holds already, or loosens it, gives no new time.
 
-    ``takes_ms``: how long its site takes to come down to it.
+    ``takes_ms``: how long its site takes to come down to it, by no more than ``ramp_down_w`` a minute. Who was on the way
+    to a deeper limit goes on along the same line, and is there sooner.
     """
     if known is not None and known.is_open(at_ms) and known.was_in_force:
         old = known.instruction
         if old.site == instruction.site and old.from_ms <= at_ms and old.limit_w <= instruction.limit_w:
-            return Standing(instruction, known.received_ms, known.ramp_ms)
+            looser_ms = ramp_ms(ramp_down_w, instruction.limit_w - old.limit_w)
+            return Standing(instruction, known.received_ms, max(0, known.ramp_ms - looser_ms))
     return Standing(instruction, at_ms, takes_ms)
 
 
