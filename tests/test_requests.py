@@ -13,6 +13,7 @@ from headrace.core.authority import Role
 from headrace.core.decide import ACTION_OF
 from headrace.core.errors import HeadraceError, ProblemCode
 from headrace.core.ids import (
+    DataId,
     InvoiceNumber,
     NodeId,
     PlacementId,
@@ -100,6 +101,58 @@ def _unlawful(control: Control) -> Pair:
     return c.FollowLaw(), _instruct("another")
 
 
+def _datasets(*names: str, size: int = 10) -> tuple[c.NormalisedDocument, ...]:
+    plain = {"tenant": "acme", "digest": "d" * 64, "size_bytes": size, "site": "glomfjord"}
+    return tuple(
+        c.NormalisedDocument("dataset", f"acme.{name}", plain | {"id": f"acme.{name}", "name": name})
+        for name in names
+    )
+
+
+def _with_data(control: Control) -> list[DataId]:
+    """Two data sets whose copies are present."""
+    control.execute(SYSTEM, c.DeclareStores((SiteId("glomfjord"),)))
+    control.execute(SYSTEM, c.ApplyData(ACME, _datasets("one", "two")))
+    idents = [DataId("acme.one"), DataId("acme.two")]
+    control.execute(SYSTEM, c.ReportCopies(tuple(_arrived(ident) for ident in idents)))
+    return idents
+
+
+def _arrived(ident: str) -> c.CopyReport:
+    return c.CopyReport(DataId(ident), SiteId("glomfjord"), "present", "d" * 64, 10)
+
+
+def _declared(control: Control) -> Pair:
+    control.execute(SYSTEM, c.DeclareStores((SiteId("glomfjord"),)))
+    return c.ApplyData(ACME, _datasets("one")), c.ApplyData(ACME, _datasets("one", "two"))
+
+
+def _copied(control: Control) -> Pair:
+    """Of copies that are gone, so that there is something to do."""
+    one, two = _with_data(control)
+    gone = (c.CopyReport(ident, SiteId("glomfjord"), "gone") for ident in (one, two))
+    control.execute(SYSTEM, c.ReportCopies(tuple(gone)))
+    return c.CopyData(one, SiteId("glomfjord")), c.CopyData(two, SiteId("glomfjord"))
+
+
+def _removed(control: Control) -> Pair:
+    one, two = _with_data(control)
+    site = SiteId("glomfjord")
+    return c.RemoveCopy(one, site, last=True), c.RemoveCopy(two, site, last=True)
+
+
+def _opened(control: Control) -> Pair:
+    one, _ = _with_data(control)
+    site = SiteId("glomfjord")
+    return c.OpenData(one, site, "a.bin"), c.OpenData(one, site, "b.bin")
+
+
+def _reported(control: Control) -> Pair:
+    control.execute(SYSTEM, c.DeclareStores((SiteId("glomfjord"),)))
+    control.execute(SYSTEM, c.ApplyData(ACME, _datasets("one", "two")))
+    return c.ReportCopies((_arrived("acme.one"),)), c.ReportCopies((_arrived("acme.two"),))
+
+
 REQUESTS: dict[type, Callable[[Control], Pair]] = {
     c.StartControl: _these(c.StartControl("small", "0.2.0", "b"), c.StartControl("small", "0.2.1", "b")),
     c.ApplyDocuments: _these(
@@ -144,6 +197,12 @@ REQUESTS: dict[type, Callable[[Control], Pair]] = {
         c.ReportDevices(excess={PowerNodeId("glomfjord"): (1, "feed")}),
         c.ReportDevices(excess={PowerNodeId("glomfjord"): (2, "feed")}),
     ),
+    c.ApplyData: _declared,
+    c.CopyData: _copied,
+    c.RemoveCopy: _removed,
+    c.OpenData: _opened,
+    c.DeclareStores: _these(c.DeclareStores((SiteId("glomfjord"),)), c.DeclareStores(())),
+    c.ReportCopies: _reported,
     c.RaiseAlarm: _these(c.RaiseAlarm(1, "a", "a drill"), c.RaiseAlarm(1, "b", "a drill")),
 }
 """For each command: one, and another of its kind."""

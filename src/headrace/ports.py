@@ -1,11 +1,11 @@
 """The ports: what the core and the control loop need from outside, as protocols. Shells implement them."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
-from headrace.core.errors import HeadraceError
-from headrace.core.ids import Epoch, NodeId, PlacementId, SiteId, TenantId, WorkloadId
+from headrace.core.errors import HeadraceError, Problem
+from headrace.core.ids import DataId, Epoch, NodeId, PlacementId, SiteId, TenantId, WorkloadId
 from headrace.core.observation import Capabilities, NodeReport, PlacementReport, RankReport, RankState
 from headrace.core.workload import RankPlace
 
@@ -21,6 +21,9 @@ __all__ = [
     "RankReport",
     "RankState",
     "StartOrder",
+    "Store",
+    "StoreError",
+    "StoredFile",
 ]
 
 
@@ -168,4 +171,72 @@ class Engine(Protocol):
 
     def close(self) -> None:
         """Look after nothing any more; what runs goes on."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class StoredFile:
+    """A file of a data set: its ``path`` within it, with slashes, and how many bytes it has."""
+
+    path: str
+    size_bytes: int
+
+
+class StoreError(HeadraceError):
+    """A store could not do it now (it is full, or away), and is asked again; or never will, if ``is_final``."""
+
+    def __init__(self, problem: Problem, *, is_final: bool = False) -> None:
+        super().__init__(problem)
+        self.is_final = is_final
+
+
+class Store(Protocol):
+    """Where data sets lie at a site. A copy is there whole, or not at all: it is written aside, and then published.
+
+    Calls block; several data sets may be worked on at once, one of them by one caller alone. What is written aside outlives
+    whoever writes it. Every call raises StoreError.
+    """
+
+    def has(self, data: DataId) -> bool:
+        """Whether a published copy is there."""
+        ...
+
+    def files(self, data: DataId) -> Sequence[StoredFile]:
+        """The files of a published copy, by the bytes of their paths; StoreError (final) for none, or for links."""
+        ...
+
+    def read(self, data: DataId, path: str) -> Iterator[bytes]:
+        """A file of a published copy, in pieces."""
+        ...
+
+    def pending(self, data: DataId) -> Sequence[StoredFile]:
+        """The files that are whole of a copy that is not published; none if nothing was written."""
+        ...
+
+    def read_pending(self, data: DataId, path: str) -> Iterator[bytes]:
+        """One of them, in pieces."""
+        ...
+
+    def write(self, data: DataId, path: str, pieces: Iterator[bytes]) -> None:
+        """Write a file of a copy that is not published: it is whole and on disk once this returns, and else not there."""
+        ...
+
+    def discard(self, data: DataId) -> None:
+        """Forget what was written of a copy and not published."""
+        ...
+
+    def publish(self, data: DataId, reader: int) -> None:
+        """Make what was written the copy, at once; the Unix group ``reader`` may read it, where there are such."""
+        ...
+
+    def admit(self, data: DataId, reader: int) -> None:
+        """Let the Unix group ``reader`` read a published copy, which somebody else put there, and nobody change it."""
+        ...
+
+    def drop(self, data: DataId) -> None:
+        """Remove a copy, and what was written of it and not published; nothing for none."""
+        ...
+
+    def directory(self, data: DataId) -> str:
+        """Where those who run at the site find a published copy."""
         ...

@@ -16,6 +16,7 @@ import numpy as np
 
 from headrace.control import SYSTEM, Control
 from headrace.core import commands as c
+from headrace.core.data.model import data_id
 from headrace.core.errors import HeadraceError, Problem, ProblemCode, unknown
 from headrace.core.fleet import Fleet
 from headrace.core.ids import NodeId, PlacementId, SiteId
@@ -24,7 +25,7 @@ from headrace.core.power.ladder import grace_of
 from headrace.core.units import MS_PER_HOUR
 from headrace.core.workload import Placement, Workload
 from headrace.engines.compare import mismatches, misnamed_in
-from headrace.ports import FIRST_TENANT_UID, Engine, EngineError, StartOrder
+from headrace.ports import FIRST_TENANT_UID, Engine, EngineError, StartOrder, Store
 
 ASK_AT_ONCE = 100
 """So much is asked of engines before somebody else has a turn."""
@@ -125,6 +126,8 @@ class Reconciler:
         self._down: dict[str, list[NodeReport]] = {}
         self._cordoned: dict[str, dict[NodeId, str]] = {}
         self._limited, self._followed_ms, self._judged = -1, 0, -1
+        self.stores: Mapping[SiteId, Store] = {}
+        """Where sites keep data: ranks are told the directories of what they use."""
         self.may_stop: Callable[[Placement], bool] = lambda _: True
         """Asked before a placement is stopped: a meter may want a last look at it first."""
 
@@ -493,6 +496,7 @@ class Reconciler:
             env[name] = (
                 replica_key(value, placement.id) if name == "HEADRACE_API_KEY" and spec.counters else value
             )
+        env |= self._data_of(placement, work)
         return StartOrder(
             placement=placement.id,
             workload=work.id,
@@ -511,6 +515,17 @@ class Reconciler:
             max_duration_ms=spec.max_duration_ms,
             lease=spec.lease,
         )
+
+    def _data_of(self, placement: Placement, work: Workload) -> dict[str, str]:
+        """Where a workload's ranks find its data sets; raises HeadraceError where its site has no store here."""
+        used = work.spec.policy.data
+        if not used:
+            return {}
+        store = self.stores.get(placement.site)
+        if store is None:
+            raise HeadraceError(unknown("store of site", placement.site, self.stores))
+        places = ((name, store.directory(data_id(work.tenant, name))) for name in used)
+        return {f"HEADRACE_DATA_{name.upper().replace('-', '_')}": place for name, place in places}
 
 
 def _wanted(placement: Placement, work: Workload) -> str:

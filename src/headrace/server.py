@@ -9,7 +9,7 @@ import socket
 import sys
 import time
 from collections import deque
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Coroutine, Iterator, Mapping
 from dataclasses import dataclass
 from hashlib import sha256
 from pathlib import Path
@@ -35,6 +35,7 @@ from headrace.engines.runner import boot_id
 from headrace.journal.keys import Keys
 from headrace.journal.sqlite import SqliteStore
 from headrace.meters import TokenMeter
+from headrace.mover import Mover
 from headrace.planner import PlannerProcess
 from headrace.policy.engine import policies
 from headrace.ports import Clock, Engine
@@ -43,6 +44,7 @@ from headrace.service import Service
 from headrace.signals.declared import load_signals
 from headrace.signals.follow import Following
 from headrace.state import ClientFile, StateDirectory
+from headrace.stores.declared import connect_stores, load_stores
 
 TOKEN_PREFIX = "hr_"  # noqa: S105 - what a token begins with, so that a leaked one is found
 TICK_S = 0.1
@@ -65,7 +67,10 @@ class Settings:
 
     ``keep_records`` leaves the runners' records of what ended on disk (see ``LocalSettings``). ``engines``: the file that
     declares clusters to drive; ``signals``: the one that declares the grid operators' servers to follow; ``devices``: the one
-    that declares meters, servers' controllers and miners. ``tick_s``: how often the loop looks at its engines.
+    that declares meters, servers' controllers and miners;
+    ``stores``: the one that says where sites keep data.
+    ``countries``: from where the holder of the first token has access; ``at``: the country that the state directory
+    is in. ``tick_s``: how often the loop looks at its engines.
     """
 
     state: Path
@@ -77,6 +82,9 @@ class Settings:
     engines: Path | None = None
     signals: Path | None = None
     devices: Path | None = None
+    stores: Path | None = None
+    countries: tuple[str, ...] = ()
+    at: str = ""
     tick_s: float = TICK_S
 
 
@@ -98,6 +106,7 @@ class Server:
         self.declared = load_engines(settings.engines) if settings.engines and engines is None else []
         self.vtns = load_signals(settings.signals) if settings.signals else []
         self.devices = load_devices(settings.devices) if settings.devices else []
+        self.stores = connect_stores(load_stores(settings.stores) if settings.stores else [])
         self.directory = StateDirectory(settings.state)
         self.lock = self.directory.hold()
         self.control = Control(
@@ -106,7 +115,8 @@ class Server:
             clock or WallClock(),
             policies=policies(),
         )
-        self.control.execute(SYSTEM, c.StartControl(secrets.token_hex(8), headrace.__version__, boot_id()))
+        start = c.StartControl(secrets.token_hex(8), headrace.__version__, boot_id(), settings.at)
+        self.control.execute(SYSTEM, start)
         if engines is None:
             source = Path(headrace.__file__).parent.parent
             engines = {
@@ -121,6 +131,7 @@ class Server:
         self.reconciler = Reconciler(self.control, engines, settings.meter_every_ms)
         self.reconciler.declare()
         self.admin_token = self._admin_token()
+        self.control.execute(SYSTEM, c.DeclareStores(tuple(self.stores)))
         self.control.commit()
         self.reconciler.fence()
         self.planner = PlannerProcess(self.directory.journal, self.control.clock)
@@ -136,6 +147,8 @@ class Server:
         # Without a file too: what an earlier control plane declared is not declared any more.
         self.actuator = Actuator(self.devices, self.service, pace)
         self.service.devices = self.actuator.states
+        self.mover = Mover(self.service, self.stores)
+        self.reconciler.stores = self.service.stores = self.stores
         self.meter = TokenMeter(self.control, self.service)
         self.reconciler.may_stop = self.meter.may_stop
         self.socket = _listen(settings.host, settings.port)
@@ -150,7 +163,13 @@ class Server:
         # Before its hash is durable: a crash in between costs a token that nobody was told, not the only key to the state.
         self.directory.write_client(ClientFile("", value))
         self.control.execute(
-            SYSTEM, c.IssueToken(sha256(value.encode()).hexdigest(), Role.OPERATOR_ADMIN, None)
+            SYSTEM,
+            c.IssueToken(
+                sha256(value.encode()).hexdigest(),
+                Role.OPERATOR_ADMIN,
+                None,
+                countries=self.settings.countries,
+            ),
         )
         return value
 
@@ -196,10 +215,7 @@ class Server:
             loop.add_signal_handler(number, stop.set)
         self._tell(self.control.durable)
         serving = asyncio.create_task(web.serve(sockets=[self.socket]))
-        working = [
-            asyncio.create_task(one)
-            for one in (self._tick_forever(), self.meter.run(), self.following.run(), self.actuator.run())
-        ]
+        working = [asyncio.create_task(one) for one in self._runs()]
         for task in working:
             # One that answers and does nothing is worse than one that is gone: it ends, with the defect's traceback.
             task.add_done_callback(lambda _: stop.set())
@@ -213,6 +229,16 @@ class Server:
             with contextlib.suppress(asyncio.CancelledError):
                 await task
         await self.service.close()
+
+    def _runs(self) -> tuple[Coroutine[None, None, None], ...]:
+        """All that goes on for ever beside requests."""
+        return (
+            self._tick_forever(),
+            self.meter.run(),
+            self.following.run(),
+            self.actuator.run(),
+            self.mover.run(),
+        )
 
     def _tell(self, size: int) -> None:
         # The last part too, until it is durable: told of the one before it alone, the planner would propose it again.

@@ -24,6 +24,8 @@ from headrace.reconcile import Reconciler
 
 if TYPE_CHECKING:
     from headrace.actuate import DeviceStates
+    from headrace.core.ids import SiteId
+    from headrace.ports import Store
     from headrace.signals.follow import Followed
 
 T = TypeVar("T")
@@ -49,6 +51,8 @@ class InlineService:
         """How things stand with the grid operators' servers that are followed."""
         self.devices: Callable[[], DeviceStates] | None = None
         """How things stand with the devices of sites; None where there are none."""
+        self.stores: Mapping[SiteId, Store] = {}
+        """Where sites keep data, as far as it is reached from here."""
 
     async def run(
         self, caller: Caller, command: c.Command, key: str = "", asked: str = ""

@@ -135,7 +135,7 @@ def test_an_erased_tenants_secrets_and_logs_are_gone_and_its_invoices_stay(used:
     ref = used.control.world.state.workloads["fjord-ai-2"].spec.secrets["A"]  # type: ignore[index]
     with pytest.raises(Exception, match="erased"):
         used.control.reveal(ref)
-    assert used.ask("GET", "/v1/workloads/fjord-ai-2/logs").json["data"] == ""
+    assert used.ask("GET", "/v1/workloads/fjord-ai-2/logs", token="fjord").json["data"] == ""
     assert used.ask("GET", f"/v1/invoices/{number}").status == 200
 
 

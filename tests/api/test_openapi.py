@@ -21,6 +21,7 @@ from tests.api.small import JOB, TOKENS, Small, small
 
 EXAMPLES = 15
 KNOWN = {
+    "site": "glomfjord",
     "tenant": "fjord-ai",
     "workload": "fjord-ai-1",
     "kind": "contract",

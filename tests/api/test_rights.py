@@ -47,6 +47,7 @@ def _paths(world: Small) -> list[tuple[str, str]]:
         "token": "t-2",
         "seq": "0",
         "instruction": "evening",
+        "site": "glomfjord",
     }
     found: list[tuple[str, str]] = []
     for route in world.app.routes:

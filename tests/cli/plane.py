@@ -18,7 +18,7 @@ TENANTS = ROOT / "examples" / "tenants.yaml"
 @contextmanager
 def control_plane(state: Path) -> Iterator[Path]:
     """`headrace up` on a free port until the block ends; what still runs then is stopped."""
-    arguments = ["up", "--state", str(state), "--port", "0", "--no-isolation"]
+    arguments = ["up", "--state", str(state), "--port", "0", "--no-isolation", "--country", "NO"]
     process = subprocess.Popen(
         [sys.executable, "-P", "-m", "headrace", *arguments], stdout=subprocess.PIPE, text=True
     )

@@ -19,6 +19,7 @@ OFFLINE = frozenset(
     {"up", "demo", "check", "sim", "doctor", "journal verify"}
     | {f"replay {trace}" for trace in ("openb", "muri", "philly", "swf", "power", "event", "carbon", "year")}
     | {"plant", "devices", "grid vtn", "grid listen", "grid announce", "grid recall"}
+    | {"data digest"}
     | {"evidence verify", "evidence verifier"}
     | {f"sovereignty {what}" for what in ("control", "exposure", "score")}
     | {f"policy {what}" for what in ("show", "facts", "check", "compare", "test")}
@@ -50,6 +51,12 @@ ARGUMENTS: dict[str, list[str]] = {
     "engines": [],
     "sovereignty what-if": [str(ROOT / "examples" / "law" / "known-staff.yaml")],
     "policy diff": [str(ROOT / "examples" / "law" / "known-staff.yaml")],
+    "data list": [],
+    "data show": ["fjord-ai.corpus"],
+    "data where": ["fjord-ai.corpus"],
+    "data copy": ["fjord-ai.corpus", "--to", "loughton"],
+    "data remove": ["fjord-ai.corpus", "--at", "loughton", "-y"],
+    "data read": ["fjord-ai.corpus", "a.bin"],
     "power": [],
     "power impact": ["glomfjord"],
     "grid ls": [],

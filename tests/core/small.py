@@ -13,10 +13,12 @@ from headrace.core.authority import Role, Subject
 from headrace.core.codec import Core as Value
 from headrace.core.codec import document_name, normalise
 from headrace.core.contracts import Contract, PricePlan, Tenant
+from headrace.core.data.model import Dataset, data_id
 from headrace.core.decide import decide
 from headrace.core.estate import Block, Connection, Estate, NodeGroup, Operator, Site
 from headrace.core.ids import (
     ContractId,
+    DataId,
     NodeId,
     OperatorId,
     PlacementId,
@@ -83,13 +85,25 @@ DOCUMENTS: tuple[Value, ...] = (
     contract(ACME),
     contract(BOREALIS),
 )
-_KINDS: dict[type, str] = {Estate: "estate", Tenant: "tenant", PricePlan: "price-plan", Contract: "contract"}
+_KINDS: dict[type, str] = {
+    Estate: "estate",
+    Tenant: "tenant",
+    PricePlan: "price-plan",
+    Contract: "contract",
+    Dataset: "dataset",
+}
 
 
 def document(value: Value) -> c.NormalisedDocument:
     """A value as a document that can be applied."""
     kind, name = _KINDS[type(value)], document_name(value)
     return c.NormalisedDocument(kind, name, normalise(kind, name, value))
+
+
+def dataset(name: str = "corpus", *, tenant: TenantId = ACME, **more: Any) -> Dataset:
+    """A data set of a tenant, whose first copy is in Norway."""
+    values: dict[str, Any] = {"digest": "d" * 64, "size_bytes": 1_000, "site": FJORD}
+    return Dataset(data_id(tenant, name), tenant, name, **(values | more))
 
 
 def job(name: str = "job", **more: Any) -> WorkloadSpec:
@@ -196,6 +210,12 @@ class Core:
         )
         found = PlacementReport(placement, self.state.epoch, reports)
         return self.made(c.Observe((found,), isolation="none", meter_ms=meter_ms))
+
+    def arrive(self, data: str, site: SiteId) -> list[ev.Event]:
+        """Let the mover say that all bytes of a copy are there; the events that follow."""
+        known = self.world.laws.datasets[DataId(data)]
+        report = c.CopyReport(known.id, site, "present", known.digest, known.size_bytes)
+        return self.made(c.ReportCopies((report,)))
 
     def node(self, node: str, *, up: bool, reason: str = "") -> list[ev.Event]:
         return self.made(c.Observe((), nodes=(NodeReport(NodeId(node), up, reason),)))

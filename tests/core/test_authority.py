@@ -10,7 +10,16 @@ from headrace.core import events as ev
 from headrace.core.authority import Policy, Role, Subject, Target, Verdict
 from headrace.core.decide import ACTION_OF, decide
 from headrace.core.errors import HeadraceError, ProblemCode
-from headrace.core.ids import InvoiceNumber, NodeId, PlacementId, PowerNodeId, TenantId, TokenId, WorkloadId
+from headrace.core.ids import (
+    DataId,
+    InvoiceNumber,
+    NodeId,
+    PlacementId,
+    PowerNodeId,
+    TenantId,
+    TokenId,
+    WorkloadId,
+)
 from headrace.core.power.instruction import Instruction, InstructionId
 from headrace.core.scheduling.proposal import Plan
 from headrace.core.sovereignty.law import Laws
@@ -27,6 +36,7 @@ from headrace.core.workload import PolicyRef
 from tests.core.small import (
     ACME,
     ADMIN,
+    ALBION,
     BOREALIS,
     FJORD,
     MEMBER,
@@ -36,6 +46,7 @@ from tests.core.small import (
     SYSTEM,
     Core,
     core,
+    dataset,
     job,
     service,
     shown,
@@ -96,6 +107,16 @@ TABLE: dict[str, tuple[c.Command, set[str]]] = {
     "say which nodes can be limited": (c.DeclareLimiters({NodeId(f"{FJORD}/x/lab-0-0"): 100}), MACHINE),
     "judge all that runs again": (c.FollowLaw(), MACHINE),
     "report what devices say": (c.ReportDevices(excess={PowerNodeId(FJORD): (5, "feed")}), MACHINE),
+    "declare one's data": (c.ApplyData(ACME, ()), EVERYBODY),
+    "declare another's data": (c.ApplyData(BOREALIS, ()), OURS),
+    "copy one's data": (c.CopyData(DataId("acme.corpus"), ALBION), EVERYBODY),
+    "copy another's data": (c.CopyData(DataId("borealis.scans"), ALBION), OURS),
+    "remove a copy of one's data": (c.RemoveCopy(DataId("acme.corpus"), FJORD, last=True), EVERYBODY),
+    "remove a copy of another's data": (c.RemoveCopy(DataId("borealis.scans"), FJORD, last=True), OURS),
+    "open one's data": (c.OpenData(DataId("acme.corpus"), FJORD, "a"), EVERYBODY),
+    "open another's data": (c.OpenData(DataId("borealis.scans"), FJORD, "a"), OURS),
+    "say which sites have stores": (c.DeclareStores((FJORD,)), MACHINE),
+    "report what became of copies": (c.ReportCopies(()), MACHINE),
     "erase one's tenant": (c.EraseTenant(ACME), OURS),
     "erase another tenant": (c.EraseTenant(BOREALIS), OURS),
 }
@@ -114,6 +135,10 @@ def lived() -> Core:
     made.submit(service(), tenant=BOREALIS)
     for placement in made.place():
         made.report(placement, RUNNING)
+    made.do(c.DeclareStores((FJORD, ALBION)))
+    for tenant, name in ((ACME, "corpus"), (BOREALIS, "scans")):
+        made.apply(dataset(name, tenant=tenant))
+        made.arrive(f"{tenant}.{name}", FJORD)
     return made
 
 

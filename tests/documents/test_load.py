@@ -213,7 +213,7 @@ def test_the_order_of_named_things_has_no_meaning() -> None:
 
 
 # What belongs to a host, and halls, are no documents of the API: each kind has tests of its own.
-OTHERS = {EXAMPLES / f"{name}.yaml" for name in ("devices", "engines", "signals")}
+OTHERS = {EXAMPLES / f"{name}.yaml" for name in ("devices", "engines", "signals", "stores")}
 OTHERS |= {EXAMPLES / "sovereignty" / f"{name}.yaml" for name in ("eu-framework", "public-record-assessment")}
 DOCUMENTS = sorted(set(EXAMPLES.rglob("*.yaml")) - OTHERS - set((EXAMPLES / "halls").iterdir()))
 

@@ -11,6 +11,7 @@ from headrace.core.authority import Role, Subject
 from headrace.core.codec import normalise
 from headrace.core.contracts import Reservation
 from headrace.core.ids import (
+    DataId,
     NodeId,
     PlacementId,
     PowerNodeId,
@@ -326,6 +327,33 @@ def cap_a_node(control: Control, clock: SetClock) -> None:
     control.execute(SYSTEM, c.Withdraw(InstructionId("noon"), "it is over"))
     control.execute(SYSTEM, c.FollowGrid())
     control.execute(SYSTEM, c.ReportDevices({first: 0}))
+    control.commit()
+
+
+def keep_data(control: Control) -> None:
+    """Data sets: one that is copied, opened, judged and goes; one that never comes; a token of somebody abroad."""
+    site = SiteId("glomfjord")
+    control.execute(SYSTEM, c.DeclareStores((site,)))
+    plain = {"tenant": "acme", "digest": "d" * 64, "size_bytes": 10, "site": site, "on_forbidden": "remove"}
+    documents = tuple(
+        c.NormalisedDocument("dataset", f"acme.{name}", plain | {"id": f"acme.{name}", "name": name})
+        for name in ("corpus", "lost")
+    )
+    control.execute(MEMBER, c.ApplyData(ACME, documents), "data")
+    corpus, lost = DataId("acme.corpus"), DataId("acme.lost")
+    reports = (
+        c.CopyReport(corpus, site, "present", "d" * 64, 10),
+        c.CopyReport(lost, site, "failed", problem="nothing is there"),
+    )
+    control.execute(SYSTEM, c.ReportCopies(reports))
+    submit(control, "reads", job("reads", policy=PolicyRef(data=("corpus",))))
+    place(control)
+    control.execute(MEMBER, c.OpenData(corpus, site, "a.bin"))
+    control.execute(SYSTEM, c.IssueToken("4" * 64, Role.OPERATOR_ADMIN, None, countries=("GB",)))
+    forbidden = documents[0].document | {"policy": {"countries": ["SE"]}}
+    control.execute(MEMBER, c.ApplyData(ACME, (c.NormalisedDocument("dataset", corpus, forbidden),)))
+    control.execute(SYSTEM, c.FollowLaw())
+    control.execute(SYSTEM, c.ReportCopies((c.CopyReport(corpus, site, "gone"),)))
     control.commit()
 
 

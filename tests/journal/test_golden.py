@@ -23,8 +23,8 @@ from tests.journal.golden.make import make, state_json
 from tests.journal.small import MEMBER, opened
 
 FIRST = Path(__file__).parent / "golden"
-GOLDEN = (FIRST, FIRST / "2", FIRST / "3", FIRST / "4", FIRST / "5", FIRST / "6", FIRST / "45")
-"""The first; keys; a reservation and fractions; an engine and an intruder; instructions of the grid; caps; an export."""
+GOLDEN = (FIRST, *(FIRST / name for name in ("2", "3", "4", "5", "6", "7", "45")))
+"""The first; keys; a reservation and fractions; an engine, an intruder; instructions of the grid; caps; data sets; an export."""
 
 
 RANK_FIELDS = 5
@@ -42,7 +42,7 @@ def stored(golden: Path) -> Any:
     return state
 
 
-@pytest.fixture(params=GOLDEN, ids=["first", "2", "3", "4", "5", "6", "45"])
+@pytest.fixture(params=GOLDEN, ids=["first", "2", "3", "4", "5", "6", "7", "45"])
 def golden(request: pytest.FixtureRequest) -> Path:
     """The folder of a golden journal."""
     folder: Path = request.param

@@ -13,6 +13,7 @@ from headrace.api.errors import MEANING, add_handlers
 from headrace.api.guard import GuardedRoute
 from headrace.api.openapi import complete
 from headrace.api.proofs import Leaves
+from headrace.api.routes.data import data
 from headrace.api.routes.devices import devices
 from headrace.api.routes.documents import documents
 from headrace.api.routes.estate import estate
@@ -35,6 +36,7 @@ GROUPS = (
     system,
     estate,
     documents,
+    data,
     money,
     tokens,
     journal,

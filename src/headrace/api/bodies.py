@@ -10,6 +10,7 @@ from headrace.api.guard import authenticate
 from headrace.core.errors import HeadraceError, Problem, ProblemCode
 from headrace.core.units import MS_PER_DAY
 from headrace.documents import values
+from headrace.documents.fields import Country
 from headrace.documents.report import validated
 from headrace.documents.schema import Model, Moment, Name
 from headrace.documents.source import Source
@@ -152,7 +153,10 @@ class UndrainBody(Model):
 
 
 class TokenBody(Model):
-    """A token's role and tenant; ``holder`` says who has it, and is kept encrypted; without ``expires_in`` it never ends."""
+    """A token's role and tenant; ``holder`` says who has it, and is kept encrypted; without ``expires_in`` it never ends.
+
+    ``countries``: from where the holder has access; policies about people ask for it.
+    """
 
     role: Annotated[
         str, BeforeValidator(values.choice("role", *ROLES)), WithJsonSchema({"type": "string", "enum": ROLES})
@@ -160,6 +164,13 @@ class TokenBody(Model):
     tenant: Name | None = None
     holder: Line = ""
     expires_in: Expiry | None = None
+    countries: Annotated[list[Country], Field(max_length=249)] = Field(default=[])
+
+
+class CopyBody(Model):
+    """The site that a data set is copied to."""
+
+    site: Name
 
 
 class CreditBody(Model):

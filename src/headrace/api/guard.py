@@ -147,7 +147,7 @@ def authenticate(request: Request) -> Call:
         raise _unauthenticated(f"token {token.id} was revoked.", "Ask for a new one.")
     if token.expires_ms and service.control.now_ms() >= token.expires_ms:
         raise _unauthenticated(f"token {token.id} has expired.", "Ask for a new one.")
-    caller = Caller(Subject("token", token.id, token.role, token.tenant), token.number)
+    caller = Caller(Subject("token", token.id, token.role, token.tenant, token.countries), token.number)
     return Call(request, service, caller, token)
 
 
@@ -270,6 +270,8 @@ def owner_of(world: World, kind: str, name: str) -> TenantId | None:
     """Whose a document is; None for the operator's."""
     if kind == "tenant":
         return TenantId(name)
+    if kind == "dataset":
+        return TenantId(name.partition(".")[0])
     if kind == "contract":
         return next((one.tenant for one in world.contracts.values() if one.id == name), None)
     if kind == "reservation":

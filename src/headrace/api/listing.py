@@ -9,6 +9,8 @@ LISTED_BY: dict[str, str] = {
     "contract": "headrace documents",
     "reservation": "headrace documents",
     "maintenance": "headrace documents",
+    "dataset": "headrace data list",
+    "data set": "headrace data list",
     "facts": "headrace documents",
     "ownership": "headrace documents",
     "estate": "headrace documents",

@@ -7,6 +7,7 @@ from fastapi import FastAPI
 from pydantic import BaseModel, Field
 
 from headrace.api import bodies
+from headrace.documents.data import DatasetModel
 from headrace.documents.law import FactsModel, OwnershipModel, PolicyTextModel
 from headrace.documents.schema import (
     BatchModel,
@@ -37,6 +38,7 @@ class DocumentsBody(Model):
         | PolicyTextModel
         | FactsModel
         | OwnershipModel
+        | DatasetModel
         | WorkloadModel
     ] = Field(min_length=1)
 
@@ -54,6 +56,7 @@ class PlanBody(Model):
         | PolicyTextModel
         | FactsModel
         | OwnershipModel
+        | DatasetModel
         | WorkloadModel
         | WhatIfModel
     ]
@@ -67,6 +70,7 @@ BODIES: tuple[type[BaseModel], ...] = (
     bodies.UndrainBody,
     bodies.InstructionBody,
     bodies.WithdrawBody,
+    bodies.CopyBody,
     bodies.TokenBody,
     bodies.CreditBody,
     bodies.IssueBody,

@@ -484,6 +484,7 @@ class TokenView:
     holder: str
     expires: str | None
     revoked: bool
+    countries: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

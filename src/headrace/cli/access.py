@@ -44,11 +44,15 @@ def issue(
     expires_in: str | None = typer.Option(
         None, help="How long it is good, like 90d [default: until it is revoked]."
     ),
+    country: list[str] = typer.Option(
+        [],
+        help="From where its holder has access, like GB; may be repeated. Policies about people ask for it.",
+    ),
     as_json: bool = AS_JSON,
 ) -> None:
     """Issue a token; its value is printed this once and kept nowhere."""
     with client() as control:
-        made = control.issue_token(role, tenant, holder=holder, expires_in=expires_in)
+        made = control.issue_token(role, tenant, holder=holder, expires_in=expires_in, countries=country)
     if as_json:
         print_json(made)
         return
@@ -71,10 +75,11 @@ def list_tokens(as_json: bool = AS_JSON) -> None:
             one.holder,
             one.expires or "-",
             "revoked" if one.revoked else "good",
+            ", ".join(one.countries) or "-",
         )
         for one in found
     ]
-    print_table(("ID", "ROLE", "TENANT", "HOLDER", "EXPIRES", "STATE"), rows, "no tokens.")
+    print_table(("ID", "ROLE", "TENANT", "HOLDER", "EXPIRES", "STATE", "FROM"), rows, "no tokens.")
 
 
 @token.command()

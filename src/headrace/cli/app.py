@@ -41,6 +41,7 @@ COMMANDS: dict[str, str] = {
     "doctor": "engines",
     "sovereignty": "sovereignty",
     "policy": "policy",
+    "data": "data",
     "power": "power",
     "grid": "grid",
     "evidence": "evidence",

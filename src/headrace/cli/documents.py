@@ -63,8 +63,14 @@ class Read:
 
     def apply(self, control: Client, *, dry_run: bool, tenant: str) -> Applied:
         """Apply them as one; raises HeadraceError with file, line and column."""
+        texts = BETWEEN.join(text for _, text in self.texts)
         try:
-            return control.apply(BETWEEN.join(text for _, text in self.texts), dry_run=dry_run, tenant=tenant)
+            if self.documents and all(one.kind == "dataset" for one in self.documents):
+                # A tenant's own to apply: it has no right to any other kind.
+                own = control.whoami().tenant
+                if own is not None:
+                    return control.apply_data(own, texts, dry_run=dry_run)
+            return control.apply(texts, dry_run=dry_run, tenant=tenant)
         except HeadraceError as error:
             raise in_texts(error, self.texts, self.documents) from None
 
@@ -112,7 +118,7 @@ def documents(as_json: bool = typer.Option(False, "--json", help="Print JSON."))
 @app.command()
 def remove(
     kind: str = typer.Argument(
-        ..., help="estate, tenant, price-plan, contract, reservation, maintenance, policy or facts."
+        ..., help="estate, tenant, price-plan, contract, reservation, maintenance, policy, facts or dataset."
     ),
     name: str = typer.Argument(..., help="The document's name; an estate's is its operator's."),
     yes: bool = typer.Option(False, "-y", "--yes", help="Don't ask."),

@@ -12,7 +12,8 @@ import uvloop
 
 import headrace
 from headrace.cli.common import say
-from headrace.core.errors import HeadraceError
+from headrace.core.errors import HeadraceError, Problem, ProblemCode
+from headrace.documents import values
 from headrace.engines.declared import EngineModel
 from headrace.plant.run import PLANT, read_plant
 from headrace.server import Server, Settings
@@ -21,6 +22,39 @@ from headrace.signals.follow import Followed
 from headrace.state import default_state, engines_file
 
 app = typer.Typer(rich_markup_mode=None)
+SIGNALS = typer.Option(
+    None,
+    help="A file that declares the grid operators' servers to follow, like examples/signals.yaml [default: signals.yaml in "
+    "the state directory].",
+)
+DEVICES = typer.Option(
+    None,
+    help="A file that declares meters, servers' controllers and miners, like examples/devices.yaml [default: devices.yaml in "
+    "the state directory].",
+)
+STORES = typer.Option(
+    None,
+    help="A file that says where sites keep data, like examples/stores.yaml [default: stores.yaml in the state directory].",
+)
+
+
+AT = typer.Option(
+    "",
+    metavar="COUNTRY",
+    help="In which country the state directory is; the operator's journal_policy asks for it.",
+)
+COUNTRY = typer.Option(
+    [],
+    help="From where the holder of the operator's first token has access, like NO; may be repeated. Policies about people "
+    "ask for it.",
+)
+
+
+def _country(text: str, option: str = "--country") -> str:
+    try:
+        return values.country(text)
+    except values.Bad as bad:
+        raise HeadraceError(Problem(ProblemCode.BAD_INPUT, bad.message, bad.next_step, option)) from None
 
 
 @app.callback()
@@ -29,7 +63,7 @@ def group() -> None:
 
 
 @app.command()
-def up(
+def up(  # noqa: PLR0913, PLR0917 - one for each option
     state: Path | None = typer.Option(
         None, help="Where everything is kept [default: HEADRACE_STATE, else ~/.headrace]."
     ),
@@ -39,16 +73,11 @@ def up(
         None,
         help="A file that declares the clusters to drive, Slurm or Ray [default: engines.yaml in the state directory].",
     ),
-    signals: Path | None = typer.Option(
-        None,
-        help="A file that declares the grid operators' servers to follow, like examples/signals.yaml [default: signals.yaml in "
-        "the state directory].",
-    ),
-    devices: Path | None = typer.Option(
-        None,
-        help="A file that declares meters, servers' controllers and miners, like examples/devices.yaml [default: devices.yaml in "
-        "the state directory].",
-    ),
+    signals: Path | None = SIGNALS,
+    devices: Path | None = DEVICES,
+    stores: Path | None = STORES,
+    country: list[str] = COUNTRY,
+    at: str = AT,
     no_isolation: bool = typer.Option(
         False,
         "--no-isolation",
@@ -62,16 +91,20 @@ def up(
     followed = _own_file(path, "signals.yaml", signals)
     measured = _own_file(path, "devices.yaml", devices)
     settings = Settings(
-        path, host, port, isolate=not no_isolation, engines=declared, signals=followed, devices=measured
+        path,
+        host,
+        port,
+        isolate=not no_isolation,
+        engines=declared,
+        signals=followed,
+        devices=measured,
+        stores=_own_file(path, "stores.yaml", stores),
+        countries=tuple(sorted({_country(one) for one in country})),
+        at=_country(at, "--at") if at else "",
     )
     server = Server(settings)
     _say_what_there_is(server)
-    for line in _given_away(no_isolation, server.declared):
-        say(line)
-    for line in (*server.reconciler.misnamed(), *_misheard(server), *_mismeasured(server, measured)):
-        say(f"WARNING: {line}")
-    if not no_isolation and os.geteuid() != 0:
-        say("only root can give each tenant a Unix user: one tenant is served here. For more: --no-isolation")
+    _say_what_is_odd(server, no_isolation, measured)
     # Another terminal need not have this one's HEADRACE_STATE.
     found = server.directory.path == (Path.home() / ".headrace").absolute()
     where = "" if found else f"HEADRACE_STATE={shlex.quote(str(server.directory.path))} "
@@ -100,8 +133,20 @@ def _say_what_there_is(server: Server) -> None:
         server.following.told = _say_heard
     if settings.devices is not None:
         say(f"devices {_counted(server)} (from {settings.devices})")
+    if settings.stores is not None:
+        say(f"stores {', '.join(server.stores)} (from {settings.stores})")
     if server.admin_token is not None:
         say(f"token  {server.admin_token}   the operator's; shown this once")
+
+
+def _say_what_is_odd(server: Server, no_isolation: bool, measured: Path | None) -> None:
+    """What whoever starts it should know: who would be root, and names that nothing has."""
+    for line in _given_away(no_isolation, server.declared):
+        say(line)
+    for line in (*server.reconciler.misnamed(), *_misheard(server), *_mismeasured(server, measured)):
+        say(f"WARNING: {line}")
+    if not no_isolation and os.geteuid() != 0:
+        say("only root can give each tenant a Unix user: one tenant is served here. For more: --no-isolation")
 
 
 def _given_away(no_isolation: bool, declared: Sequence[EngineModel]) -> list[str]:

@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from headrace.core import events as ev
+from headrace.core.data import applied as data_applied
 from headrace.core.errors import Problem
 from headrace.core.ids import Epoch, EventSeq, NodeId
 from headrace.core.ledger import Transfer, transfers_for_credit_note, transfers_for_invoice
@@ -104,8 +105,8 @@ def _opened(world: World, _: ev.Committed, event: ev.JournalOpened) -> list[Row]
 
 def _started(world: World, committed: ev.Committed, event: ev.ControlStarted) -> list[Row]:
     world.state.epoch = Epoch(event.epoch)
-    world.started_ms = committed.at_ms
-    return _audit(committed, f"epoch {event.epoch}", "")
+    world.state.at, world.started_ms = event.at, committed.at_ms
+    return _audit(committed, f"epoch {event.epoch}", event.verdict)
 
 
 def _decided(world: World, committed: ev.Committed, event: ev.DecisionRecorded) -> list[Row]:
@@ -140,7 +141,8 @@ def _removed(world: World, committed: ev.Committed, event: ev.DocumentRemoved) -
 
 def _token(world: World, committed: ev.Committed, event: ev.TokenIssued) -> list[Row]:
     number = len(world.state.tokens) + 1
-    token = Token(event.token, number, event.hash, event.role, event.tenant, event.holder, event.expires_ms)
+    known = (event.token, number, event.hash, event.role, event.tenant, event.holder, event.expires_ms)
+    token = Token(*known, countries=event.countries)
     world.state.tokens[event.hash] = token
     world.by_number[number] = token
     _remember(world, committed, event.token)
@@ -528,4 +530,5 @@ _APPLY: dict[type, Callable[[World, ev.Committed, Any], list[Row]]] = {
     ev.CapsObserved: applied.caps_observed,
     ev.CapsLifted: applied.caps_lifted,
     ev.ExcessMeasured: applied.excess_measured,
+    **data_applied.APPLY,
 }

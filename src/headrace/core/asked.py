@@ -5,6 +5,7 @@ from dataclasses import dataclass
 
 from headrace.core import commands as c
 from headrace.core import events as ev
+from headrace.core.authority import Subject
 from headrace.core.errors import HeadraceError, Problem
 
 Deciding = Generator[ev.Event, None, c.Reply]
@@ -13,11 +14,12 @@ Deciding = Generator[ev.Event, None, c.Reply]
 
 @dataclass(frozen=True, slots=True)
 class Asked:
-    """What every decision is given beside its command."""
+    """What every decision is given beside its command; ``who`` asks, by the right that ``verdict`` gave."""
 
     verdict: str
     now_ms: int
     request: bytes
+    who: Subject
 
 
 def fail(problem: Problem) -> HeadraceError:

@@ -31,12 +31,16 @@ class Role(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Subject:
-    """Who asks: a token's principal, or the control plane itself (``SYSTEM``), or a class of workload."""
+    """Who asks: a token's principal, or the control plane itself (``SYSTEM``), or a class of workload, of data or of people.
+
+    ``countries``: from where a token's holder has access, as far as that is stated.
+    """
 
     kind: str
     id: str
     role: Role
     tenant: TenantId | None = None
+    countries: tuple[str, ...] = ()
 
     @property
     def klass(self) -> str:

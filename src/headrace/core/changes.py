@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 
 from headrace.core.contracts import Contract, Maintenance, Reservation
+from headrace.core.data.deciding import problems_of_data
 from headrace.core.errors import Problem, ProblemCode, unknown
 from headrace.core.ids import NodeId, PowerNodeId, SiteId, TenantId
 from headrace.core.metering import UsageKey
@@ -42,6 +43,7 @@ def check_changes(
         *_contracts_in_use(world, trial),
         *_reservations_in_use(world, trial),
         *_engines_in_use(world, trial),
+        *problems_of_data(world, trial),
         *_limits(trial, only_law=_is_law_alone(world, documents)),
     ]
 

@@ -13,6 +13,7 @@ from functools import lru_cache, partial
 from typing import Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
 
 from headrace.core.contracts import Contract, Maintenance, PricePlan, Reservation, Tenant
+from headrace.core.data.model import Dataset
 from headrace.core.estate import Estate
 from headrace.core.sovereignty.law import PolicyText, SiteFacts
 from headrace.core.sovereignty.owning import Ownership
@@ -29,6 +30,7 @@ Core = (
     | PolicyText
     | SiteFacts
     | Ownership
+    | Dataset
     | WorkloadSpec
 )
 
@@ -42,6 +44,7 @@ DOCUMENT_TYPES: dict[str, type[Core]] = {
     "policy": PolicyText,
     "facts": SiteFacts,
     "ownership": Ownership,
+    "dataset": Dataset,
     "workload": WorkloadSpec,
 }
 """The kinds of document and the core type of each."""

@@ -4,11 +4,21 @@ import json
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from hashlib import sha256
-from typing import Any
+from typing import Any, Literal
 
 from headrace.core.authority import Role
 from headrace.core.codec import from_plain, to_plain
-from headrace.core.ids import InvoiceNumber, NodeId, PlacementId, PowerNodeId, TenantId, TokenId, WorkloadId
+from headrace.core.ids import (
+    DataId,
+    InvoiceNumber,
+    NodeId,
+    PlacementId,
+    PowerNodeId,
+    SiteId,
+    TenantId,
+    TokenId,
+    WorkloadId,
+)
 from headrace.core.observation import Capabilities, NodeReport, PlacementReport
 from headrace.core.power.instruction import Instruction, InstructionId
 from headrace.core.scheduling.proposal import Plan
@@ -17,11 +27,15 @@ from headrace.core.workload import WorkloadSpec
 
 @dataclass(frozen=True, slots=True)
 class StartControl:
-    """Take the journal over: the first command of every start. ``journal`` names a new one, and is ignored otherwise."""
+    """Take the journal over: the first command of every start. ``journal`` names a new one, and is ignored otherwise.
+
+    ``at``: the country in which the journal lies, as whoever starts it says ("": nobody said).
+    """
 
     journal: str
     version: str
     boot_id: str = ""
+    at: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,13 +64,17 @@ class RemoveDocument:
 
 @dataclass(frozen=True, slots=True)
 class IssueToken:
-    """Make an API token known by its SHA-256; ``holder`` refers to a person in the vault."""
+    """Make an API token known by its SHA-256; ``holder`` refers to a person in the vault.
+
+    ``countries``: from where the holder has access.
+    """
 
     hash: str
     role: Role
     tenant: TenantId | None
     holder: str = ""
     expires_ms: int = 0
+    countries: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -242,6 +260,70 @@ class FollowLaw:
     """Judge all that runs again, and let move what may not be where it is: asked whenever policies, facts or days change."""
 
 
+@dataclass(frozen=True, slots=True)
+class ApplyData:
+    """Apply documents of a tenant's data sets, all or none."""
+
+    tenant: TenantId
+    documents: tuple[NormalisedDocument, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class CopyData:
+    """Copy a data set to a site that its policy allows."""
+
+    data: DataId
+    site: SiteId
+
+
+@dataclass(frozen=True, slots=True)
+class RemoveCopy:
+    """Remove the copy of a data set at a site; ``last``: also if it is the last one that is present."""
+
+    data: DataId
+    site: SiteId
+    last: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class OpenData:
+    """Record that somebody opens a file of a data set where it lies."""
+
+    data: DataId
+    site: SiteId
+    file: str
+
+
+@dataclass(frozen=True, slots=True)
+class DeclareStores:
+    """Say which sites have a store that is reached from here."""
+
+    sites: tuple[SiteId, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class CopyReport:
+    """What became of a copy: ``present``, with what its bytes are; ``failed`` for good or ``delayed``, with why; ``gone``.
+
+    ``is_broken``: its bytes are other than they should be, which is alarming.
+    """
+
+    data: DataId
+    site: SiteId
+    what: Literal["present", "failed", "delayed", "gone"]
+    digest: str = ""
+    size_bytes: int = 0
+    problem: str = ""
+    is_broken: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class ReportCopies:
+    """What whoever moves data says of copies."""
+
+    reports: tuple[CopyReport, ...]
+
+
 Command = (
     StartControl
     | DeclareEngines
@@ -268,6 +350,12 @@ Command = (
     | DeclareLimiters
     | ReportDevices
     | FollowLaw
+    | ApplyData
+    | CopyData
+    | RemoveCopy
+    | OpenData
+    | DeclareStores
+    | ReportCopies
 )
 
 

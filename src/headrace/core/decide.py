@@ -13,6 +13,7 @@ from headrace.core import events as ev
 from headrace.core.asked import Asked, Deciding, fail
 from headrace.core.authority import Role, Subject, Target, Verdict
 from headrace.core.changes import check_changes
+from headrace.core.data import deciding as data
 from headrace.core.errors import HeadraceError, Problem, ProblemCode, unknown
 from headrace.core.fast import remember
 from headrace.core.ids import Epoch, TenantId, TokenId, WorkloadId
@@ -76,7 +77,7 @@ def decide(
         done = done_before(world, request, asked)
         if done is not None:
             return c.Named(done.first, changed=False) if done.answer is None else c.answer_again(done.answer)
-    deciding = _COMMANDS[type(command)][1](world, command, Asked(ident, now_ms, request))
+    deciding = _COMMANDS[type(command)][1](world, command, Asked(ident, now_ms, request, subject))
     reply: c.Reply = None
     try:
         event = next(deciding)
@@ -119,6 +120,10 @@ def target_of(world: World, command: c.Command) -> Target:
             return Target("tokens", tenant, tenant or "")
         case c.RevokeToken(token=token):
             return Target("token", _token_of(world, token).tenant, token)
+        case c.ApplyData(tenant=tenant):
+            return Target("data", tenant, tenant)
+        case c.CopyData(data=ident) | c.RemoveCopy(data=ident) | c.OpenData(data=ident):
+            return Target("data set", data.dataset_of(world, ident).tenant, ident)
         case c.EraseTenant(tenant=tenant) | c.IssueInvoices(tenant=tenant) | c.ExportEvidence(tenant=tenant):
             return Target("tenant", tenant, tenant)
         case _:
@@ -141,7 +146,13 @@ def _token_of(world: World, ident: TokenId) -> ev.TokenIssued:
 
 
 def _start(world: World, command: c.StartControl, _: Asked) -> Deciding:
-    yield ev.ControlStarted(Epoch(world.state.epoch + 1), command.version, command.boot_id)
+    verdict = world.laws.of_journal(world, command.at)
+    if verdict is not None and not verdict.allowed:
+        raise fail(data.journal_may_not_lie(verdict, command.at))
+    if verdict is not None:
+        yield from data.record(world, verdict)
+    named = verdict.id if verdict is not None else ""
+    yield ev.ControlStarted(Epoch(world.state.epoch + 1), command.version, command.boot_id, command.at, named)
     return c.Named(world.state.journal)
 
 
@@ -167,7 +178,17 @@ def _apply_documents(world: World, command: c.ApplyDocuments, asked: Asked) -> D
         if change.what != "unchanged":
             yield ev.DocumentApplied(one.kind, one.name, one.document, asked.verdict)
     yield from reserved
+    yield from data.register(world, command.documents, asked)
     return tuple(changes)
+
+
+def _apply_data(world: World, command: c.ApplyData, asked: Asked) -> Deciding:
+    for one in command.documents:
+        if one.kind != "dataset" or one.document.get("tenant") != command.tenant:
+            message = f"{one.kind} {one.name} is no data set of {command.tenant};"
+            step = "Apply data sets with that tenant alone; all else is the operator's."
+            raise fail(Problem(ProblemCode.FORBIDDEN, message, step))
+    return (yield from _apply_documents(world, c.ApplyDocuments(command.documents), asked))
 
 
 def _remove_document(world: World, command: c.RemoveDocument, asked: Asked) -> Deciding:
@@ -202,7 +223,14 @@ def _token(world: World, command: c.IssueToken | c.RevokeToken, asked: Asked) ->
         raise fail(Problem(ProblemCode.CONFLICT, "this token is known already.", "Make another value."))
     ident = TokenId(f"t-{len(world.state.tokens) + 1}")
     yield ev.TokenIssued(
-        ident, command.hash, command.role, command.tenant, command.holder, command.expires_ms, asked.verdict
+        ident,
+        command.hash,
+        command.role,
+        command.tenant,
+        command.holder,
+        command.expires_ms,
+        asked.verdict,
+        command.countries,
     )
     return c.Named(ident)
 
@@ -298,6 +326,7 @@ def _check_names(world: World, tenant: TenantId, spec: WorkloadSpec, index: int)
         step = "Name it, like resources: {gpu: H100}: whole nodes of one type are leased."
         message = f"cluster {spec.name} names no accelerator model."
         raise fail(Problem(ProblemCode.BAD_INPUT, message, step, where=f"{where}.resources"))
+    _check_data(world, tenant, spec, where)
     if spec.policy.profile:
         known = world.laws.names(world.policies)
         if spec.policy.profile not in known:
@@ -317,6 +346,15 @@ def _check_names(world: World, tenant: TenantId, spec: WorkloadSpec, index: int)
     own = [ident for ident, contract in world.contracts.items() if contract.tenant == tenant]
     if spec.contract is not None and spec.contract not in own:
         raise fail(replace(unknown("contract", spec.contract, own), where=f"{where}.contract"))
+
+
+def _check_data(world: World, tenant: TenantId, spec: WorkloadSpec, where: str) -> None:
+    mine = (
+        [one.name for one in world.laws.datasets.values() if one.tenant == tenant] if spec.policy.data else []
+    )
+    for name in spec.policy.data:
+        if name not in mine:
+            raise fail(replace(unknown("data set", name, mine), where=f"{where}.data"))
 
 
 def _place_verdicts(
@@ -423,6 +461,7 @@ def _erase(world: World, command: c.EraseTenant, asked: Asked) -> Deciding:
     if record.erased:
         return c.Named(command.tenant, changed=False)
     yield ev.TenantErased(command.tenant, asked.verdict)
+    yield from data.forget_data(world, command.tenant, asked)
     return c.Named(command.tenant)
 
 
@@ -430,8 +469,15 @@ def _observe(world: World, command: c.Observe, asked: Asked) -> Deciding:
     return (yield from observe(world, command, asked.now_ms))
 
 
-def _read_log(_: World, command: c.ReadLog, asked: Asked) -> Deciding:
-    yield ev.LogRead(command.workload, command.rank, asked.verdict)
+def _read_log(world: World, command: c.ReadLog, asked: Asked) -> Deciding:
+    """Logs lie where their workload ran: whoever reads them must be somebody whom its policy lets."""
+    work = workload_of(world, command.workload)
+    verdicts: tuple[str, ...] = ()
+    if work.site is not None and work.site in world.fleet.site_index:
+        verdict = data.may_read(world, asked.who, work.tenant, work.spec.policy, "logs.read", work.site)
+        yield from data.record(world, verdict)
+        verdicts = (asked.verdict, verdict.id)
+    yield ev.LogRead(command.workload, command.rank, asked.verdict, verdicts)
     return None
 
 
@@ -482,6 +528,12 @@ _COMMANDS: dict[type, tuple[str, Callable[[World, Any, Asked], Deciding]]] = {
     c.DeclareLimiters: ("device.observe", declare_limiters),
     c.ReportDevices: ("device.observe", report_devices),
     c.FollowLaw: ("law.follow", follow_law),
+    c.ApplyData: ("dataset.apply", _apply_data),
+    c.CopyData: ("dataset.copy", data.copy_data),
+    c.RemoveCopy: ("dataset.remove", data.remove_copy),
+    c.OpenData: ("dataset.open", data.open_data),
+    c.DeclareStores: ("data.observe", data.declare_stores),
+    c.ReportCopies: ("data.observe", data.report_copies),
 }
 ACTION_OF: dict[type, str] = {command: action for command, (action, _) in _COMMANDS.items()}
 """The action that each command is decided as."""

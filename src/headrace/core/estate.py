@@ -13,6 +13,7 @@ from zoneinfo import ZoneInfo
 from headrace.core.hardware import HardwareType
 from headrace.core.ids import OperatorId, SiteId, TenantId
 from headrace.core.units import MS_PER_SECOND
+from headrace.core.workload import PolicyRef
 
 PowerKind = Literal["transformer", "feed", "ups", "busway", "block", "row", "rack"]
 EnergySource = Literal["hydro", "wind", "solar", "nuclear", "gas", "coal", "grid-mix", "unknown"]
@@ -245,13 +246,17 @@ class Site:
 
 @dataclass(frozen=True, slots=True)
 class Operator:
-    """Who runs the estate; billing periods are months in its ``zone``."""
+    """Who runs the estate; billing periods are months in its ``zone``.
+
+    ``journal_policy``: where the control plane's own state may lie (none: anywhere).
+    """
 
     id: OperatorId
     name: str
     country: str
     zone: str
     currency: str
+    journal_policy: PolicyRef = PolicyRef()
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
 from headrace.core.authority import Role, Verdict
+from headrace.core.data import events as of_data
 from headrace.core.ids import (
     ContractId,
     Epoch,
@@ -39,11 +40,16 @@ class JournalOpened:
 
 @dataclass(frozen=True, slots=True)
 class ControlStarted:
-    """A control plane took the journal over, with an epoch above every earlier one."""
+    """A control plane took the journal over, with an epoch above every earlier one.
+
+    ``at``: the country that the journal lies in, if that was said; ``verdict``: that it may, where the operator has a policy.
+    """
 
     epoch: Epoch
     version: str
     boot_id: str = ""
+    at: str = ""
+    verdict: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,7 +88,10 @@ class DocumentRemoved:
 
 @dataclass(frozen=True, slots=True)
 class TokenIssued:
-    """An API token; only its SHA-256 is kept. ``holder`` refers to a person's name in the vault. ``expires_ms`` 0: never."""
+    """An API token; only its SHA-256 is kept. ``holder`` refers to a person's name in the vault. ``expires_ms`` 0: never.
+
+    ``countries``: from where its holder has access, as far as that is stated.
+    """
 
     token: TokenId
     hash: str
@@ -91,6 +100,7 @@ class TokenIssued:
     holder: str = ""
     expires_ms: int = 0
     verdict: str = ""
+    countries: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,7 +136,7 @@ class WorkloadRefused:
 class PlacementMade:
     """A workload got nodes, from the planner's version ``plan_version`` of the world, under a jurisdiction's verdict.
 
-    ``contract`` is what pays for it.
+    ``contract`` is what pays for it. ``verdicts``: where it uses data sets, that verdict and those about each of them.
     """
 
     placement: PlacementId
@@ -137,6 +147,7 @@ class PlacementMade:
     verdict: str
     plan_version: int
     contract: ContractId = ContractId("")
+    verdicts: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -336,11 +347,12 @@ class TenantErased:
 
 @dataclass(frozen=True, slots=True)
 class LogRead:
-    """Somebody read a workload's log: an audited action."""
+    """Somebody read a workload's log: an audited action. ``verdicts``: by which right, and by the policy that it is under."""
 
     workload: WorkloadId
     rank: int
     verdict: str = ""
+    verdicts: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -499,6 +511,7 @@ Event = (
     | CapsLifted
     | ExcessMeasured
     | EvidenceExported
+    | of_data.Event
 )
 
 KINDS: dict[int, type] = {
@@ -540,7 +553,15 @@ KINDS: dict[int, type] = {
     36: CapsObserved,
     37: CapsLifted,
     38: ExcessMeasured,
+    39: of_data.StoresDeclared,
+    40: of_data.CopyRequested,
+    41: of_data.CopyFinished,
+    42: of_data.CopyFailed,
+    43: of_data.CopyJudged,
+    44: of_data.RemovalRequested,
     45: EvidenceExported,
+    46: of_data.CopyRemoved,
+    47: of_data.DataRead,
 }
 KIND_OF: dict[type, int] = {event: number for number, event in KINDS.items()}
 VERSIONS: dict[int, int] = dict.fromkeys(KINDS, 1)

@@ -22,6 +22,8 @@ PlanId = NewType("PlanId", str)
 ContractId = NewType("ContractId", str)
 WindowId = NewType("WindowId", str)
 """Name of a reservation or of a maintenance window."""
+DataId = NewType("DataId", str)
+"""``tenant.name``: a data set; names have no dots."""
 InvoiceNumber = NewType("InvoiceNumber", str)
 EventSeq = NewType("EventSeq", int)
 """Number of an event in the journal, from 0: also its leaf's index in the Merkle tree."""

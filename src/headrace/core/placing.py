@@ -9,6 +9,8 @@ import numpy as np
 from headrace.core import commands as c
 from headrace.core import events as ev
 from headrace.core.asked import Asked, Deciding, fail
+from headrace.core.data.deciding import record
+from headrace.core.data.model import data_id
 from headrace.core.errors import Problem, ProblemCode, unknown
 from headrace.core.ids import NodeId, PlacementId, SiteId, WindowId, WorkloadId
 from headrace.core.scheduling.admit import Cells, admit
@@ -162,6 +164,11 @@ def _place(
     ident = verdict.id
     if ident not in world.state.verdicts:
         yield ev.DecisionRecorded(verdict)
+    about = []
+    for name in work.spec.policy.data:
+        for one in world.laws.of_data(world, world.laws.datasets[data_id(work.tenant, name)], site):
+            yield from record(world, one)
+            about.append(one.id)
     need = option(work.spec, proposal.option)
     if need is None:
         raise AssertionError(f"admitted without such an option: {work.id}")
@@ -169,8 +176,17 @@ def _place(
     if contract is None:
         raise AssertionError(f"admitted without a contract: {work.id}")
     placement = PlacementId(f"{work.id}.{work.attempt + 1}")
+    verdicts = (ident, *about) if about else ()
     yield ev.PlacementMade(
-        placement, work.id, work.tenant, proposal.site, proposal.ranks, ident, base_version, contract.id
+        placement,
+        work.id,
+        work.tenant,
+        proposal.site,
+        proposal.ranks,
+        ident,
+        base_version,
+        contract.id,
+        verdicts,
     )
 
 

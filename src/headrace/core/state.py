@@ -5,12 +5,15 @@ from typing import Any, NamedTuple
 
 from headrace.core import events as ev
 from headrace.core.authority import Role, Verdict
+from headrace.core.data.model import Copy
 from headrace.core.ids import (
+    DataId,
     Epoch,
     InvoiceNumber,
     NodeId,
     PlacementId,
     PowerNodeId,
+    SiteId,
     TenantId,
     TokenId,
     WindowId,
@@ -38,6 +41,7 @@ class Token:
     holder: str
     expires_ms: int
     revoked: bool = False
+    countries: tuple[str, ...] = ()
 
 
 @dataclass(slots=True)
@@ -71,6 +75,8 @@ class State:
     last_ms: int = 0
     journal: str = ""
     epoch: Epoch = Epoch(0)
+    at: str = ""
+    """The country that the journal lies in, as far as that was said."""
     documents: dict[str, dict[str, Any]] = field(default_factory=dict)
     tenants: dict[TenantId, TenantRecord] = field(default_factory=dict)
     tokens: dict[str, Token] = field(default_factory=dict)
@@ -104,6 +110,10 @@ class State:
     """Limits that controllers were asked for, also those that they are to drop and have not dropped yet."""
     excess: dict[PowerNodeId, int] = field(default_factory=dict)
     """By element of the power tree: watts that its meter sees beyond all that is known to draw there."""
+    stores: dict[SiteId, None] = field(default_factory=dict)
+    """Sites that have a store for data."""
+    copies: dict[DataId, dict[SiteId, Copy]] = field(default_factory=dict)
+    """Where each data set lies, or lay."""
     siblings: dict[str, list[Sibling]] = field(default_factory=dict)
     """How long those ran that share accelerators in time: by kind, in order of submission."""
 

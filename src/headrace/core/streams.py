@@ -6,7 +6,8 @@ that were written when less went into a tenant's stream.
 
 from headrace.core import events as ev
 from headrace.core.contracts import Contract, Reservation
-from headrace.core.ids import ContractId, SiteId, TenantId, WindowId
+from headrace.core.data import events as of_data
+from headrace.core.ids import ContractId, DataId, SiteId, TenantId, WindowId
 from headrace.core.world import World
 
 
@@ -67,7 +68,7 @@ def streams(world: World, event: ev.Event) -> tuple[str, ...]:
         ):
             return (f"tenant:{owner}", "operator")
         case _:
-            return ("operator",)
+            return of_data.streams_of(event)
 
 
 def _whose(
@@ -85,6 +86,8 @@ def _whose(
             return _of(world.reservations.get(window))
         case ev.DocumentApplied(kind="tenant", name=name) | ev.DocumentRemoved(kind="tenant", name=name):
             return name
+        case ev.DocumentApplied(kind="dataset", name=name) | ev.DocumentRemoved(kind="dataset", name=name):
+            return of_data.tenant_of(DataId(name))
         case ev.DocumentApplied(kind="contract" | "reservation", document={"tenant": str(tenant)}):
             return tenant
         case ev.DocumentRemoved(kind="contract", name=name):

@@ -124,10 +124,15 @@ class Topology:
 
 @dataclass(frozen=True, slots=True)
 class PolicyRef:
-    """Which policy a workload is under: a profile's name, or the countries that it may run in; neither: anywhere."""
+    """Which policy a workload is under: a profile's name, or the countries that it may run in; neither: anywhere.
+
+    ``data``: its tenant's data sets that it uses, by name, in order. Where they may not be used it may not run: they are part of
+    what is decided about a place, and so of every class of work that decisions are remembered by.
+    """
 
     profile: str = ""
     countries: tuple[str, ...] = ()
+    data: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

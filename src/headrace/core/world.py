@@ -48,8 +48,7 @@ from headrace.core.scheduling.service import History
 from headrace.core.scheduling.sharing import kind_of, shares_time
 from headrace.core.scheduling.snapshot import Snapshot, Taken
 from headrace.core.scheduling.windows import Window, windows_of
-from headrace.core.sovereignty.law import Blocked, Laws, PolicyText, SiteFacts
-from headrace.core.sovereignty.owning import Ownership
+from headrace.core.sovereignty.law import Blocked, Document, Laws, SiteFacts
 from headrace.core.sovereignty.plain import RIGHTS_POLICY, PlainPolicies, decide
 from headrace.core.state import State, Token
 from headrace.core.units import MS_PER_DAY, MS_PER_MINUTE
@@ -86,19 +85,17 @@ class World:
         self.curtailed: dict[PlacementId, None] = {}
         self.contract_held_milli: dict[ContractId, int] = {}
         self.by_number: dict[int, Token] = {}
-        self.day = 0
         self.now_ms = self.state.last_ms
         self._paths: dict[int, list[int]] = {}
         self._contracts_for: dict[tuple[TenantId, int, str, ContractId | None], Contract | None] = {}
         self._rights: dict[
             tuple[Role, TenantId | None, str, str, TenantId | None], tuple[Verdict, Digest]
         ] = {}
-        self._quarter, self._period = -1, ""
-        self._today = ""
+        self._quarter, self._period, self._today = -1, "", ""
         self.power_limit_w = self.fleet.power_limit_w
         self._limit_until_ms = -1
         self.has_hours = False
-        self.limited = self.started_ms = 0
+        self.day = self.limited = self.started_ms = 0
         self.counted = Counted(self)
         self.memory = Memory()
         self.endings = Endings()
@@ -136,7 +133,7 @@ class World:
             self.reservations[value.id] = value
         elif isinstance(value, Maintenance):
             self.maintenances[value.id] = value
-        elif isinstance(value, PolicyText | SiteFacts | Ownership):
+        elif isinstance(value, Document):
             self.laws.take(value)
         # What is stated of one site is asked of that site alone.
         self._forget_classes(self.fleet.site_index.get(value.id) if isinstance(value, SiteFacts) else None)
@@ -500,7 +497,7 @@ class World:
     def place_verdict(self, tenant: TenantId, ref: PolicyRef, site: int) -> Verdict:
         """May a workload of ``tenant`` under ``ref`` be placed at site number ``site``; remembered by class."""
         known = self.laws.remembered.get(site)
-        verdict = None if known is None else known.get((tenant, ref.profile, ref.countries))
+        verdict = None if known is None else known.get((tenant, ref.profile, ref.countries, ref.data))
         return self.laws.judge(self, tenant, ref, site) if verdict is None else verdict
 
     def blocked(self, tenant: TenantId, ref: PolicyRef, site: int) -> Blocked | None:
@@ -578,6 +575,8 @@ class World:
             caps=self.state.caps,
             excess=self.state.excess,
             engines=self.state.engines,
+            copies=self.state.copies,
+            datasets=self.laws.datasets,
             demand=self.popularity.demand,
             zone=self.zone,
             blocked=self.blocked,

@@ -52,7 +52,7 @@ from headrace.core.workload import (
     WorkloadType,
     most_grace_ms,
 )
-from headrace.documents import law, schema
+from headrace.documents import data, law, schema
 from headrace.documents.fields import DAYS, listed
 from headrace.documents.source import Place
 from headrace.documents.values import Bad
@@ -86,6 +86,8 @@ def to_core(model: schema.Model) -> Converted:
             return Converted(_maintenance(model), {})
         case law.PolicyTextModel() | law.FactsModel() | law.OwnershipModel():
             return Converted(law.core_of(model), {})
+        case data.DatasetModel():
+            return Converted(data.core_of(model), {})
         case schema.WorkloadModel():
             return Converted(workload_spec(model), dict(model.secrets))
     raise TypeError(f"no document: {type(model).__name__}")
@@ -105,7 +107,12 @@ def _estate(model: schema.EstateModel) -> Estate:
     hardware = _sorted(_hardware(item) for item in model.hardware)
     return Estate(
         operator=Operator(
-            OperatorId(operator.name), operator.title, operator.country, operator.zone, operator.currency
+            OperatorId(operator.name),
+            operator.title,
+            operator.country,
+            operator.zone,
+            operator.currency,
+            policy_ref(operator.journal_policy),
         ),
         sites=_sorted(site_of(site) for site in model.sites),
         hardware={item.id: item for item in hardware},
@@ -397,12 +404,17 @@ def _problems_of_a_lease(spec: WorkloadSpec) -> Iterator[tuple[Place, Bad]]:
         yield ("flex",), Bad(message, "Write firm, or preemptible.")
 
 
+def policy_ref(model: schema.PolicyModel | None, used: tuple[str, ...] = ()) -> PolicyRef:
+    """The policy that a document names, with the data sets that it is about."""
+    if model is None:
+        return PolicyRef(data=used)
+    return PolicyRef(model.profile or "", tuple(sorted(set(model.countries or []))), used)
+
+
 def workload_spec(model: schema.WorkloadModel) -> WorkloadSpec:
     """The spec of a workload; its secrets stay outside until they are in the vault."""
     nodes, nodes_max = model.nodes
-    policy = PolicyRef()
-    if model.policy:
-        policy = PolicyRef(model.policy.profile or "", tuple(sorted(set(model.policy.countries or []))))
+    policy = policy_ref(model.policy, tuple(sorted(set(model.data))))
     resources, alternatives = _resources(model.resources)
     return WorkloadSpec(
         name=model.name,

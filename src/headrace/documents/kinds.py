@@ -1,5 +1,6 @@
 """The kinds of document, and the model of each."""
 
+from headrace.documents.data import DatasetModel
 from headrace.documents.law import FactsModel, OwnershipModel, PolicyTextModel
 from headrace.documents.schema import (
     ContractModel,
@@ -22,6 +23,7 @@ MODELS: dict[str, type[Model]] = {
     "policy": PolicyTextModel,
     "facts": FactsModel,
     "ownership": OwnershipModel,
+    "dataset": DatasetModel,
     "workload": WorkloadModel,
 }
 """The kinds of document and the model of each."""

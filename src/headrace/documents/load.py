@@ -26,6 +26,7 @@ ORDER = (
     "policy",
     "facts",
     "ownership",
+    "dataset",
     "workload",
 )
 """The order to apply documents in: what others refer to comes first."""

@@ -69,6 +69,46 @@ MAX_ACCELERATORS = 100_000_000
 MAX_PUE_POINTS = 400
 
 
+_POLICY_SCHEMA: dict[str, Any] = {
+    "anyOf": [
+        {"type": "string", "description": "a profile's name"},
+        {
+            "type": "object",
+            "properties": {"countries": {"type": "array", "items": {"type": "string"}, "minItems": 1}},
+            "required": ["countries"],
+            "additionalProperties": False,
+        },
+        {"type": "null"},
+    ]
+}
+
+
+class PolicyModel(Model):
+    """A profile by its name, or the shorthand that generates one."""
+
+    profile: Profile | None = None
+    countries: Annotated[list[Country], Field(min_length=1, max_length=249)] | None = None
+
+    @model_validator(mode="after")
+    def _one_of_both(self) -> "PolicyModel":
+        if (self.profile is None) == (self.countries is None):
+            raise values.Bad("a policy is either a profile or countries.", "Write {countries: [NO, GB]}.")
+        return self
+
+
+def _policy(value: object) -> object:
+    if isinstance(value, str):
+        return {"profile": values.profile(value)}
+    if value is not None and not isinstance(value, dict):
+        raise values.Bad(
+            f"{show(value)} is not a policy.", "Write a profile's name, or {countries: [NO, GB]}."
+        )
+    return value
+
+
+PolicyField = Annotated[PolicyModel | None, BeforeValidator(_policy), WithJsonSchema(_POLICY_SCHEMA)]
+
+
 class OperatorModel(Model):
     """Who runs the estate."""
 
@@ -77,6 +117,7 @@ class OperatorModel(Model):
     country: Country
     zone: Zone
     currency: Currency
+    journal_policy: PolicyField = None
 
 
 class FlexibleWindowModel(Model):
@@ -468,43 +509,6 @@ def _checkpoint(value: object) -> object:
     return value
 
 
-_POLICY_SCHEMA: dict[str, Any] = {
-    "anyOf": [
-        {"type": "string", "description": "a profile's name"},
-        {
-            "type": "object",
-            "properties": {"countries": {"type": "array", "items": {"type": "string"}, "minItems": 1}},
-            "required": ["countries"],
-            "additionalProperties": False,
-        },
-        {"type": "null"},
-    ]
-}
-
-
-class PolicyModel(Model):
-    """A profile by its name, or the shorthand that generates one."""
-
-    profile: Profile | None = None
-    countries: Annotated[list[Country], Field(min_length=1, max_length=249)] | None = None
-
-    @model_validator(mode="after")
-    def _one_of_both(self) -> "PolicyModel":
-        if (self.profile is None) == (self.countries is None):
-            raise values.Bad("a policy is either a profile or countries.", "Write {countries: [NO, GB]}.")
-        return self
-
-
-def _policy(value: object) -> object:
-    if isinstance(value, str):
-        return {"profile": values.profile(value)}
-    if value is not None and not isinstance(value, dict):
-        raise values.Bad(
-            f"{show(value)} is not a policy.", "Write a profile's name, or {countries: [NO, GB]}."
-        )
-    return value
-
-
 def _listed(value: object) -> object:
     if isinstance(value, str):
         raise values.Bad("commands are a list.", "Write a hyphen before each of them.")
@@ -542,7 +546,8 @@ class WorkloadModel(Model):
     checkpoint: Annotated[CheckpointModel | None, BeforeValidator(_checkpoint)] = None
     grace: Grace = 10_000
     flex: Annotated[str, *word("flex", "firm", "cappable", "pausable", "preemptible")] | None = None
-    policy: Annotated[PolicyModel | None, BeforeValidator(_policy), WithJsonSchema(_POLICY_SCHEMA)] = None
+    policy: PolicyField = None
+    data: Annotated[list[Name], Field(max_length=values.MAX_DATA)] = Field(default=[])
     site: Name | None = None
     contract: Name | None = None
     reservation: Name | None = None

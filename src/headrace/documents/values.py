@@ -37,6 +37,8 @@ MAX_PRIORITY = 1_000
 MAX_COMMAND = 65_536
 MAX_COMMANDS = 256
 MAX_ENV = 256
+MAX_DATA = 64
+"""Data sets that a workload uses at most."""
 MAX_ENV_VALUE = 32_768
 MAX_TEXT = 1_000
 MAX_PRICE = 10**9

@@ -85,6 +85,7 @@ class _Workload(msgspec.Struct, forbid_unknown_fields=True):
     grace: str = "10s"
     flex: str | None = None
     policy: str | _Policy | None = None
+    data: list[str] = []
     site: str | None = None
     contract: str | None = None
     counters: str = ""
@@ -198,7 +199,7 @@ def _workload(w: _Workload) -> WorkloadIn:
         _duration(w.max_duration) if w.max_duration is not None else 0,
         _grace(w.grace),
         _FLEX[flex],
-        _policy(w.policy),
+        _policy(w.policy) if not w.data else _with_data(_policy(w.policy), w.data),
         SiteId(_name(w.site)) if w.site is not None else None,
         ContractId(_name(w.contract)) if w.contract is not None else None,
         w.counters,
@@ -302,6 +303,12 @@ def _topology(asked: _Topology) -> Topology:
 
 def _checkpoint(asked: _Checkpoint) -> tuple[int, int]:
     return _duration(asked.every), _duration(asked.restart) if asked.restart is not None else 0
+
+
+def _with_data(policy: PolicyRef, data: list[str]) -> PolicyRef:
+    if len(data) > values.MAX_DATA:
+        raise values.Bad("too many data sets")
+    return PolicyRef(policy.profile, policy.countries, tuple(sorted({_name(name) for name in data})))
 
 
 def _policy(policy: str | _Policy | None) -> PolicyRef:

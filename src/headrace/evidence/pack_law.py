@@ -9,18 +9,19 @@ from collections.abc import Collection, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
 from hashlib import sha256
+from itertools import product
 
 from headrace.core import events as ev
 from headrace.core.apply import apply
-from headrace.core.authority import Obstacle, Policy, Request, Verdict
+from headrace.core.authority import Obstacle, Policy, Request, Role, Subject, Verdict
 from headrace.core.errors import HeadraceError
 from headrace.core.estate import Site
 from headrace.core.ids import Digest, TenantId
 from headrace.core.sovereignty.exposure import Place
 from headrace.core.sovereignty.graph import Graph
 from headrace.core.sovereignty.holdings import PartyId
-from headrace.core.sovereignty.law import FactValue
-from headrace.core.sovereignty.plain import PROFILES
+from headrace.core.sovereignty.law import KEEP, USE, FactValue
+from headrace.core.sovereignty.plain import ACCESS, PROFILES
 from headrace.core.units import MS_PER_DAY
 from headrace.core.workload import PolicyRef
 from headrace.core.world import World
@@ -29,9 +30,10 @@ from headrace.policy.reading import ENGINE
 from headrace.policy.schema import schema_digest, schema_text
 
 FOLLOWED = frozenset(
-    ev.KIND_OF[kind] for kind in (ev.JournalOpened, ev.DocumentApplied, ev.DocumentRemoved, ev.EngineDeclared)
+    ev.KIND_OF[kind]
+    for kind in (ev.JournalOpened, ev.DocumentApplied, ev.DocumentRemoved, ev.EngineDeclared, ev.TokenIssued)
 )
-"""Kinds of event that change what is allowed where."""
+"""Kinds of event that change what is allowed where, and to whom."""
 SHORTHAND = "countries:"
 
 
@@ -95,9 +97,13 @@ class Law:
         """What a verdict about a place may rest on, if it was recorded now."""
         place, _, site = verdict.place.partition(":")
         tenant = TenantId(verdict.subject.partition("@")[2])
-        if place != "site" or verdict.action != "workload.place" or not tenant:
+        if place != "site" or not tenant:
             return []
-        found = []
+        if verdict.action in ACCESS:
+            return self._of_people(at_ms, verdict, tenant, site)
+        if verdict.action not in (USE, KEEP):
+            return []
+        found = self._of_data(at_ms, tenant, site)
         for name in _named(verdict):
             with suppress(HeadraceError, ValueError, KeyError):
                 found += self._ask(at_ms, tenant, site, name)
@@ -107,21 +113,58 @@ class Law:
         world, recorder = self._world, self._recorder
         recorder.asked.clear()
         world.at(at_ms)
-        short = name.startswith(SHORTHAND)
-        ref = (
-            PolicyRef(countries=tuple(name.removeprefix(SHORTHAND).split("+"))) if short else PolicyRef(name)
-        )
         numbers = {str(one.id): number for number, one in enumerate(world.fleet.sites)}
-        world.place_verdict(tenant, ref, numbers[site])
+        world.place_verdict(tenant, _ref(name), numbers[site])
+        return self._asked(at_ms, site)
+
+    def _of_people(self, at_ms: int, verdict: Verdict, tenant: TenantId, site: str) -> list[Grounds]:
+        """What a verdict about somebody who reads may rest on: from where is what some token's holder has stated, or nothing."""
+        world, role = self._world, Role(verdict.subject.partition("@")[0])
+        numbers = {str(one.id): number for number, one in enumerate(world.fleet.sites)}
+        stated = dict.fromkeys(((), *(token.countries for token in world.state.tokens.values())))
+        classes = dict.fromkeys(("", *(one.data_class for one in world.laws.datasets.values())))
+        self._recorder.asked.clear()
+        world.at(at_ms)
+        for name, countries, its in product(_named(verdict), stated, classes):
+            own = None if role is Role.OPERATOR_ADMIN else tenant
+            who = Subject("person", "", role, own, countries)
+            with suppress(HeadraceError, ValueError, KeyError):
+                world.laws.of_person(world, who, tenant, _ref(name), verdict.action, numbers[site], its)
+        return self._asked(at_ms, site)
+
+    def _asked(self, at_ms: int, site: str) -> list[Grounds]:
+        """What was asked of the policy engine about a site."""
+        place = next(one for one in self._world.fleet.sites if one.id == site)
         facts_seq = self._seqs.get(("facts", site), self._estate())
         return [
             Grounds(values, self._seqs.get(("policy", policy.name)), facts, facts_seq)
-            for policy, request in recorder.asked
-            for values, facts in _ways(policy, dict(request.facts), world.fleet.sites[numbers[site]], at_ms)
+            for policy, request in self._recorder.asked
+            for values, facts in _ways(policy, dict(request.facts), place, at_ms)
         ]
+
+    def _of_data(self, at_ms: int, tenant: TenantId, site: str) -> list[Grounds]:
+        """What verdicts about the tenant's data sets at a site may rest on."""
+        world, recorder = self._world, self._recorder
+        numbers = {str(one.id): number for number, one in enumerate(world.fleet.sites)}
+        found: list[Grounds] = []
+        mine = [one for one in world.laws.datasets.values() if one.tenant == tenant and site in numbers]
+        for data in mine:
+            recorder.asked.clear()
+            world.at(at_ms)
+            with suppress(HeadraceError, ValueError, KeyError):
+                world.laws.of_data(world, data, numbers[site])
+            found += self._asked(at_ms, site)
+        return found
 
     def _estate(self) -> int | None:
         return next((seq for (kind, _), seq in self._seqs.items() if kind == "estate"), None)
+
+
+def _ref(name: str) -> PolicyRef:
+    """The policy of a name, as a workload refers to it."""
+    if name.startswith(SHORTHAND):
+        return PolicyRef(countries=tuple(name.removeprefix(SHORTHAND).split("+")))
+    return PolicyRef(name)
 
 
 def _named(verdict: Verdict) -> list[str]:
@@ -145,6 +188,9 @@ def _ways(
         yield _policy(policy), {**facts, "day": at_ms // MS_PER_DAY}
     if policy.name in PROFILES:
         yield _policy(PROFILES[policy.name]), {"country": site.country, "energy_source": site.energy_source}
+        # As a list is asked about data, and about people.
+        people = {name: value for name, value in facts.items() if name.startswith("person.")}
+        yield _policy(PROFILES[policy.name]), {"country": site.country, **people}
 
 
 def _policy(policy: Policy) -> tuple[object, ...]:

@@ -16,7 +16,7 @@ from headrace.evidence.pack import canonical
 from headrace.evidence.pack_law import Grounds
 
 HEX_DIGEST = 64
-OWNED = frozenset({"contract", "reservation"})
+OWNED = frozenset({"contract", "reservation", "dataset"})
 """Kinds of document that name the tenant they are about."""
 SHOWN = frozenset({"facts", "policy"})
 """Kinds of document that are shown whole where a verdict of the tenant's rests on them."""

@@ -78,6 +78,8 @@ class _Opened(msgspec.Struct):
 
 _says = msgspec.json.Decoder(_Says).decode
 _opened = msgspec.json.Decoder(_Opened).decode
+JUDGED = frozenset({"workload.place", "data.copy"})
+"""Actions whose verdicts are decided again from the policy and the facts that are shown."""
 
 
 @dataclass(slots=True)
@@ -452,7 +454,7 @@ def _judge_again(reader: _Reader) -> int:
     again = 0
     for verdict in reader.verdicts.values():
         policy, facts = (reader.texts.get(one) for one in (verdict.policy, verdict.facts))
-        if verdict.action != "workload.place" or not isinstance(policy, list) or not isinstance(facts, dict):
+        if verdict.action not in JUDGED or not isinstance(policy, list) or not isinstance(facts, dict):
             continue
         allowed = (
             _by_countries(policy, facts)
@@ -536,7 +538,7 @@ def _unproven(reader: _Reader, made: Report, again: int) -> Iterator[str]:
     missing = len(reader.named - reader.texts.keys())
     if missing:
         yield f"what {missing} policies or facts are that verdicts name: their texts are not shown"
-    places = sum(one.action == "workload.place" for one in reader.verdicts.values())
+    places = sum(one.action in JUDGED for one in reader.verdicts.values())
     if places > again:
         yield f"whether {places - again} verdicts about places follow from policy and facts: that takes the policy's own engine"
     if made.from_ms:

@@ -3,7 +3,7 @@
 from functools import lru_cache
 
 from headrace.core.authority import Policy, Request, Verdict
-from headrace.core.sovereignty.plain import PlainPolicies
+from headrace.core.sovereignty.plain import ACCESS, PLACES, PlainPolicies
 from headrace.policy.cedar import CedarPolicies
 
 
@@ -16,7 +16,7 @@ class Policies(CedarPolicies):
 
     def evaluate(self, policy: Policy, request: Request) -> Verdict:
         """Judge a request by a policy."""
-        if policy.is_plain and request.action == "workload.place":
+        if policy.is_plain and (request.action in PLACES or request.action in ACCESS):
             return self._plain.evaluate(policy, request)
         return super().evaluate(policy, request)
 

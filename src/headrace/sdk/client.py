@@ -22,6 +22,7 @@ from headrace.api.views_sovereignty import LawChangesView
 from headrace.core.errors import HeadraceError, Problem, ProblemCode
 from headrace.core.workload import TERMINAL
 from headrace.evidence.closing import LONGEST_CLOSING, closing_in
+from headrace.sdk.data import DataCalls
 from headrace.sdk.transport import Transport
 from headrace.state import StateDirectory, default_state
 
@@ -35,7 +36,7 @@ _LOG_PIECE = 256 * 1024
 _encode = msgspec.json.Encoder().encode
 
 
-class Client:
+class Client(DataCalls):
     """A client of one control plane. Every method raises HeadraceError, whose problems say what to do next.
 
     It keeps the newest signed head of the journal that it saw (``head``), and raises HeadWentBack when an older one, or
@@ -368,10 +369,20 @@ class Client:
         return self._api.get("/v1/tokens", v.Tokens).tokens
 
     def issue_token(
-        self, role: str, tenant: str | None = None, *, holder: str = "", expires_in: str | None = None
+        self,
+        role: str,
+        tenant: str | None = None,
+        *,
+        holder: str = "",
+        expires_in: str | None = None,
+        countries: Collection[str] = (),
     ) -> v.NewToken:
-        """Make a token; ``expires_in`` like ``90d``. Its value is in this answer and nowhere else."""
-        asked = {"role": role, "tenant": tenant, "holder": holder, "expires_in": expires_in}
+        """Make a token; ``expires_in`` like ``90d``; ``countries``: from where its holder has access.
+
+        Its value is in this answer and nowhere else.
+        """
+        asked: dict[str, Any] = {"role": role, "tenant": tenant, "holder": holder, "expires_in": expires_in}
+        asked |= {"countries": list(countries)} if countries else {}
         return self._api.send("POST", "/v1/tokens", v.NewToken, asked, safe=False)
 
     def revoke_token(self, ident: str) -> v.Done:

@@ -7,12 +7,15 @@ from dataclasses import replace
 import pytest
 
 from headrace.core.contracts import Quota
+from headrace.core.data.model import Copy, CopyState, Dataset
 from headrace.core.estate import Block, Estate
 from headrace.core.fleet import compile_fleet
 from headrace.core.ids import (
     ContractId,
+    DataId,
     NodeId,
     SiteId,
+    TenantId,
     WindowId,
 )
 from headrace.core.observation import Capabilities
@@ -77,6 +80,15 @@ def ran_for(ran_ms: int) -> tuple[Workload, Placement]:
     """A job that saves its state and started so long ago (0: its start is not confirmed)."""
     workload, placement = running("acme-9", SAVES, rank())
     return workload, replace(placement, started_ms=NOW_MS - ran_ms if ran_ms else 0)
+
+
+def with_data(world: Snapshot, state: CopyState | None = None, *countries: str) -> Snapshot:
+    """A world with the data set ``corpus`` of acme, and a copy of it in the north, if it has a state."""
+    policy = PolicyRef(countries=countries)
+    north, ident = SiteId("north"), DataId("acme.corpus")
+    corpus = Dataset(ident, TenantId("acme"), "corpus", "d" * 64, 1, north, policy=policy)
+    copies = {} if state is None else {ident: {north: Copy(north, state, 0, "d" * 64)}}
+    return replace(world, datasets={ident: corpus}, copies=copies)
 
 
 BROKEN: dict[str, Case] = {
@@ -343,6 +355,26 @@ BROKEN: dict[str, Case] = {
         snapshot(queued(of=spec(policy=PolicyRef(RULES)))),
         plan(rank("south/b/g-0-0"), at="south"),
     ),
+    "a data set that is not there": (
+        "data",
+        with_data(snapshot(queued(of=spec(policy=PolicyRef(data=("corpus",)))))),
+        plan(rank()),
+    ),
+    "a data set that is on its way": (
+        "data",
+        with_data(snapshot(queued(of=spec(policy=PolicyRef(data=("corpus",))))), CopyState.COPYING),
+        plan(rank()),
+    ),
+    "a data set that nobody declared": (
+        "data",
+        snapshot(queued(of=spec(policy=PolicyRef(data=("corpus",))))),
+        plan(rank()),
+    ),
+    "a data set that may not be used there": (
+        "jurisdiction",
+        with_data(snapshot(queued(of=spec(policy=PolicyRef(data=("corpus",))))), CopyState.PRESENT, "GB"),
+        plan(rank()),
+    ),
     "a dedicated site": ("dedicated", snapshot(queued()), plan(rank("own/d/g-0-0"), at="own")),
     "no contract": ("contract-absent", snapshot(queued(), no_contract=True), plan(rank())),
     "another tenant's contract": (
@@ -595,6 +627,10 @@ CLEAN: dict[str, tuple[Snapshot, Plan]] = {
     "evicting who had a reservation": (
         reserved(snapshot(live=(running("acme-9", NAMES_IT, rank()),)), ends_ms=NOW_MS),
         over("acme-9.1"),
+    ),
+    "a data set that is there": (
+        with_data(snapshot(queued(of=spec(policy=PolicyRef(data=("corpus",))))), CopyState.PRESENT),
+        plan(rank()),
     ),
     "evicting a filler": (snapshot(queued(), live=(running("acme-9", FILLER, rank()),)), evict("acme-9.1")),
     "evicting an equal that has run for a minute": (

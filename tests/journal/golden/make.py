@@ -3,7 +3,8 @@
 Those beside this script are never made again: they are what versions of headrace once wrote, and every later one has to
 read. A new kind of event gets a golden journal of its own beside the old ones: ``2`` has ``RequestAnswered``, ``3``
 ``NodesReserved``, ``4`` ``EngineDeclared`` and ``NodeIntruded``, ``5`` instructions of the grid, ``6`` caps and
-what meters see, ``45`` (called by the number of its event) an export of evidence, and what was sold in its tenant's stream.
+what meters see, ``45`` (called by the number of its event) an export of evidence, and what was sold in its tenant's stream,
+``7`` data sets and their copies.
 """
 
 import json
@@ -24,6 +25,7 @@ from tests.journal.small import (
     drive_a_cluster,
     export_evidence,
     follow_the_grid,
+    keep_data,
     live_a_life,
     reserve,
 )
@@ -41,6 +43,7 @@ def make(folder: Path) -> None:
     follow_the_grid(control, clock)
     cap_a_node(control, clock)
     export_evidence(control)
+    keep_data(control)
     control.store.close()
     # One file, whole: no log beside it.
     with sqlite3.connect(folder / "journal.sqlite") as db:

@@ -115,6 +115,17 @@ async def _declare(call: Call, declared: list[Document], asked: str) -> tuple[li
     return shown, head
 
 
+async def apply_data(call: Call, tenant: TenantId, *, dry_run: bool) -> Response:
+    """Apply documents that are a tenant's data sets alone."""
+    wanted = [c.NormalisedDocument(one.kind, one.name, one.normalised) for one in await read_documents(call)]
+    shown = tuple(_change(call, one) for one in wanted)
+    if dry_run:
+        _check(call, wanted)
+        return reply(Applied(shown, True))
+    _, head = await carry_out(call, c.ApplyData(tenant, tuple(wanted)))
+    return reply(Applied(shown, False, head_view(head)))
+
+
 async def read_documents(call: Call, *, or_none: bool = False) -> list[Document]:
     """The documents of a request's body, YAML or JSON; HeadraceError with all that is wrong. ``or_none``: it may be empty."""
     raw = await read_body(call.request)

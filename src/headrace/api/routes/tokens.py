@@ -55,7 +55,9 @@ async def issue(call: CallDep) -> Response:
     named_holder = asked.holder if known else ""
     text = _text(call, asked, tenant, named_holder)
     holder = control.keep(tenant or _OPERATOR, _HOLDERS, named_holder) if named_holder else ""
-    command = c.IssueToken(token_hash(value), role, tenant, holder, expires_ms)
+    command = c.IssueToken(
+        token_hash(value), role, tenant, holder, expires_ms, tuple(sorted(set(asked.countries)))
+    )
     named, head = await carry_out(call, command, text)
     if not isinstance(named, c.Named):
         raise TypeError(f"{command} was answered with {named}")
@@ -90,7 +92,8 @@ def _view(call: Call, token: Token) -> TokenView:
             holder = call.service.control.reveal(token.holder)
         except HeadraceError:
             holder = "(erased)"
-    return TokenView(token.id, token.role, token.tenant, holder, when(token.expires_ms), token.revoked)
+    expires = when(token.expires_ms)
+    return TokenView(token.id, token.role, token.tenant, holder, expires, token.revoked, token.countries)
 
 
 @tokens.write("DELETE", "/v1/tokens/{token}", "token.revoke", of_token, Done)

@@ -21,7 +21,7 @@ from headrace.core.scheduling.columns import (
 from headrace.core.scheduling.empty import Empty, empty_of
 from headrace.core.scheduling.order import is_over_limit
 from headrace.core.scheduling.proposal import ProposedPlacement
-from headrace.core.scheduling.rank import lacks, site_refusal, suits
+from headrace.core.scheduling.rank import lacks, of_data, site_refusal, suits
 from headrace.core.scheduling.refuse import Refusal
 from headrace.core.scheduling.snapshot import Snapshot
 from headrace.core.scheduling.topology import stand_well
@@ -335,17 +335,19 @@ def _reservation_too_small(
 
 
 def _law_sentence(snapshot: Snapshot, spec: WorkloadSpec, tenant: TenantId, sites: list[int]) -> str:
-    open_to = [site.id for site in snapshot.fleet.sites if site.dedicated_to in (None, tenant)]
+    fleet = snapshot.fleet
     if not sites:
-        return f"no site {spec.site or 'that it may use'}; known: {', '.join(open_to) or 'none'}"
+        known = [site.id for site in fleet.sites if site.dedicated_to in (None, tenant)]
+        return f"no site {spec.site or 'that it may use'}; known: {', '.join(known) or 'none'}"
+    by_data = {site: of_data(snapshot, tenant, spec, site) for site in sites}
+    if any(by_data.values()):
+        return "; ".join(f"{fleet.sites[site].id}: {why}" for site, why in by_data.items() if why)
     blocked = {site: snapshot.blocked(tenant, spec.policy, site) for site in sites[:_MOST_SITES]}
     if all(blocked.values()):
-        said = [
-            f"{snapshot.fleet.sites[site].id}: {one.why}" for site, one in blocked.items() if one is not None
-        ]
+        said = [f"{fleet.sites[site].id}: {one.why}" for site, one in blocked.items() if one is not None]
         more = [f"and {len(sites) - _MOST_SITES} more sites"] if len(sites) > _MOST_SITES else []
         return "; ".join(said + more)
-    countries = sorted({snapshot.fleet.sites[site].country or "an unknown country" for site in sites})
+    countries = sorted({fleet.sites[site].country or "an unknown country" for site in sites})
     where = "sites are" if len(sites) > 1 else f"site {snapshot.fleet.sites[sites[0]].id} is"
     if spec.policy.countries:
         return f"policy countries {', '.join(spec.policy.countries)}; {where} in {', '.join(countries)}"

@@ -122,12 +122,12 @@ class ByLaw:
         if blocked is None:
             if not place.country:
                 return None
-            allowing = replace(self.spec, policy=PolicyRef(countries=(place.country,)))
+            allowing = replace(self.spec, policy=PolicyRef("", (place.country,), self.spec.policy.data))
             return _Other(f"in {place.country}", f"policy {_allowing(place.country)}", allowing)
         if not blocked.others:
             return None
         name = blocked.others[0]
-        pinned = replace(self.spec, policy=PolicyRef(profile=name), site=place.id)
+        pinned = replace(self.spec, policy=PolicyRef(name, (), self.spec.policy.data), site=place.id)
         return _Other(f"at {place.id}", f"policy {name}", pinned)
 
 

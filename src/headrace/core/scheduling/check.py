@@ -32,6 +32,7 @@ from headrace.core.scheduling.ground import (
     read,
     would_do,
 )
+from headrace.core.scheduling.lawful import wrong_with_data
 from headrace.core.scheduling.proposal import Eviction, Plan, ProposedPlacement
 from headrace.core.scheduling.snapshot import Snapshot
 from headrace.core.scheduling.timely import is_quiet, must_go, wrong_in_windows
@@ -51,6 +52,7 @@ PROMISES: dict[str, int] = {
     "power": 1,
     "jurisdiction": 2,
     "unknown-country": 2,
+    "data": 2,
     "unknown-workload": 3,
     "not-queued": 3,
     "placed-twice": 3,
@@ -291,6 +293,8 @@ class _Check:
             self.add(
                 "jurisdiction", workload.id, f"{site.id} is in {site.country}; its policy allows {allowed}"
             )
+        for rule, what in wrong_with_data(self.snapshot, workload, number):
+            self.add(rule, workload.id, what)
         if site.dedicated_to is not None and site.dedicated_to != workload.tenant:
             self.add("dedicated", workload.id, f"site {site.id} is dedicated to another tenant")
         said = self.snapshot.engines.get(site.engine)

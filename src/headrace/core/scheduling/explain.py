@@ -11,11 +11,13 @@ from dataclasses import dataclass, replace
 from types import MappingProxyType
 
 from headrace.core.contracts import Contract
+from headrace.core.data.model import CopyState, data_id
 from headrace.core.errors import HeadraceError, Problem, ProblemCode
 from headrace.core.ids import NodeId, WorkloadId
 from headrace.core.scheduling.ahead import Ahead, Turns
 from headrace.core.scheduling.bylaw import ByLaw, also_by_law
-from headrace.core.scheduling.findings import Finding, Looking, count
+from headrace.core.scheduling.findings import Finding, Looking, count, start_of
+from headrace.core.scheduling.rank import absent
 from headrace.core.scheduling.refuse import Refusal
 from headrace.core.scheduling.remedies import Remedies, Remedy
 from headrace.core.scheduling.sight import Ground, Sight, Spot
@@ -228,7 +230,7 @@ class _Waiting:
             _, mark, changed = self.workload.reason.rpartition("; changed: ")
             where += f"{mark}{changed}" if mark else ""
         line = f"waits: {best.refusal.name}: {where}"
-        return self.waits(best, line, removed)
+        return self.waits(best, line, removed, findings)
 
     def not_yet(self) -> Explanation | None:
         """What waits for a moment."""
@@ -298,7 +300,9 @@ class _Waiting:
 
     # -- what would change it -------------------------------------------------------------------------------------
 
-    def waits(self, finding: Finding, reason: str, removed: dict[str, int]) -> Explanation:
+    def waits(
+        self, finding: Finding, reason: str, removed: dict[str, int], findings: list[Finding]
+    ) -> Explanation:
         """With what would change it, and when it could start, if that is asked for."""
         if not self.in_full:
             return self.answer(finding.refusal, reason, removed)
@@ -307,6 +311,7 @@ class _Waiting:
         # Who has others before it may not start at once, whatever it changes.
         first = not Turns(self.snapshot).anybody_before(self.workload)
         change = self.change(finding, remedies, abroad, "would start" if first else "would have room")
+        change = "; or ".join(part for part in (change, self.with_data(findings)) if part)
         soonest = earliest(self.sight, finding)
         equals = sooner(self.snapshot, self.workload)
         reason += f"; {equals}" if equals else ""
@@ -328,6 +333,24 @@ class _Waiting:
             over = ceil_div(finding.short.over_milli, WHOLE_MILLI)
             return f"would need {over} of them to come free, or a larger contract, and room beside it{also}"
         return _WITHOUT_REMEDY.get(finding.refusal, "") + also
+
+    def with_data(self, findings: list[Finding]) -> str:
+        """Sites that lack data alone, and what would bring it there; whether there is room for it then was looked at."""
+        spec, copies = self.workload.spec, self.snapshot.copies
+        said = []
+        for site in dict.fromkeys(one.site for one in findings if one.refusal is Refusal.DATA):
+            place = self.snapshot.fleet.sites[site].id
+            orders = []
+            for name in absent(self.snapshot, self.workload.tenant, spec, site):
+                copy = copies.get(data_id(self.workload.tenant, name), {}).get(place)
+                is_coming = copy is not None and copy.state is CopyState.COPYING
+                orders.append(
+                    f"{name} has come" if is_coming else f"'headrace data copy {name} --to {place}' is done"
+                )
+            bare = replace(spec, site=place, policy=replace(spec.policy, data=()))
+            would = "would start" if start_of(self.sight.other(bare)) is not None else "could wait for room"
+            said.append(f"{would} at {place} once {' and '.join(orders)}")
+        return "; or ".join(said[:_MOST_REMEDIES])
 
     # -- who goes first -------------------------------------------------------------------------------------------
 

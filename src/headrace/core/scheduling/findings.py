@@ -5,10 +5,19 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
+from headrace.core.data.model import CopyState, data_id
 from headrace.core.fleet import I64
 from headrace.core.power.shedding import rung_of, shed_class
 from headrace.core.scheduling.columns import Ask
-from headrace.core.scheduling.rank import Candidates, choose, increments_w, lacks, path_need_w
+from headrace.core.scheduling.rank import (
+    Candidates,
+    absent,
+    choose,
+    increments_w,
+    lacks,
+    of_data,
+    path_need_w,
+)
 from headrace.core.scheduling.refuse import SENTENCES, Refusal
 from headrace.core.scheduling.sight import Short, Sight, Spot
 from headrace.core.units import ceil_div, format_watts
@@ -193,9 +202,13 @@ class Looking:
             if blocked is not None:
                 return blocked.why
             reasons = self.snapshot.place_verdict(tenant, spec.policy, site).reasons
+            if about := of_data(self.snapshot, tenant, spec, site):
+                return about
             return "; ".join(reasons) or SENTENCES[refusal]
         if refusal is Refusal.DEDICATED:
             return SENTENCES[refusal]
+        if refusal is Refusal.DATA:
+            return self._absent(site)
         if refusal is Refusal.ENGINE:
             return lacks(self.snapshot, tenant, spec, site)
         named = (
@@ -203,6 +216,19 @@ class Looking:
         )
         what = f"{ask.model} accelerators" if ask.model else "processors"
         return f"{named} {what} there"
+
+    def _absent(self, site: int) -> str:
+        """Which data sets are not at a site, and where they are."""
+        snapshot, tenant = self.snapshot, self.sight.tenant
+        parts = []
+        for name in absent(snapshot, tenant, self.sight.spec, site):
+            copies = snapshot.copies.get(data_id(tenant, name), {}).values()
+            there = sorted(copy.site for copy in copies if copy.state is CopyState.PRESENT)
+            here = [copy.state for copy in copies if copy.site == self.sight.id_of(site)]
+            is_coming = here == [CopyState.COPYING]
+            lies = f"it is at {', '.join(there)}" if there else "no copy of it is present"
+            parts.append(f"data set {name} is {'on its way' if is_coming else 'not there'}; {lies}")
+        return "; ".join(parts)
 
     def _counted(self, spot: Spot, nodes: I64 | None) -> tuple[Refusal, str, Short] | None:
         """What contract or quota lack."""

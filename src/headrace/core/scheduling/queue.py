@@ -28,6 +28,7 @@ class Line(NamedTuple):
     topology: Topology | None
     profile: str
     countries: tuple[str, ...]
+    data: tuple[str, ...]
     site: SiteId | None
     contract: ContractId | None
     reservation: WindowId | None
@@ -96,6 +97,7 @@ def line_of(workload: Workload) -> Line:
         spec.topology,
         policy.profile,
         policy.countries,
+        policy.data,
         spec.site,
         spec.contract,
         spec.reservation,

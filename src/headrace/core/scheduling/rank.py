@@ -1,10 +1,11 @@
 """Candidates and their order: which nodes could take a workload, and which of them it should get."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
 from headrace.core.contracts import Contract, Preferences
+from headrace.core.data.model import CopyState, data_id
 from headrace.core.estate import Site
 from headrace.core.fleet import I64
 from headrace.core.ids import TenantId
@@ -35,7 +36,27 @@ def site_refusal(
     contract = snapshot.contract_for(tenant, site, model, spec.contract)
     if contract is None:
         return Refusal.CONTRACT, None
+    if spec.policy.data and absent(snapshot, tenant, spec, site):
+        return Refusal.DATA, None
     return (Refusal.ENGINE, None) if lacks(snapshot, tenant, spec, site) else (None, contract)
+
+
+def absent(snapshot: Snapshot, tenant: TenantId, spec: WorkloadSpec, site: int) -> tuple[str, ...]:
+    """Of the data sets that a workload uses those of which no copy is present at a site."""
+    here = snapshot.fleet.sites[site].id
+    copies = ((name, snapshot.copies.get(data_id(tenant, name), {}).get(here)) for name in spec.policy.data)
+    return tuple(name for name, copy in copies if copy is None or copy.state is not CopyState.PRESENT)
+
+
+def of_data(snapshot: Snapshot, tenant: TenantId, spec: WorkloadSpec, site: int) -> str:
+    """Which data sets keep a workload from a site that its own policy allows, and why; "" when none does."""
+    own = replace(spec.policy, data=())
+    if not spec.policy.data or not snapshot.place_verdict(tenant, own, site).allowed:
+        return ""
+    each = (
+        (name, snapshot.place_verdict(tenant, replace(own, data=(name,)), site)) for name in spec.policy.data
+    )
+    return "; ".join(f"data set {name}: {', '.join(one.reasons)}" for name, one in each if not one.allowed)
 
 
 def lacks(snapshot: Snapshot, tenant: TenantId, spec: WorkloadSpec, site: int) -> str:

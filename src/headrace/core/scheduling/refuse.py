@@ -18,6 +18,8 @@ class Refusal(IntEnum):
     """No contract of the tenant covers it, or what the contract holds is in use."""
     QUOTA = 215
     """The quota of its tenant or its project is used up."""
+    DATA = 220
+    """A data set that it uses is not at the site."""
     POWER = 300
     """An element of the power tree can't carry it."""
     HARDWARE = 400
@@ -43,6 +45,7 @@ SENTENCES: dict[Refusal, str] = {
     Refusal.DEDICATED: "the site is dedicated to another tenant",
     Refusal.CONTRACT: "no contract of the tenant covers it",
     Refusal.QUOTA: "the quota of its tenant or project is used up",
+    Refusal.DATA: "data that it uses is not there",
     Refusal.POWER: "not enough power",
     Refusal.HARDWARE: "no such hardware",
     Refusal.NODE_STATE: "the nodes that would do are not ready",

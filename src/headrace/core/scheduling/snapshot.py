@@ -18,6 +18,8 @@ from headrace.core.scheduling.shapes import NO_DEMAND, Demand
 from headrace.core.workload import Placement, PolicyRef, Workload
 
 if TYPE_CHECKING:
+    from headrace.core.data.model import Copy, Dataset
+    from headrace.core.ids import DataId, SiteId
     from headrace.core.power.caps import Cap
     from headrace.core.power.floors import Floors
     from headrace.core.scheduling.endings import Endings
@@ -72,6 +74,7 @@ class Snapshot:
     - ``caps``: nodes whose watts are limited by their controllers, or were; not open. ``excess``: by element, what its meter
       sees beyond all that is known to draw there.
     - ``engines``: what the engines can do, by name, as far as they said so.
+    - ``datasets``: what was declared of each data set; ``copies``: where each lies, by site.
     - ``floors``: what can't be shed at each site, and how much of it there may be (None: no limits of the grid).
     - ``limit_until_ms``: when ``power_limit_w`` may next change by time alone.
     """
@@ -106,6 +109,8 @@ class Snapshot:
     caps: "Mapping[NodeId, Cap]" = field(default_factory=dict)
     excess: Mapping[PowerNodeId, int] = field(default_factory=dict)
     engines: Mapping[str, Capabilities] = field(default_factory=dict)
+    copies: "Mapping[DataId, Mapping[SiteId, Copy]]" = field(default_factory=dict)
+    datasets: "Mapping[DataId, Dataset]" = field(default_factory=dict)
     floors: "Floors | None" = None
     limit_until_ms: int = NEVER_MS
     waiting: Queue | None = None

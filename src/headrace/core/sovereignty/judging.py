@@ -11,6 +11,7 @@ from headrace.core import commands as c
 from headrace.core import events as ev
 from headrace.core.asked import Asked, Deciding
 from headrace.core.authority import Verdict
+from headrace.core.data.deciding import judge_copies
 from headrace.core.ids import SiteId, TenantId, WorkloadId
 from headrace.core.scheduling.findings import start_of
 from headrace.core.scheduling.sight import Ground, Sight
@@ -40,6 +41,7 @@ def follow_law(world: World, _: c.FollowLaw, asked: Asked) -> Deciding:
         if verdict.id not in world.state.verdicts:
             yield ev.DecisionRecorded(verdict)
         yield ev.EvictionRequested(placement.id, EndReason.FORBIDDEN, _told(world, placement, verdict))
+    yield from judge_copies(world, asked.now_ms)
     return None
 
 
@@ -48,6 +50,8 @@ def _told(world: World, placement: Placement, verdict: Verdict) -> str:
     ref, site = world.state.workloads[placement.workload].spec.policy, world.fleet.site_index[placement.site]
     blocked = world.laws.blocked(world, placement.tenant, ref, site)
     said = "; ".join(verdict.reasons) if blocked is None else blocked.why
+    if ref.data and world.place_verdict(placement.tenant, replace(ref, data=()), site).allowed:
+        return f"it may not be there any more, for its data: {said}"
     before = world.state.verdicts.get(placement.verdict)
     changed = "" if before is None else _document(world, placement, before, verdict, said)
     return f"it may not be there any more: {said}" + (f"; changed: {changed}" if changed else "")

@@ -61,6 +61,12 @@ ACTIONS: dict[str, str] = {
     "invoice.read": TENANT_READ,
     "invoice.issue": OPERATOR_ONLY,
     "invoice.credit": OPERATOR_ONLY,
+    "dataset.apply": TENANT_WRITE,
+    "dataset.read": TENANT_READ,
+    "dataset.copy": TENANT_WRITE,
+    "dataset.remove": TENANT_WRITE,
+    "dataset.open": TENANT_READ,
+    "data.observe": "system",
     "usage.meter": OPERATOR_ONLY,
     "tenant.erase": OPERATOR_ONLY,
     "journal.read": OPERATOR_ONLY,
@@ -85,6 +91,10 @@ RIGHTS: dict[str, frozenset[Role]] = {
     "system": frozenset({Role.SYSTEM}),
 }
 _TENANT_ADMIN_ONLY = frozenset({"evidence.export", "token.issue", "token.revoke"})
+PLACES = frozenset({"workload.place", "data.copy", "backup.write", "journal.replicate"})
+"""Actions that a list of countries decides by where the site is."""
+ACCESS = frozenset({"logs.read", "support.access"})
+"""Actions of people, whom a list of countries also asks from where they have access, unless they are the tenant's own."""
 RIGHTS_POLICY = Policy("rights")
 _RIGHTS_DIGEST = digest_of(
     [{action: ACTIONS[action] for action in sorted(ACTIONS)}, sorted(_TENANT_ADMIN_ONLY)]
@@ -98,8 +108,8 @@ class PlainPolicies:
     """It brings no rules along."""
 
     def evaluate(self, policy: Policy, request: Request) -> Verdict:
-        """Judge rights for every action but ``workload.place``, which is judged by country."""
-        if request.action == "workload.place":
+        """Judge rights for every action but those about places (``PLACES``, ``ACCESS``), which are judged by country."""
+        if request.action in PLACES or request.action in ACCESS:
             return self._place(policy, request)
         return self._right(request)
 
@@ -152,7 +162,7 @@ class PlainPolicies:
                 f"policy {policy.name} allows {', '.join(policy.countries)}; the site is in {country}",
             )
         else:
-            allowed, reason = True, f"policy {policy.name} allows {country}"
+            allowed, reason = self._people(policy, request, country)
         return Verdict(
             subject=request.subject.klass,
             action=request.action,
@@ -161,6 +171,24 @@ class PlainPolicies:
             reasons=(reason,),
             policy=policy.digest,
             facts=digest_of(dict(request.facts)),
+        )
+
+    def _people(self, policy: Policy, request: Request, country: str) -> tuple[bool, str]:
+        """Who may read what lies in a country that the policy allows: the tenant's own, and who comes from such a country."""
+        said = str(request.facts.get("person.countries", ""))
+        works_for = str(request.facts.get("person.works_for", "unknown"))
+        if request.action not in ACCESS or works_for == "tenant" or not policy.countries:
+            return True, f"policy {policy.name} allows {country}"
+        if said and set(said.split()) <= set(policy.countries):
+            return True, f"policy {policy.name} allows access from {said}"
+        where = (
+            f"they have access from {said}"
+            if said
+            else "from where they have access is not stated with their token"
+        )
+        return (
+            False,
+            f"policy {policy.name} allows people of the {works_for} from {', '.join(policy.countries)} alone; {where}",
         )
 
 
