@@ -28,6 +28,7 @@ from headrace.devices import DeviceError, DeviceFault, LimitReading, MinerState
 from headrace.devices.declared import SiteDevices
 from headrace.devices.fleet import AT_ONCE, Devices, read_limit, read_miners, set_limit
 from headrace.devices.redfish import RedfishServer
+from headrace.engines.miners import Machine
 from headrace.service import InlineService
 
 DEFECT = "a defect of ours, which should be reported"
@@ -203,11 +204,19 @@ class _Told:
 class Actuator:
     """All devices of a control plane. ``run`` goes on until it is cancelled, and leaves the devices as they are.
 
+    ``machines``: miners that an engine drives, which are shown beside those of the file that are watched alone.
+
     Without any devices it takes back what an earlier control plane declared: nobody looks at what those controllers do.
     """
 
-    def __init__(self, sites: Sequence[SiteDevices], service: InlineService, pace: Pace = USUAL) -> None:
-        self.pace = pace
+    def __init__(
+        self,
+        sites: Sequence[SiteDevices],
+        service: InlineService,
+        pace: Pace = USUAL,
+        machines: Callable[[], Sequence[Machine]] = list,
+    ) -> None:
+        self.pace, self._machines = pace, machines
         self._service, self._control = service, service.control
         self._devices = Devices.of(sites, service.control.clock)
         self._begun = time.monotonic()
@@ -258,6 +267,9 @@ class Actuator:
                 yield Mined(name, miner.address.element, None, found.problem.line())
             else:
                 yield Mined(name, miner.address.element, found, "")
+        # What an engine drives it looks at itself.
+        for one in self._machines():
+            yield Mined(one.node, PowerNodeId(one.node.rpartition("-")[0]), one.said, one.trouble)
 
     def _strangers(self) -> tuple[str, ...]:
         """Names of the file that are not of the estate, with what may have been meant."""
@@ -265,7 +277,8 @@ class Actuator:
         if self._strange[0] is not fleet:
             nodes, elements = list(fleet.node_index), list(fleet.power_index)
             found: list[tuple[str, str, Sequence[str]]]
-            found = [("node", node, nodes) for node in self._servers if node not in fleet.node_index]
+            named = (*self._servers, *(one.node for one in self._machines()))
+            found = [("node", node, nodes) for node in named if node not in fleet.node_index]
             found += [("power element", name, elements) for name in self._watch.strangers()]
             lines = [unknown(what, name, known).line() for what, name, known in found[:MOST_STRANGERS]]
             if len(found) > MOST_STRANGERS:

@@ -96,10 +96,9 @@ async def _run(running: Plant) -> None:
     for number in (signal.SIGINT, signal.SIGTERM):
         loop.add_signal_handler(number, stop.set)
     async with running:
-        nodes, meters = len(running.fleet.node_ids), len(running.meters)
-        say(
-            f"simulated: site {running.fleet.sites[0].id}, {nodes} nodes, {meters} meters, {running.options.miners} miners"
-        )
+        nodes, meters = int(running.physics.is_server.sum()), len(running.meters)
+        miners = len(running.physics.miners)
+        say(f"simulated: site {running.fleet.sites[0].id}, {nodes} nodes, {meters} meters, {miners} miners")
         say(f"devices: {running.directory / DEVICES}")
         say(f"control: {running.control_url} (token in {running.directory / 'token'})")
         say(f"ready at {running.options.speed} x the speed of the world; Ctrl-C ends it")

@@ -75,6 +75,7 @@ def make_physics(fleet: Fleet, options: Options, now_ms: int) -> Physics:
     miners = [
         MinerPlace(f"{site}/hall/m{number:04d}", at, options.miner_w) for number in range(options.miners)
     ]
+    miners += _hall(fleet)
     physics = Physics(fleet, miners, options.speeds, options.seed, now_ms)
     physics.demand_w[:] = (physics.nameplate_w * options.load_permille / 1_000).clip(
         physics.idle_w, physics.nameplate_w
@@ -88,6 +89,18 @@ def make_physics(fleet: Fleet, options: Options, now_ms: int) -> Physics:
         for number in failing:
             column[number] = chance.choice(kinds)
     return physics
+
+
+def _hall(fleet: Fleet) -> list[MinerPlace]:
+    """The nodes of a fleet that are mining machines."""
+    kinds = [fleet.hardware[number] for number in fleet.node_hardware.tolist()]
+    return [
+        MinerPlace(
+            str(fleet.node_ids[node]), int(fleet.node_leaf[node]), one.nameplate_w, node, one.mj_per_th
+        )
+        for node, one in enumerate(kinds)
+        if one.is_miner
+    ]
 
 
 def make_meters(fleet: Fleet, racks: bool) -> list[PlantMeter]:
