@@ -16,7 +16,7 @@ from collections.abc import Awaitable, Callable, Coroutine, Iterable, Iterator, 
 from dataclasses import dataclass
 from typing import Any
 
-from headrace.actuate_meters import Metered, MeterWatch
+from headrace.actuate_meters import Metered, MeterWatch, at_odds
 from headrace.control import SYSTEM, Batch
 from headrace.core import commands as c
 from headrace.core import events as ev
@@ -90,12 +90,13 @@ class Limited:
 
 @dataclass(frozen=True, slots=True)
 class Mined:
-    """A miner of the devices file: what it says of itself; a meter says what it draws."""
+    """A miner of the devices file, and what it says of itself. ``wanted`` of it: mine, rest, or "" (nothing)."""
 
     name: str
     element: PowerNodeId
     state: MinerState | None
     trouble: str
+    wanted: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -269,7 +270,9 @@ class Actuator:
                 yield Mined(name, miner.address.element, found, "")
         # What an engine drives it looks at itself.
         for one in self._machines():
-            yield Mined(one.node, PowerNodeId(one.node.rpartition("-")[0]), one.said, one.trouble)
+            element, world = PowerNodeId(one.node.rpartition("-")[0]), self._control.world
+            trouble = one.trouble or at_odds(world, element, one.said)
+            yield Mined(one.node, element, one.said, trouble, one.wanted)
 
     def _strangers(self) -> tuple[str, ...]:
         """Names of the file that are not of the estate, with what may have been meant."""

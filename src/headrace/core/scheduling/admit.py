@@ -96,6 +96,9 @@ def admit(snapshot: Snapshot, proposal: ProposedPlacement, cells: Cells | None =
         for node, rank in zip(nodes, proposal.ranks, strict=True)
     ]
     found = [reason for reason in reasons if reason is not None]
+    if not ask.model and not cells.columns.of_site[nodes].all():
+        # What has another engine than its site is had by the name of its accelerators alone.
+        found.append(Refusal.HARDWARE)
     if not stand_well(cells.columns, spec.topology, nodes):
         found.append(Refusal.TOPOLOGY)
     if not _is_in_time(snapshot, spec, nodes):
