@@ -20,7 +20,7 @@ from tests.core.small import FJORD, RUNNING, Core, core, derived, estate, job, r
 
 LOCAL = Capabilities("container", pause=True, ports=True, pause_sheds=True)
 SLURM = Capabilities("none", pause=True, ports=True)
-MINES = Capabilities("none", pause=True, ports=False, parts=False, pause_sheds=True, commands=False)
+MINES = Capabilities("none", pause=True, ports=False, parts=False, pause_sheds=True, mines=True)
 HALL = Block(
     "hall",
     (NodeGroup("new", "whatsminer-m50s", 1, 2), NodeGroup("old", "whatsminer-m30s", 1, 2)),

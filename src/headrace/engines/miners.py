@@ -134,7 +134,7 @@ class MinerEngine:
     def capabilities(self) -> Capabilities:
         """Machines that mine by themselves, each for one tenant at a time; nothing of anybody's runs there."""
         return Capabilities(
-            isolation="none", pause=True, ports=False, parts=False, pause_sheds=True, commands=False
+            isolation="none", pause=True, ports=False, parts=False, pause_sheds=True, mines=True
         )
 
     @property

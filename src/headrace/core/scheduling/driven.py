@@ -39,7 +39,7 @@ def _lacking(said: Capabilities, workload: Workload) -> Iterator[str]:
     if spec.lease and spec.lease != said.lease:
         yield f"hands no nodes over by {spec.lease}"
     mines_alone = spec.type is WorkloadType.FILLER and len(spec.commands) == 0
-    if said.commands and mines_alone:
+    if mines_alone and not said.mines:
         yield "has nothing to run of it"
-    if not said.commands and not mines_alone:
+    if said.mines and not mines_alone:
         yield "runs nothing of anybody's"

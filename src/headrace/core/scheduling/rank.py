@@ -53,8 +53,8 @@ def lacks(snapshot: Snapshot, tenant: TenantId, spec: WorkloadSpec, site: int, m
         return f"its engine {engine} serves another tenant alone"
     if spec.lease not in ("", can.lease):
         return f"its engine {engine} leases no nodes through {spec.lease.capitalize()}"
-    if can.commands == mines_alone(spec):
-        if can.commands:
+    if can.mines != mines_alone(spec):
+        if not can.mines:
             return f"its engine {engine} runs commands, and it has none: write at least one"
         return f"its engine {engine} drives machines that mine by themselves: only a filler without commands can have them"
     return ""

@@ -261,7 +261,7 @@ def _least_isolation(world: "World", site: Site) -> str:
     """How tenants are kept apart wherever at a site something of theirs runs: as the engine does that does it least."""
     names = world.fleet.engines_at(world.fleet.site_index[site.id])
     said = [world.state.engines.get(name) for name in names]
-    found = [one.isolation for one in said if one is not None and one.commands]
+    found = [one.isolation for one in said if one is not None and not one.mines]
     return min(found, key=lambda one: _ISOLATES.get(one, 0), default="")
 
 
