@@ -314,7 +314,9 @@ class MinerEngine:
             held = self._held.get(placement)
             if held is None or held.final or held.wish in (wish, Wish.STOP):
                 return
-            held.wish = wish
+            held.wish, self._reports = wish, None
+            for rank in held.ranks:
+                rank.count(runner.boot_ms())
             with as_engine_error(f"placement {placement} can't be told now"):
                 self._save(held, durable=False)
             self._due(held.ranks)
@@ -388,10 +390,7 @@ class MinerEngine:
                 async with asyncio.timeout(self.pace.round_s):
                     await self._wake.wait()
             self._wake.clear()
-        for task in [task for lane in lanes for task in lane.tasks]:
-            task.cancel()
-            with contextlib.suppress(asyncio.CancelledError):
-                await task
+        await _end_all()
 
     def _round(self, lanes: Sequence[_Lane]) -> None:
         if self._epoch is None:
@@ -507,6 +506,18 @@ class MinerEngine:
         machine.failing, machine.trouble, machine.ordered_at = machine.failing + 1, trouble, 0.0
         wait_s = min(self.pace.look_s, self.pace.soon_s * 2 ** min(machine.failing - 1, 8))
         machine.due = time.monotonic() + wait_s
+
+
+async def _end_all() -> None:
+    """End all that still goes on in this loop, connections of pyasic's own tasks among it, and let them close."""
+    # pyasic takes being cancelled for an answer, and may go on to the next question.
+    while left := asyncio.all_tasks() - {asyncio.current_task()}:
+        for task in left:
+            task.cancel()
+        await asyncio.gather(*left, return_exceptions=True)
+    # A transport that was closed is let go by the loop's next turns.
+    for _ in range(3):
+        await asyncio.sleep(0)
 
 
 def machines_of(engines: Mapping[str, Engine]) -> Callable[[], list[Machine]]:

@@ -80,13 +80,19 @@ class Mining:
         self.state, self.exit_code, self.reason, self.detail = state, code, reason, detail
         self.estimated = state is RankState.LOST
 
+    def count(self, now_ms: int) -> None:
+        """It went on until ``now_ms`` as it was seen last: until it is told otherwise, or is seen to do the same still."""
+        since_ms = now_ms - self.look_ms if self.look_ms else 0
+        if 0 <= since_ms <= GAP_MS:
+            self.running_ms += since_ms * (self.seen is Seen.MINES)
+            self.paused_ms += since_ms * (self.seen is Seen.RESTS and self.state is RankState.PAUSED)
+        self.look_ms = now_ms if self.look_ms else 0
+
     def look(self, wish: Wish, why: str, said: MinerState, now_ms: int) -> bool:
         """Take what the machine says at ``now_ms`` of the boot-time clock; whether its state is another."""
         before, seen = self.state, seen_of(said, self.idle_w)
-        since_ms = now_ms - self.look_ms if self.look_ms else 0
-        if seen is self.seen and 0 <= since_ms <= GAP_MS:
-            self.running_ms += since_ms * (seen is Seen.MINES)
-            self.paused_ms += since_ms * (seen is Seen.RESTS and self.state is RankState.PAUSED)
+        if seen is self.seen:
+            self.count(now_ms)
         self.seen, self.look_ms = seen, now_ms
         if wish is Wish.STOP and seen is Seen.RESTS:
             self.end(RankState.EXITED, TOLD_TO_END, why)
