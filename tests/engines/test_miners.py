@@ -53,11 +53,13 @@ class MinerHarness:
             self.physics.miner_w[:] = 25.0
             self._up.set()
             await self._end.wait()
-        left = asyncio.all_tasks() - {asyncio.current_task()}
-        for task in left:
-            task.cancel()
-        await asyncio.gather(*left, return_exceptions=True)
-        await asyncio.sleep(0.05)
+        # Connections that were accepted last are served last.
+        await asyncio.sleep(0.2)
+        while left := asyncio.all_tasks() - {asyncio.current_task()}:
+            for task in left:
+                task.cancel()
+            await asyncio.gather(*left, return_exceptions=True)
+            await asyncio.sleep(0.05)
 
     @property
     def physics(self) -> Physics:

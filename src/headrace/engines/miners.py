@@ -52,6 +52,7 @@ UNORDERED_W = 500
 """A machine of which no order said what it counts with stopped is taken to mine above this."""
 UNORDERED = "it mines, and nobody ordered it"
 UNKNOWN = "it does not answer, and may mine: machines begin by themselves"
+CLOSING_S = 0.05
 NODES_S = 0.5
 """What is said of nodes is worked out anew after this."""
 
@@ -515,9 +516,8 @@ async def _end_all() -> None:
         for task in left:
             task.cancel()
         await asyncio.gather(*left, return_exceptions=True)
-    # A transport that was closed is let go by the loop's next turns.
-    for _ in range(3):
-        await asyncio.sleep(0)
+    # A connection that was closed is let go by the loop's next turns, once what it has still to send is sent.
+    await asyncio.sleep(CLOSING_S)
 
 
 def machines_of(engines: Mapping[str, Engine]) -> Callable[[], list[Machine]]:
