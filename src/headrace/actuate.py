@@ -16,7 +16,7 @@ from collections.abc import Awaitable, Callable, Coroutine, Iterable, Iterator, 
 from dataclasses import dataclass
 from typing import Any
 
-from headrace.actuate_meters import Metered, MeterWatch
+from headrace.actuate_meters import Metered, MeterWatch, at_odds
 from headrace.control import SYSTEM, Batch
 from headrace.core import commands as c
 from headrace.core import events as ev
@@ -28,6 +28,7 @@ from headrace.devices import DeviceError, DeviceFault, LimitReading, MinerState
 from headrace.devices.declared import SiteDevices
 from headrace.devices.fleet import AT_ONCE, Devices, read_limit, read_miners, set_limit
 from headrace.devices.redfish import RedfishServer
+from headrace.engines.miners import Machine
 from headrace.service import InlineService
 
 DEFECT = "a defect of ours, which should be reported"
@@ -91,12 +92,13 @@ class Limited:
 
 @dataclass(frozen=True, slots=True)
 class Mined:
-    """A miner of the devices file: what it says of itself; a meter says what it draws."""
+    """A miner of the devices file, and what it says of itself. ``wanted`` of it: mine, rest, or "" (nothing)."""
 
     name: str
     element: PowerNodeId
     state: MinerState | None
     trouble: str
+    wanted: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -215,11 +217,19 @@ class _Told:
 class Actuator:
     """All devices of a control plane. ``run`` goes on until it is cancelled, and leaves the devices as they are.
 
+    ``machines``: miners that an engine drives, which are shown beside those of the file that are watched alone.
+
     Without any devices it takes back what an earlier control plane declared: nobody looks at what those controllers do.
     """
 
-    def __init__(self, sites: Sequence[SiteDevices], service: InlineService, pace: Pace = USUAL) -> None:
-        self.pace = pace
+    def __init__(
+        self,
+        sites: Sequence[SiteDevices],
+        service: InlineService,
+        pace: Pace = USUAL,
+        machines: Callable[[], Sequence[Machine]] = list,
+    ) -> None:
+        self.pace, self._machines = pace, machines
         self._service, self._control = service, service.control
         self._devices = Devices.of(sites, service.control.clock)
         self._begun = time.monotonic()
@@ -270,6 +280,11 @@ class Actuator:
                 yield Mined(name, miner.address.element, None, found.problem.line())
             else:
                 yield Mined(name, miner.address.element, found, "")
+        # What an engine drives it looks at itself.
+        for one in self._machines():
+            element, world = PowerNodeId(one.node.rpartition("-")[0]), self._control.world
+            trouble = one.trouble or at_odds(world, element, one.said)
+            yield Mined(one.node, element, one.said, trouble, one.wanted)
 
     def _strangers(self) -> tuple[str, ...]:
         """Names of the file that are not of the estate, with what may have been meant."""
@@ -277,7 +292,8 @@ class Actuator:
         if self._strange[0] is not fleet:
             nodes, elements = list(fleet.node_index), list(fleet.power_index)
             found: list[tuple[str, str, Sequence[str]]]
-            found = [("node", node, nodes) for node in self._servers if node not in fleet.node_index]
+            named = (*self._servers, *(one.node for one in self._machines()))
+            found = [("node", node, nodes) for node in named if node not in fleet.node_index]
             found += [("power element", name, elements) for name in self._watch.strangers()]
             lines = [unknown(what, name, known).line() for what, name, known in found[:MOST_STRANGERS]]
             if len(found) > MOST_STRANGERS:

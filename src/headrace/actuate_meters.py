@@ -18,8 +18,9 @@ from headrace.core.power.pue import it_watts
 from headrace.core.power.reading import PowerReading
 from headrace.core.power.telemetry import Doubt, Judgement
 from headrace.core.power.tree import graph_of
+from headrace.core.units import format_watts
 from headrace.core.world import World
-from headrace.devices import DeviceError
+from headrace.devices import DeviceError, MinerState
 from headrace.devices.fleet import Devices
 from headrace.devices.modbus import ModbusMeter
 from headrace.service import InlineService
@@ -217,6 +218,22 @@ def _explained(world: World) -> dict[int, int]:
             found[element] = found.get(element, 0) + watts
             element = int(world.fleet.power_parent[element])
     return found
+
+
+def at_odds(world: World, element: PowerNodeId, said: MinerState | None) -> str:
+    """That a miner at an element says that it is off where a meter sees more than is known to draw there; "" for none of it.
+
+    Which of those below the meter goes on nobody can tell who has no meter nearer to them.
+    """
+    index = world.fleet.power_index.get(element, -1)
+    while index >= 0 and said is not None and said.is_mining is False:
+        name = world.fleet.power_ids[index]
+        watts = world.state.excess.get(name, 0)
+        if watts:
+            text = f"it says that it is off, and at {name} {format_watts(watts)} are drawn that nobody is known to draw:"
+            return f"{text} it, or another below it, goes on; look at it."
+        index = int(world.fleet.power_parent[index])
+    return ""
 
 
 def _is_shared(world: World, name: PowerNodeId) -> bool:

@@ -45,7 +45,8 @@ class StartOrder:
 
     ``env`` includes the opened secrets. ``hardware`` gives, per rank, the accelerators and the milli-processors of its whole
     node, so that an engine on one machine can give the rank its share. ``max_duration_ms`` 0: no limit. ``lease``: how the nodes
-    are handed to the tenant, where nothing of ours runs on them ("": the commands run).
+    are handed to the tenant, where nothing of ours runs on them ("": the commands run). ``node_idle_w``: what each rank's node
+    counts with once nothing runs on it, in watts: one that draws more has not ended.
     """
 
     placement: PlacementId
@@ -64,6 +65,7 @@ class StartOrder:
     grace_ms: int
     max_duration_ms: int
     lease: str = ""
+    node_idle_w: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -23,7 +23,7 @@ from headrace.core.ids import NodeId, PlacementId, SiteId
 from headrace.core.observation import NodeReport, PlacementReport, RankState
 from headrace.core.power.ladder import grace_of
 from headrace.core.units import MS_PER_HOUR
-from headrace.core.workload import Placement, Workload
+from headrace.core.workload import Placement, Workload, options
 from headrace.engines.compare import mismatches, misnamed_in
 from headrace.ports import FIRST_TENANT_UID, Engine, EngineError, StartOrder, Store
 
@@ -142,7 +142,7 @@ class Reconciler:
         self.control.execute(SYSTEM, c.DeclareEngines(able))
 
     def nodes_of(self, name: str) -> tuple[NodeId, ...]:
-        """The nodes of all sites that are an engine's, in the order of the estate."""
+        """The nodes that are an engine's, of all sites, in the order of the estate."""
         fleet = self.control.world.fleet
         if fleet is not self._fleet:
             self._fleet, self._nodes = fleet, {}
@@ -151,8 +151,10 @@ class Reconciler:
             self._down.clear()
         found = self._nodes.get(name)
         if found is None:
-            here = [number for number, site in enumerate(fleet.sites) if site.engine == name]
-            indexes = np.flatnonzero(np.isin(fleet.node_site, here)).tolist()
+            here = [name in fleet.engines_at(number) for number in range(len(fleet.sites))]
+            indexes = np.flatnonzero(np.array(here or [False])[fleet.node_site]).tolist()
+            if fleet.own_engines:
+                indexes = [index for index in indexes if fleet.engine_of(index) == name]
             found = self._nodes[name] = tuple(fleet.node_ids[index] for index in indexes)
         return found
 
@@ -203,16 +205,32 @@ class Reconciler:
             for one in misnamed_in(fleet, self.nodes_of(name), engine, tenants or None)
         ]
 
-    def engine_of(self, site: SiteId) -> Engine:
-        """The engine of a site; raises HeadraceError when it is not configured here."""
-        if site not in self.control.world.fleet.site_index:
+    def engine_of(self, site: SiteId, node: str = "") -> Engine:
+        """The engine of a node of a site ("": the site's own); raises HeadraceError when it is not configured here."""
+        fleet = self.control.world.fleet
+        if site not in fleet.site_index:
             message = f"site {site} is not in the estate any more;"
             step = "apply an estate with it to reach what it keeps."
             raise HeadraceError(Problem(ProblemCode.NOT_FOUND, message, step))
-        name = self.control.world.site(site).engine
+        name = fleet.engine_under(site, node)
         if name not in self.engines:
             raise HeadraceError(unknown(f"engine for site {site}", name, self.engines))
         return self.engines[name]
+
+    def engines_for(self, work: Workload) -> list[Engine]:
+        """The engines that may have run a workload where it was last: one, unless it has alternatives on several.
+
+        HeadraceError when none is configured here.
+        """
+        if work.site is None:
+            return []
+        if work.site not in self.control.world.fleet.site_index:
+            return [self.engine_of(work.site)]
+        fleet = self.control.world.fleet
+        number = fleet.site_index[work.site]
+        names = dict.fromkeys(fleet.engine_at(number, one.accelerator) for one in options(work.spec))
+        found = [self.engines[name] for name in names if name in self.engines]
+        return found or [self.engine_of(work.site)]
 
     # -- what the engines say --------------------------------------------------------------------------------------
 
@@ -356,7 +374,7 @@ class Reconciler:
         reported = sum(len(looked.present) for looked in self._looked.values())
         if reported >= len(placements) and not self._missing_since:
             return []
-        here = {site.id for site in self.control.world.fleet.sites if site.engine == name}
+        engine_of = self.control.world.engine_of
         found: list[PlacementId] = []
         sweep = self._absent.pop(name, None)
         if sweep is None:
@@ -367,7 +385,7 @@ class Reconciler:
             placement = placements.get(ident)
             if placement is None or ident in present:
                 self._missing_since.pop(ident, None)
-            elif placement.site not in here:
+            elif engine_of(placement) != name:
                 continue
             elif placement.started_ms or ident in self.asked:
                 # From the stop on, for what is to stop: an order whose answer was lost may be under way until then.
@@ -466,7 +484,7 @@ class Reconciler:
 
     def _is_shown(self, placement: Placement) -> bool:
         """Whether its engine says of a placement that it has its order, from this control plane."""
-        looked = self._looked.get(self.control.world.site(placement.site).engine)
+        looked = self._looked.get(self.control.world.engine_of(placement))
         seen = self._seen.get(placement.id)
         epoch = self.control.world.state.epoch
         return (
@@ -474,7 +492,7 @@ class Reconciler:
         )
 
     def _ask(self, wanted: str, placement: Placement, work: Workload) -> None:
-        engine = self.engine_of(placement.site)
+        engine = self.engine_of(placement.site, placement.ranks[0].node)
         if wanted == "start":
             engine.start(self.order(placement, work))
         elif wanted == "stop":
@@ -509,6 +527,7 @@ class Reconciler:
             ranks=placement.ranks,
             node_accelerators=tuple(one.accelerators for one in hardware),
             node_cpu_milli=tuple(one.cpu_milli for one in hardware),
+            node_idle_w=tuple(one.idle_w for one in hardware),
             accelerator=hardware[0].accelerator if placement.ranks[0].mask else "",
             ports=dict(spec.ports),
             grace_ms=spec.grace_ms,

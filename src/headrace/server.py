@@ -27,10 +27,11 @@ from headrace.core import commands as c
 from headrace.core.authority import Role
 from headrace.core.errors import HeadraceError, Problem, ProblemCode
 from headrace.core.scheduling.proposal import Plan
-from headrace.devices.declared import load_devices
-from headrace.engines.connect import connect
+from headrace.devices.declared import hall_of, load_devices, without_hall
+from headrace.engines.connect import connect, connect_miners
 from headrace.engines.declared import load_engines
 from headrace.engines.local import LocalEngine, LocalSettings
+from headrace.engines.miners import machines_of
 from headrace.engines.runner import boot_id
 from headrace.journal.keys import Keys
 from headrace.journal.sqlite import SqliteStore
@@ -119,15 +120,15 @@ class Server:
         self.control.execute(SYSTEM, start)
         if engines is None:
             source = Path(headrace.__file__).parent.parent
-            engines = {
-                "local": LocalEngine(
-                    self.directory.engine,
-                    sys.executable,
-                    [source],
-                    isolate=settings.isolate,
-                    settings=LocalSettings(keep_records=settings.keep_records),
-                )
-            } | connect(self.declared)
+            local = LocalEngine(
+                self.directory.engine,
+                sys.executable,
+                [source],
+                isolate=settings.isolate,
+                settings=LocalSettings(keep_records=settings.keep_records),
+            )
+            hall = connect_miners(self.directory.miners, hall_of(self.devices), self.control.clock)
+            engines = {"local": local} | hall | connect(self.declared)
         self.reconciler = Reconciler(self.control, engines, settings.meter_every_ms)
         self.reconciler.declare()
         self.admin_token = self._admin_token()
@@ -145,7 +146,7 @@ class Server:
         self.following = Following(self.vtns, self.service)
         self.service.signals = self.following.states
         # Without a file too: what an earlier control plane declared is not declared any more.
-        self.actuator = Actuator(self.devices, self.service, pace)
+        self.actuator = Actuator(without_hall(self.devices), self.service, pace, machines_of(engines))
         self.service.devices = self.actuator.states
         self.mover = Mover(self.service, self.stores)
         self.reconciler.stores = self.service.stores = self.stores

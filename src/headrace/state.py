@@ -20,7 +20,7 @@ class ClientFile:
 
 @dataclass(frozen=True, slots=True)
 class StateDirectory:
-    """Where everything lies: ``journal.sqlite``, ``checkpoints/``, ``keys/``, ``engine/``, ``client.json``."""
+    """Where everything lies: ``journal.sqlite``, ``checkpoints/``, ``keys/``, ``engine/``, ``miners/``, ``client.json``."""
 
     path: Path
 
@@ -38,6 +38,11 @@ class StateDirectory:
     def engine(self) -> Path:
         """The local engine's runs and logs."""
         return self.path / "engine"
+
+    @property
+    def miners(self) -> Path:
+        """What the engine of miners was ordered, and saw."""
+        return self.path / "miners"
 
     @property
     def client(self) -> Path:

@@ -6,7 +6,7 @@ import pytest
 
 from headrace.core.errors import HeadraceError
 from headrace.core.units import MJ_PER_WH
-from headrace.devices.declared import load_devices
+from headrace.devices.declared import hall_of, load_devices, without_hall
 
 EXAMPLE = Path(__file__).resolve().parents[2] / "examples" / "devices.yaml"
 GOOD = """\
@@ -86,6 +86,16 @@ def test_the_example_is_read(tmp_path: Path) -> None:
         ("name: b,", "name: a,", "a stands twice; first at meters[0]"),
         ("password:", "pasword:", "Did you mean password?"),
         ("address: 10.2.0.1,", 'address: "10.2.0.1:99", make: auto,', "name the make"),
+        (
+            "nameplate: 3.4kW, login",
+            "login",
+            "it is no node, and not all is said of it. Add nameplate; or node",
+        ),
+        (
+            "{name: m1, hall: h, element: fjord/feed-b",
+            "{node: narvik/h/n-0-0",
+            "narvik/h/n-0-0 is not of site fjord.",
+        ),
         (GOOD, "", "no devices in it. Begin with kind: devices."),
     ],
 )
@@ -112,3 +122,17 @@ def test_a_file_that_others_may_write_is_refused(tmp_path: Path) -> None:
     """Whoever may write it decides whom the control plane gives orders to."""
     with pytest.raises(HeadraceError, match=r"everybody may write .* `chmod go-w"):
         load_devices(write(tmp_path, GOOD, 0o666))
+
+
+def test_a_miner_that_is_a_node_says_no_more_and_stands_in_its_rack(tmp_path: Path) -> None:
+    """What it draws its hardware says; it is the engine's, and all others are watched alone."""
+    old = "{name: m1, hall: h, element: fjord/feed-b, address: 10.2.0.1, nameplate: 3.4kW"
+    assert old in GOOD
+    text = GOOD.replace(old, "{node: fjord/h/n-0-1, address: 10.2.0.1")
+    sites = load_devices(write(tmp_path, text))
+    (miner,) = hall_of(sites)
+    assert (miner.name, miner.node, miner.element) == ("fjord/h/n-0-1", "fjord/h/n-0-1", "fjord/h/n-0")
+    assert [len(one.miners) for one in without_hall(sites)] == [0]
+    others = load_devices(write(tmp_path, GOOD))
+    assert not hall_of(others)
+    assert without_hall(others) == others

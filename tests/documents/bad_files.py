@@ -116,6 +116,17 @@ BAD_FILES: dict[str, str | bytes] = {
     "an unknown zone": site("    zone: Europe/Oslo", "    zone: Europe/Olso"),
     "a currency in small letters": site("currency: NOK}\n    conn", "currency: nok}\n    conn"),
     "unknown hardware": site("hardware: h100-8", "hardware: h100-9"),
+    "accelerators of one model with two engines": site(
+        "racks: 2, nodes_per_rack: 4}\n",
+        "racks: 2, nodes_per_rack: 4}\n      - name: block-2\n        fed_by: feed-a\n        engine: slurm\n"
+        "        groups: [{name: g, hardware: h200-8}, {name: i, hardware: h100-8}]\n",
+    ),
+    "several accelerators of a mining machine": site(
+        "sites:", HARDWARE.replace("idle: 2kW", "idle: 100W, efficiency: 30 J/TH") + "sites:"
+    ),
+    "an efficiency in another unit": site(
+        "sites:", HARDWARE.replace("idle: 2kW", "idle: 100W, efficiency: 30 W/TH") + "sites:"
+    ),
     "no racks": site("racks: 2", "racks: 0"),
     "more nodes than places": site("racks: 2", "nodes: 20, racks: 2"),
     "two groups of one name": site(
@@ -247,6 +258,12 @@ BAD_FILES: dict[str, str | bytes] = {
     "a secret in env too": work("env: {TOKEN: x}\nsecrets: {TOKEN: hunter2}"),
     "a port that needs privilege": work("ports: {http: 80}"),
     "a duration without a unit": work("max_duration: 120"),
+    "a filler without commands that names nothing to mine with": work("type: filler", "type: job")
+    .replace("commands: [python train.py]\n", "")
+    .replace("gpu: H100:8, ", ""),
+    "a filler without commands and with ports": work(
+        "type: filler\nports: {http: auto}", "type: job"
+    ).replace("commands: [python train.py]\n", ""),
     "a firm filler": work("type: filler\nflex: firm", "type: job"),
     "too long a grace for preemptible work": work("flex: preemptible\ngrace: 16m"),
     "too long a grace for a filler": work("type: filler\ngrace: 61s", "type: job"),

@@ -109,8 +109,165 @@ def read_all(engine: Engine, placement: PlacementId, rank: int, stream: str = "s
             return text.decode()
 
 
-class EngineContract:
-    """The promises."""
+class HoldingContract:
+    """The promises of every engine, also of one that runs no commands: ``LASTING`` are those of work that lasts."""
+
+    LASTING: tuple[str, ...] = ()
+
+    def test_an_order_without_commands_is_there_until_it_is_stopped(self, harness: Harness) -> None:
+        """A cluster that is leased bare: every rank holds its node, and ends when it is told to."""
+        harness.engine.start(order_of(nodes=2))
+        become(harness, RankState.RUNNING, RankState.RUNNING)
+        harness.pass_ms(500)
+        assert states(harness.engine) == [RankState.RUNNING, RankState.RUNNING]
+        harness.engine.stop(FIRST, LONG_GRACE_MS)
+        assert len(ended(harness).ranks) == 2
+
+    def test_what_a_node_does_not_have_fails_to_start_with_the_reason(self, harness: Harness) -> None:
+        """It ends at once and says what is missing; it is not tried for ever."""
+        harness.engine.start(order_of(*self.LASTING, accelerators=5, nodes=2))
+        for rank in ended(harness).ranks:
+            assert (rank.state, rank.exit_code, rank.reason) == (RankState.EXITED, 126, "start_failed")
+            assert "has 4 accelerators" in rank.detail
+            assert rank.running_ms == 0
+
+    def test_stop_lets_a_rank_end_by_itself(self, harness: Harness) -> None:
+        """SIGTERM comes first."""
+        harness.engine.start(order_of(*self.LASTING, nodes=2))
+        become(harness, RankState.RUNNING, RankState.RUNNING)
+        harness.engine.stop(FIRST, LONG_GRACE_MS)
+        assert [rank.exit_code for rank in ended(harness).ranks] == [143, 143]
+
+    def test_a_placement_stopped_while_it_starts_ends(self, harness: Harness) -> None:
+        """However early a stop comes, nothing is left running."""
+        harness.engine.start(order_of(*self.LASTING, nodes=2))
+        harness.engine.stop(FIRST, LONG_GRACE_MS)
+        assert [rank.exit_code for rank in ended(harness).ranks] == [143, 143]
+
+    def test_paused_time_is_counted_apart_from_running_time(self, harness: Harness) -> None:
+        """A pause stops the work, so that the sum is longer than the work alone."""
+        harness.engine.start(order_of(*self.LASTING))
+        become(harness, RankState.RUNNING)
+        harness.engine.pause(FIRST)
+        become(harness, RankState.PAUSED)
+        harness.engine.pause(FIRST)
+        harness.pass_ms(300)
+        harness.engine.resume(FIRST)
+        become(harness, RankState.RUNNING)
+        harness.engine.stop(FIRST, LONG_GRACE_MS)
+        rank = ended(harness).ranks[0]
+        assert rank.paused_ms >= 300
+        assert rank.running_ms < 30_000
+
+    def test_a_paused_placement_can_be_stopped(self, harness: Harness) -> None:
+        """A stopped process hears SIGTERM only once it goes on."""
+        harness.engine.start(order_of(*self.LASTING))
+        become(harness, RankState.RUNNING)
+        harness.engine.pause(FIRST)
+        become(harness, RankState.PAUSED)
+        harness.engine.stop(FIRST, LONG_GRACE_MS)
+        assert ended(harness).ranks[0].exit_code == 143
+
+    def test_max_duration_ends_a_rank_and_says_so(self, harness: Harness) -> None:
+        """Counted in running time."""
+        harness.engine.start(order_of(*self.LASTING, max_duration_ms=300))
+        rank = ended(harness).ranks[0]
+        assert (rank.exit_code, rank.reason) == (143, "max_duration")
+        assert 300 <= rank.running_ms < 30_000
+
+    def test_pauses_do_not_count_towards_max_duration(self, harness: Harness) -> None:
+        """A rank that was paused for longer than its limit has not run for as long."""
+        harness.engine.start(order_of(*self.LASTING, max_duration_ms=1_000))
+        become(harness, RankState.RUNNING)
+        harness.engine.pause(FIRST)
+        become(harness, RankState.PAUSED)
+        harness.pass_ms(1_100)
+        assert states(harness.engine) == [RankState.PAUSED]
+        harness.engine.resume(FIRST)
+        rank = ended(harness).ranks[0]
+        assert rank.reason == "max_duration"
+        assert rank.running_ms >= 1_000
+        assert rank.paused_ms >= 1_000
+
+    def test_an_order_of_a_superseded_epoch_is_refused_for_good(self, harness: Harness) -> None:
+        """Also by a later engine, and a control plane can't fence its way back."""
+        harness.engine.fence(Epoch(5))
+        with pytest.raises(EngineError, match="epoch 4 is superseded by 5"):
+            harness.engine.start(order_of(*self.LASTING, epoch=4))
+        again = harness.reopened()
+        with pytest.raises(EngineError, match="superseded"):
+            again.start(order_of(*self.LASTING, epoch=4))
+        with pytest.raises(EngineError, match="superseded"):
+            again.fence(Epoch(4))
+        assert report_of(again) is None
+
+    def test_what_runs_is_not_forgotten(self, harness: Harness) -> None:
+        """Forgetting it would leave it running unseen."""
+        harness.engine.start(order_of(*self.LASTING))
+        become(harness, RankState.RUNNING)
+        with pytest.raises(EngineError, match="still runs"):
+            harness.engine.forget(FIRST)
+        assert states(harness.engine) == [RankState.RUNNING]
+
+    def test_an_unknown_placement_is_nothing_to_stop_pause_or_forget(self, harness: Harness) -> None:
+        """The loop repeats what it is not sure of."""
+        unknown = PlacementId("nobody-7.1")
+        harness.engine.stop(unknown, 0)
+        harness.engine.pause(unknown)
+        harness.engine.resume(unknown)
+        harness.engine.forget(unknown)
+        harness.engine.erase_logs(unknown)
+        assert list(harness.engine.observe()) == []
+        assert harness.engine.logs(unknown, 0, "stdout", 0, 10).ended
+
+    def test_an_order_that_is_repeated_changes_nothing(self, harness: Harness) -> None:
+        """Neither while it starts, nor while it runs, nor after its end."""
+        order = order_of(*self.LASTING)
+        for _ in range(3):
+            harness.engine.start(order)
+        become(harness, RankState.RUNNING)
+        harness.engine.start(order)
+        assert states(harness.engine) == [RankState.RUNNING]
+        harness.engine.stop(FIRST, LONG_GRACE_MS)
+        report = ended(harness)
+        harness.engine.start(order)
+        assert report_of(harness.engine) == report
+
+    def test_a_later_control_plane_takes_up_what_runs(self, harness: Harness) -> None:
+        """It is there from the first look, with what it has run; it is not started anew, and can be stopped."""
+        harness.engine.start(order_of(*self.LASTING))
+        become(harness, RankState.RUNNING)
+        harness.pass_ms(300)
+        harness.engine = harness.reopened()
+        harness.engine.fence(Epoch(2))
+        harness.engine.start(order_of(*self.LASTING, epoch=2))
+        become(harness, RankState.RUNNING)
+        harness.engine.stop(FIRST, LONG_GRACE_MS)
+        assert ended(harness).ranks[0].exit_code == 143
+
+    def test_what_has_ended_is_there_for_a_later_control_plane_until_it_is_forgotten(
+        self, harness: Harness
+    ) -> None:
+        """And is never started a second time."""
+        harness.engine.start(order_of(*self.LASTING))
+        become(harness, RankState.RUNNING)
+        harness.engine.stop(FIRST, LONG_GRACE_MS)
+        ended(harness)
+        harness.engine = harness.reopened()
+        harness.engine.fence(Epoch(2))
+        assert states(harness.engine) == [RankState.EXITED]
+        harness.engine.forget(FIRST)
+        assert report_of(harness.engine) is None
+        harness.engine = harness.reopened()
+        assert report_of(harness.engine) is None
+        with pytest.raises(EngineError, match="has ended"):
+            harness.engine.start(order_of(*self.LASTING, epoch=2))
+
+
+class EngineContract(HoldingContract):
+    """The promises of engines that run commands, and keep what they write."""
+
+    LASTING = ("sleep 30",)
 
     def test_a_gang_runs_every_rank_and_reports_each_exit_code(self, harness: Harness) -> None:
         """Ranks come in order, each with its own end."""
@@ -192,30 +349,6 @@ class EngineContract:
         assert ended(harness).ranks[0].exit_code == 127
         assert read_all(harness.engine, FIRST, 0) == ""
 
-    def test_an_order_without_commands_is_there_until_it_is_stopped(self, harness: Harness) -> None:
-        """A cluster that is leased bare: every rank holds its node, and ends when it is told to."""
-        harness.engine.start(order_of(nodes=2))
-        become(harness, RankState.RUNNING, RankState.RUNNING)
-        harness.pass_ms(500)
-        assert states(harness.engine) == [RankState.RUNNING, RankState.RUNNING]
-        harness.engine.stop(FIRST, LONG_GRACE_MS)
-        assert len(ended(harness).ranks) == 2
-
-    def test_what_a_node_does_not_have_fails_to_start_with_the_reason(self, harness: Harness) -> None:
-        """It ends at once and says what is missing; it is not tried for ever."""
-        harness.engine.start(order_of("echo never", accelerators=5, nodes=2))
-        for rank in ended(harness).ranks:
-            assert (rank.state, rank.exit_code, rank.reason) == (RankState.EXITED, 126, "start_failed")
-            assert "has 4 accelerators" in rank.detail
-            assert rank.running_ms == 0
-
-    def test_stop_lets_a_rank_end_by_itself(self, harness: Harness) -> None:
-        """SIGTERM comes first."""
-        harness.engine.start(order_of("sleep 30", nodes=2))
-        become(harness, RankState.RUNNING, RankState.RUNNING)
-        harness.engine.stop(FIRST, LONG_GRACE_MS)
-        assert [rank.exit_code for rank in ended(harness).ranks] == [143, 143]
-
     def test_stop_kills_what_ignores_it_after_its_grace(self, harness: Harness) -> None:
         """SIGKILL comes after the grace, and not before."""
         harness.engine.start(order_of("trap '' TERM", "echo deaf", "sleep 30"))
@@ -233,57 +366,6 @@ class EngineContract:
         harness.engine.stop(FIRST, LONG_GRACE_MS)
         assert ended(harness).ranks[0].exit_code == 137
 
-    def test_a_placement_stopped_while_it_starts_ends(self, harness: Harness) -> None:
-        """However early a stop comes, nothing is left running."""
-        harness.engine.start(order_of("sleep 30", nodes=2))
-        harness.engine.stop(FIRST, LONG_GRACE_MS)
-        assert [rank.exit_code for rank in ended(harness).ranks] == [143, 143]
-
-    def test_paused_time_is_counted_apart_from_running_time(self, harness: Harness) -> None:
-        """A pause stops the work, so that the sum is longer than the work alone."""
-        harness.engine.start(order_of("sleep 30"))
-        become(harness, RankState.RUNNING)
-        harness.engine.pause(FIRST)
-        become(harness, RankState.PAUSED)
-        harness.engine.pause(FIRST)
-        harness.pass_ms(300)
-        harness.engine.resume(FIRST)
-        become(harness, RankState.RUNNING)
-        harness.engine.stop(FIRST, LONG_GRACE_MS)
-        rank = ended(harness).ranks[0]
-        assert rank.paused_ms >= 300
-        assert rank.running_ms < 30_000
-
-    def test_a_paused_placement_can_be_stopped(self, harness: Harness) -> None:
-        """A stopped process hears SIGTERM only once it goes on."""
-        harness.engine.start(order_of("sleep 30"))
-        become(harness, RankState.RUNNING)
-        harness.engine.pause(FIRST)
-        become(harness, RankState.PAUSED)
-        harness.engine.stop(FIRST, LONG_GRACE_MS)
-        assert ended(harness).ranks[0].exit_code == 143
-
-    def test_max_duration_ends_a_rank_and_says_so(self, harness: Harness) -> None:
-        """Counted in running time."""
-        harness.engine.start(order_of("sleep 30", max_duration_ms=300))
-        rank = ended(harness).ranks[0]
-        assert (rank.exit_code, rank.reason) == (143, "max_duration")
-        assert 300 <= rank.running_ms < 30_000
-
-    def test_pauses_do_not_count_towards_max_duration(self, harness: Harness) -> None:
-        """A rank that was paused for longer than its limit has not run for as long."""
-        harness.engine.start(order_of("sleep 30", max_duration_ms=1_000))
-        become(harness, RankState.RUNNING)
-        harness.engine.pause(FIRST)
-        become(harness, RankState.PAUSED)
-        harness.pass_ms(1_100)
-        assert states(harness.engine) == [RankState.PAUSED]
-        harness.engine.resume(FIRST)
-        rank = ended(harness).ranks[0]
-        assert rank.reason == "max_duration"
-        assert rank.running_ms >= 1_000
-        assert rank.paused_ms >= 1_000
-
     def test_a_restarted_control_plane_finds_what_runs_and_what_ended_meanwhile(
         self, harness: Harness
     ) -> None:
@@ -300,18 +382,6 @@ class EngineContract:
         harness.engine.stop(FIRST, LONG_GRACE_MS)
         assert ended(harness).ranks[0].exit_code == 143
         assert read_all(harness.engine, FIRST, 0) == "one\n"
-
-    def test_an_order_of_a_superseded_epoch_is_refused_for_good(self, harness: Harness) -> None:
-        """Also by a later engine, and a control plane can't fence its way back."""
-        harness.engine.fence(Epoch(5))
-        with pytest.raises(EngineError, match="epoch 4 is superseded by 5"):
-            harness.engine.start(order_of("echo never", epoch=4))
-        again = harness.reopened()
-        with pytest.raises(EngineError, match="superseded"):
-            again.start(order_of("echo never", epoch=4))
-        with pytest.raises(EngineError, match="superseded"):
-            again.fence(Epoch(4))
-        assert report_of(again) is None
 
     def test_a_rank_whose_runner_is_killed_is_lost_at_its_last_heartbeat(self, harness: Harness) -> None:
         """The other rank is not touched; the end is an estimate and final."""
@@ -346,14 +416,6 @@ class EngineContract:
         harness.engine.erase_logs(FIRST)
         assert read_all(harness.engine, FIRST, 0) == ""
 
-    def test_what_runs_is_not_forgotten(self, harness: Harness) -> None:
-        """Forgetting it would leave it running unseen."""
-        harness.engine.start(order_of("sleep 30"))
-        become(harness, RankState.RUNNING)
-        with pytest.raises(EngineError, match="still runs"):
-            harness.engine.forget(FIRST)
-        assert states(harness.engine) == [RankState.RUNNING]
-
     def test_logs_are_read_by_offset_and_say_when_they_end(self, harness: Harness) -> None:
         """Each read goes on where the last one ended, never past its limit."""
         harness.engine.start(order_of("echo glomfjord", "sleep 30"))
@@ -369,14 +431,3 @@ class EngineContract:
         assert harness.engine.logs(FIRST, 0, "stderr", 0, 100).data == b""
         with pytest.raises(EngineError, match="no stream 'stdlog'"):
             harness.engine.logs(FIRST, 0, "stdlog", 0, 100)
-
-    def test_an_unknown_placement_is_nothing_to_stop_pause_or_forget(self, harness: Harness) -> None:
-        """The loop repeats what it is not sure of."""
-        unknown = PlacementId("nobody-7.1")
-        harness.engine.stop(unknown, 0)
-        harness.engine.pause(unknown)
-        harness.engine.resume(unknown)
-        harness.engine.forget(unknown)
-        harness.engine.erase_logs(unknown)
-        assert list(harness.engine.observe()) == []
-        assert harness.engine.logs(unknown, 0, "stdout", 0, 10).ended

@@ -65,10 +65,12 @@ def estate_file(folder: Path, racks: int = 1, hardware: str = "lab") -> Path:
 
 
 @asynccontextmanager
-async def plant_here(folder: Path, racks: int = 1, **options: Any) -> AsyncIterator[Plant]:
-    """A plant in this process."""
+async def plant_here(
+    folder: Path, racks: int = 1, estate: Path | None = None, **options: Any
+) -> AsyncIterator[Plant]:
+    """A plant in this process; of the small estate, or of another."""
     chosen = replace(Options(speeds=QUICK, lag_ms=200), **options)
-    fleet = site_fleet(read_estate(estate_file(folder, racks)), "")
+    fleet = site_fleet(read_estate(estate or estate_file(folder, racks)), "")
     async with Plant(fleet, chosen, folder / "plant") as plant:
         yield plant
 

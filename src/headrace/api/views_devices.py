@@ -51,7 +51,8 @@ class MeterView:
 class MinerView:
     """A miner of the devices file, and what it says of itself: only a meter shows what it draws.
 
-    ``mining`` None: it does not say.
+    ``mining`` None: it does not say. ``wanted`` of one that is a node of the estate: mine or rest; ``counts_w``: the most that
+    this node is counted with.
     """
 
     miner: str
@@ -61,6 +62,8 @@ class MinerView:
     limit_w: int | None
     at: str | None
     trouble: str
+    wanted: str = ""
+    counts_w: int | None = None
 
 
 @dataclass(frozen=True, slots=True)

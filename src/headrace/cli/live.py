@@ -60,4 +60,5 @@ def _limiter(one: LimiterView) -> tuple[str, ...]:
 def _miner(one: MinerView) -> tuple[str, ...]:
     mining = {True: "mining", False: "stopped", None: "-"}[one.mining]
     drawn = "" if one.power_w is None else f", draws {format_watts(one.power_w)}"
-    return one.miner, "miner", "-", f"{mining}{drawn}", "by its meter", one.trouble or "ok"
+    counts = "by its meter" if one.counts_w is None else format_watts(one.counts_w)
+    return one.miner, "miner", one.wanted or "-", f"{mining}{drawn}", counts, one.trouble or "ok"

@@ -96,10 +96,9 @@ async def _run(running: Plant) -> None:
     for number in (signal.SIGINT, signal.SIGTERM):
         loop.add_signal_handler(number, stop.set)
     async with running:
-        nodes, meters = len(running.fleet.node_ids), len(running.meters)
-        say(
-            f"simulated: site {running.fleet.sites[0].id}, {nodes} nodes, {meters} meters, {running.options.miners} miners"
-        )
+        nodes, meters = int(running.physics.is_server.sum()), len(running.meters)
+        miners = len(running.physics.miners)
+        say(f"simulated: site {running.fleet.sites[0].id}, {nodes} nodes, {meters} meters, {miners} miners")
         for line in overloads(running.fleet, running.physics):
             say(line)
         say(f"devices: {running.directory / DEVICES}")

@@ -284,13 +284,13 @@ def _reservations_in_use(world: World, trial: World) -> list[Problem]:
 
 
 def _engines_in_use(world: World, trial: World) -> list[Problem]:
-    """Sites whose engine would change under what runs there: the new one could not stop it."""
+    """Sites, or blocks of them, whose engine would change under what runs there: the new one could not stop it."""
     users: dict[SiteId, list[str]] = {}
     for placement in world.state.placements.values():
-        if trial.site(placement.site).engine != world.site(placement.site).engine:
+        if trial.engine_of(placement) != world.engine_of(placement):
             users.setdefault(placement.site, []).append(placement.workload)
     return [
-        _in_use(f"site {site} would change its engine, but is in use;", by)
+        _in_use(f"site {site} would change its engine, or a block's, but is in use;", by)
         for site, by in sorted(users.items())
     ]
 

@@ -30,7 +30,8 @@ class Finding:
 
 @dataclass(frozen=True, slots=True)
 class Figures:
-    """What a site's blocks add up to: ``it_w`` nameplate, ``meter_w`` the same at the meter, accelerators by model.
+    """What a site's blocks add up to: ``it_w`` nameplate, ``meter_w`` the same at the meter, accelerators by model, ``miners``
+    among them.
 
     ``headroom_w`` is what the connection has left at the meter with every node at nameplate; negative when it lacks.
     """
@@ -42,11 +43,12 @@ class Figures:
     it_w: int
     meter_w: int
     headroom_w: int
+    miners: int = 0
 
     @property
     def accelerator_count(self) -> int:
-        """Accelerators of all models."""
-        return sum(self.accelerators.values())
+        """Accelerators of all models; machines that mine are none."""
+        return sum(self.accelerators.values()) - self.miners
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,13 +69,14 @@ def figures(estate: Estate, site: Site, by: str | None = None) -> Figures:
         block for block in site.blocks if by is None or (block.commissioned and block.commissioned <= by)
     ]
     models: dict[str, int] = {}
-    racks = nodes = it_w = 0
+    racks = nodes = it_w = miners = 0
     for block in blocks:
         it_w += _block_w(block, known)
         for group in block.groups:
             hardware = known[group.hardware]
             racks += group.racks
             nodes += group.node_count
+            miners += group.node_count * hardware.is_miner
             models[hardware.accelerator] = (
                 models.get(hardware.accelerator, 0) + group.node_count * hardware.accelerators
             )
@@ -86,6 +89,7 @@ def figures(estate: Estate, site: Site, by: str | None = None) -> Figures:
         it_w=it_w,
         meter_w=meter_w,
         headroom_w=site.connection.total_w - meter_w,
+        miners=miners,
     )
 
 
@@ -256,7 +260,8 @@ def _claimed_power(claim: Claim, sites: list[Site], scope: str) -> Finding:
 def _hardware_of(estate: Estate, site: Site) -> list[HardwareType]:
     known = CATALOGUE | estate.hardware
     names = dict.fromkeys(group.hardware for block in site.blocks for group in block.groups)
-    return [known[name] for name in names or REFERENCE]
+    found = [known[name] for name in names if not known[name].is_miner]
+    return found or [known[name] for name in REFERENCE]
 
 
 def _block_w(block: Block, known: Mapping[str, HardwareType]) -> int:

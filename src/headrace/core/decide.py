@@ -36,6 +36,7 @@ from headrace.core.workload import (
     Workload,
     WorkloadSpec,
     WorkloadType,
+    mines_alone,
 )
 from headrace.core.world import World
 
@@ -297,8 +298,8 @@ def _admission(world: World, tenant: TenantId, spec: WorkloadSpec, index: int, n
         _check_names(world, tenant, spec, index)
         remember(world.known_names, names, None)
     # Only what decides it: not its name, its commands or its priority.
-    sheds = shed_class(spec)
-    key = (tenant, spec.policy, spec.site, spec.contract, ask_of(spec), spec.alternatives, spec.lease, sheds)
+    how = spec.lease, shed_class(spec), mines_alone(spec)
+    key = (tenant, spec.policy, spec.site, spec.contract, ask_of(spec), spec.alternatives, how)
     try:
         found = world.admissions[key]
     except KeyError:

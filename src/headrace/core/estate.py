@@ -169,7 +169,8 @@ class Block:
     """A modular unit that is delivered and commissioned as one; its nodes can be placed on from ``commissioned``.
 
     Dates are ISO 8601 days, empty when not known: a block without a day of commissioning is a plan, not capacity. ``fed_by``,
-    ``feeders``, ``breaker_w`` and ``redundancy`` are those of a power element.
+    ``feeders``, ``breaker_w`` and ``redundancy`` are those of a power element. ``engine`` runs what is placed on it ("": its
+    site's does); what has accelerators of one model at a site has one engine.
     """
 
     id: str
@@ -181,6 +182,7 @@ class Block:
     feeders: tuple[str, ...] = ()
     breaker_w: int = 0
     redundancy: Redundancy = ""
+    engine: str = ""
 
     @property
     def feeds(self) -> tuple[str, ...]:

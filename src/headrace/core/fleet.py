@@ -30,7 +30,9 @@ class Fleet:
     ``power_parent`` is -1 at a connection. ``power_limit_w`` is IT load everywhere (at a connection the limit at the meter
     divided by the PUE). Where something has several feeders, elements of kind ``allotment`` stand for what they share, with
     limits that leave room for the loss of any one (:mod:`headrace.core.power.allot`). ``node_from_day`` is the first day (ISO, as
-    ``yyyymmdd``) that a node can be placed on; 99991231 when never.
+    ``yyyymmdd``) that a node can be placed on; 99991231 when never. ``own_engines`` are those of blocks that have another than
+    their site, by number of the site and model of accelerator: nodes of one model at one site have one engine, so that a gang
+    never has two.
     """
 
     sites: tuple[Site, ...]
@@ -51,6 +53,25 @@ class Fleet:
     power_limit_w: I64
     power_kind: list[str]
     site_index: dict[SiteId, int] = field(default_factory=dict)
+    own_engines: dict[tuple[int, str], str] = field(default_factory=dict)
+
+    def engine_at(self, site: int, model: str) -> str:
+        """The engine that runs at site number ``site`` what asks for accelerators of a model ("": for none, or any)."""
+        return self.own_engines.get((site, model)) or self.sites[site].engine
+
+    def engine_of(self, node: int) -> str:
+        """The engine of a node, by its number."""
+        return self.engine_at(int(self.node_site[node]), self.hardware[self.node_hardware[node]].accelerator)
+
+    def engine_under(self, site: SiteId, node: str) -> str:
+        """The engine of a node of a site, by their names; its site's for one that is not there any more."""
+        index = self.node_index.get(NodeId(node)) if self.own_engines else None
+        return self.sites[self.site_index[site]].engine if index is None else self.engine_of(index)
+
+    def engines_at(self, site: int) -> tuple[str, ...]:
+        """All engines of site number ``site``, its own first."""
+        own = (name for (number, _), name in self.own_engines.items() if number == site)
+        return tuple(dict.fromkeys((self.sites[site].engine, *own)))
 
     def path(self, leaf: int) -> list[int]:
         """Power elements from ``leaf`` up to its connection, both included."""
@@ -75,6 +96,7 @@ class _Builder:
         self.hardware: dict[str, int] = {}
         self.node_ids: list[NodeId] = []
         self.node_columns: list[tuple[int, ...]] = []
+        self.own_engines: dict[tuple[int, str], str] = {}
         self.pods = self.rails = self.domains = 0
         self.power_ids: list[PowerNodeId] = []
         self.power_index: dict[PowerNodeId, int] = {}
@@ -131,6 +153,8 @@ class _Builder:
         self.pods += 1
         placed: dict[str, int] = {}
         for group in block.groups:
+            if block.engine not in ("", site.engine):
+                self.own_engines[number, self.catalogue[group.hardware].accelerator] = block.engine
             over, part = here, inside.get(group.id) if inside else None
             if part is not None:
                 if part.id not in placed:
@@ -190,4 +214,5 @@ def compile_fleet(estate: Estate | None) -> Fleet:
         power_limit_w=power[:, 2],
         power_kind=build.power_kind,
         site_index={site.id: number for number, site in enumerate(sites)},
+        own_engines=build.own_engines,
     )

@@ -16,6 +16,7 @@ class HardwareType:
     ``nameplate_w`` is the most that the node draws; ``idle_w`` what it draws with nothing running; ``accelerator_w`` the
     most of one accelerator and ``accelerator_idle_w`` its idle draw. ``cap_min_w`` is the lowest power cap of one
     accelerator (0: it can't be capped). ``domain_nodes`` nodes share one fast fabric. ``source`` says where the figures are from.
+    ``mj_per_th`` is what a mining machine takes for a terahash, in millijoules (J/TH in thousandths; 0: it is none).
     """
 
     id: str
@@ -31,6 +32,12 @@ class HardwareType:
     cap_min_w: int = 0
     domain_nodes: int = 1
     source: str = ""
+    mj_per_th: int = 0
+
+    @property
+    def is_miner(self) -> bool:
+        """Whether it is a mining machine: it hashes by itself, and runs nothing of anybody's."""
+        return self.mj_per_th > 0
 
     def node_watts(self, used: int, busy: bool) -> int:
         """Most that a node draws with ``used`` accelerators taken; ``busy`` when anything runs on it at all."""
@@ -97,6 +104,30 @@ def _gb_tray(
     )
 
 
+SHA256 = "sha256"
+"""What the accelerator of a mining machine is called that does SHA-256: the whole machine is one."""
+
+
+def _miner(ident: str, nameplate_w: int, mj_per_th: int, source: str) -> HardwareType:
+    # The whole machine is its one accelerator: what it draws stopped, its control board and its fans, is its idle draw.
+    return HardwareType(
+        id=ident,
+        accelerator=SHA256,
+        accelerators=1,
+        nameplate_w=nameplate_w,
+        idle_w=MINER_IDLE_W,
+        accelerator_w=nameplate_w,
+        accelerator_idle_w=MINER_IDLE_W,
+        cpu_milli=1_000,
+        memory_mb=1_000,
+        source=source,
+        mj_per_th=mj_per_th,
+    )
+
+
+MINER_IDLE_W = 100
+"""What a stopped mining machine is counted with, nominal: one that says that it draws more has not stopped."""
+
 LAB = HardwareType(
     id="lab",
     accelerator="lab",
@@ -129,5 +160,7 @@ CATALOGUE: dict[str, HardwareType] = {
             288,
             "power-shelf rating; published figures are 120 to 142 kW",
         ),
+        _miner("whatsminer-m30s", 3_650, 31_000, "maker's typical 3,472 W at 31 J/TH, and 5 %"),
+        _miner("whatsminer-m50s", 3_440, 26_000, "maker's typical 3,276 W at 26 J/TH, and 5 %"),
     )
 }

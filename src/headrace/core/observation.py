@@ -51,6 +51,7 @@ class Capabilities:
     ``parts``: several ranks can share an accelerator. ``tenant``: the only one that it serves, "" for everybody. ``lease``: how
     it hands nodes over to a tenant beside bare ones, see :class:`~headrace.core.workload.WorkloadSpec`. ``pause_sheds``: what is
     paused draws no more than an idle accelerator, so that a pause counts against a limit of the grid as soon as it is seen.
+    ``mines``: it runs no commands: its machines mine by themselves, for fillers without any, and it keeps no logs.
     """
 
     isolation: str
@@ -60,6 +61,7 @@ class Capabilities:
     tenant: str = ""
     lease: str = ""
     pause_sheds: bool = False
+    mines: bool = False
 
 
 @dataclass(frozen=True, slots=True)

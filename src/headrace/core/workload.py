@@ -75,6 +75,11 @@ def most_grace_ms(kind: WorkloadType, flex: Flex) -> int:
     return MOST_GRACE_MS.get(flex, MOST_GRACE_MS[""])
 
 
+def mines_alone(spec: "WorkloadSpec") -> bool:
+    """Whether it is a filler that gives nothing to run: machines that mine by themselves are all that it can have."""
+    return spec.type is WorkloadType.FILLER and not spec.commands
+
+
 WHOLE_MILLI = 1_000
 """Thousandths of an accelerator that is not shared."""
 

@@ -28,13 +28,7 @@ from headrace.core.ids import (
     TenantId,
     WindowId,
 )
-from headrace.core.metering import (
-    CPU_MODEL,
-    contract_for,
-    day_of,
-    has_price,
-    period_of,
-)
+from headrace.core.metering import CPU_MODEL, contract_for, day_of, has_price, period_of
 from headrace.core.observation import Capabilities
 from headrace.core.power.counted import Counted
 from headrace.core.power.floors import Floors, limits_of, restores_w
@@ -279,7 +273,7 @@ class World:
         """Take (1) or give back (-1) what a placement has: accelerators, processors, memory, and power up the tree."""
         columns, fleet, intruded = self._fast, self.fleet, self.intruded
         spec = self.state.workloads[placement.workload].spec
-        self.floors.hold(placement, self._rung(spec, placement.site), sign)
+        self.floors.hold(placement, self.rung(spec, placement), sign)
         self.memory.moved(placement, spec, fleet.site_index[placement.site], sign)
         self.endings.moved(placement, sign)
         held_milli = used_milli = used_mb = 0
@@ -347,12 +341,16 @@ class World:
         self.floors.clear()
         for placement in self.state.placements.values():
             spec = self.state.workloads[placement.workload].spec
-            self.floors.hold(placement, self._rung(spec, placement.site), 1)
+            self.floors.hold(placement, self.rung(spec, placement), 1)
         self._forget_classes()
 
-    def _rung(self, spec: WorkloadSpec, site: SiteId) -> Rung:
-        """How a workload at a site is shed."""
-        return rung_of(shed_class(spec), self.state.engines.get(self.site(site).engine))
+    def rung(self, spec: WorkloadSpec, placement: Placement) -> Rung:
+        """How a workload is shed where it is placed."""
+        return rung_of(shed_class(spec), self.state.engines.get(self.engine_of(placement)))
+
+    def engine_of(self, placement: Placement) -> str:
+        """The engine that runs a placement, by name."""
+        return self.fleet.engine_under(placement.site, placement.ranks[0].node)
 
     # -- what the grid allows ------------------------------------------------------------------------------------------
 

@@ -4,8 +4,8 @@ It stands on the control plane's own host and is no document of the API: it name
 to, and files with passwords. Passwords themselves are never in it.
 """
 
-from collections.abc import Collection
-from dataclasses import dataclass
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass, replace
 from decimal import Decimal
 from pathlib import Path
 from typing import Annotated, Literal
@@ -144,15 +144,41 @@ class ServerModel(Model):
 
 
 class MinerModel(Model):
-    """A miner of a hall, and the element of the power tree that it hangs at. ``make`` auto: pyasic finds it out."""
+    """A miner. ``make`` auto: pyasic finds it out.
 
-    name: Text
-    hall: Text
-    element: Text
+    Either ``node``: the node of the estate that it is, of a block whose engine is ``miners``. Or it is watched alone: its
+    ``name``, ``hall`` and ``nameplate``, and the ``element`` of the power tree that it hangs at.
+    """
+
+    node: Text | None = None
+    name: Text | None = None
+    hall: Text | None = None
+    element: Text | None = None
     address: HostPort
-    nameplate: Watts
+    nameplate: Watts | None = None
     make: Make = "whatsminer"
     login: Name | None = None
+
+    @property
+    def called(self) -> str:
+        """Its name: its node's where it is one."""
+        return self.name or self.node or ""
+
+    @property
+    def places(self) -> list[tuple[str, str]]:
+        """What it says of where it is, by field."""
+        return [(field, name) for field in ("node", "element") if (name := getattr(self, field)) is not None]
+
+    @property
+    def half_said(self) -> list[tuple[str, str]]:
+        """What lacks of either way to say which miner it is, with the next step."""
+        lacking = [
+            field for field in ("name", "hall", "element", "nameplate") if getattr(self, field) is None
+        ]
+        if self.node is not None or not lacking:
+            return []
+        step = f"Add {', '.join(lacking)}; or node, if it is one of the estate."
+        return [("it is no node, and not all is said of it.", step)]
 
 
 class DevicesModel(Model):
@@ -259,16 +285,28 @@ def _meter(meter: MeterModel, registers: RegisterMap) -> MeterAddress:
 
 def _miner(miner: MinerModel, logins: dict[str, Login]) -> MinerAddress:
     host, port = miner.address
+    rack = "" if miner.node is None else miner.node.rpartition("-")[0]
     return MinerAddress(
-        miner.name,
-        miner.hall,
-        PowerNodeId(miner.element),
+        miner.called,
+        miner.hall or rack.rpartition("/")[0],
+        PowerNodeId(miner.element or rack),
         host,
-        miner.nameplate,
+        miner.nameplate or 0,
         miner.make,
         port,
         logins.get(miner.login or ""),
+        None if miner.node is None else NodeId(miner.node),
     )
+
+
+def hall_of(sites: Sequence[SiteDevices]) -> list[MinerAddress]:
+    """The miners that are nodes of the estate."""
+    return [one for site in sites for one in site.miners if one.node is not None]
+
+
+def without_hall(sites: Sequence[SiteDevices]) -> list[SiteDevices]:
+    """The devices, but for those miners that an engine drives."""
+    return [replace(site, miners=tuple(one for one in site.miners if one.node is None)) for site in sites]
 
 
 def _names(one: DevicesModel, raw: Raw) -> list[Problem]:
@@ -293,7 +331,9 @@ def _names(one: DevicesModel, raw: Raw) -> list[Problem]:
             found.append(bad_input(text, did_you_mean(name, known), raw.source, (kind, number, field)))
     places = [("meters", n, "element", meter.element) for n, meter in enumerate(one.meters)]
     places += [("servers", n, "node", server.node) for n, server in enumerate(one.servers)]
-    places += [("miners", n, "element", miner.element) for n, miner in enumerate(one.miners)]
+    for number, miner in enumerate(one.miners):
+        places += [("miners", number, field, name) for field, name in miner.places]
+        found += [bad_input(*text, raw.source, ("miners", number)) for text in miner.half_said]
     for kind, number, field, name in places:
         if name != one.site and not name.startswith(f"{one.site}/"):
             text = f"{name} is not of site {one.site}."
@@ -308,7 +348,7 @@ def _twice(one: DevicesModel, raw: Raw) -> list[Problem]:
     names += [("servers", "node", n, server.node) for n, server in enumerate(one.servers)]
     # Two nodes behind one address would be capped by each other's limits.
     names += [("servers", "url", n, f"{s.url} {s.chassis}") for n, s in enumerate(one.servers)]
-    names += [("miners", "name", n, miner.name) for n, miner in enumerate(one.miners)]
+    names += [("miners", "name", n, miner.called) for n, miner in enumerate(one.miners)]
     names += [("miners", "address", n, f"{m.address[0]}:{m.address[1]}") for n, m in enumerate(one.miners)]
     for kind, field, number, name in names:
         first = seen.setdefault((f"{kind} {field}", name), number)

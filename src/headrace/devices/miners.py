@@ -16,7 +16,7 @@ from functools import cache
 from importlib import import_module
 from typing import Any, Literal, TypeVar
 
-from headrace.core.ids import PowerNodeId
+from headrace.core.ids import NodeId, PowerNodeId
 from headrace.devices import DeviceError, DeviceFault, MinerState
 from headrace.devices.credentials import Login
 from headrace.ports import Clock
@@ -36,7 +36,10 @@ Make = Literal["whatsminer", "auto"]
 
 @dataclass(frozen=True, slots=True)
 class MinerAddress:
-    """Where a miner is. ``host`` must be an address; ``port`` 0: its make's own. ``nameplate_w``: the most that it draws."""
+    """Where a miner is. ``host`` must be an address; ``port`` 0: its make's own. ``nameplate_w``: the most that it draws.
+
+    ``node``: the node of the estate that it is, which the engine of miners then drives; None: it is watched alone.
+    """
 
     name: str
     hall: str
@@ -46,6 +49,7 @@ class MinerAddress:
     make: Make = "whatsminer"
     port: int = 0
     login: Login | None = None
+    node: NodeId | None = None
 
 
 def library() -> Any:

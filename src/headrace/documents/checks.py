@@ -110,10 +110,12 @@ def _estate(model: schema.EstateModel) -> Iterator[Found]:
     yield from _repeated(("claims",), model.claims, "claims are")
     for number, hardware in enumerate(model.hardware):
         yield from _hardware(("hardware", number), hardware)
-    hardware_names = set(CATALOGUE) | {hardware.name for hardware in model.hardware}
+    models = {one.id: one.accelerator for one in CATALOGUE.values()}
+    models |= {one.name: one.accelerator for one in model.hardware}
     nodes = 0
     for number, site in enumerate(model.sites):
-        yield from _site(("sites", number), site, hardware_names)
+        yield from _site(("sites", number), site, set(models))
+        yield from _engines(("sites", number), site, models)
         nodes += sum(_nodes(group) for block in site.blocks for group in block.groups)
     if nodes > MAX_NODES:
         yield Found(("sites",), f"{nodes:,} nodes are too many for one estate.", f"At most {MAX_NODES:,}.")
@@ -154,6 +156,9 @@ def _hardware(place: Place, model: schema.HardwareModel) -> Iterator[Found]:
             "an accelerator's idle or capped draw is above its most.",
             "Write less than accelerator_power.",
         )
+    if model.efficiency and model.accelerators != 1:
+        step = "A mining machine is one accelerator: write accelerators: 1."
+        yield Found((*place, "accelerators"), "an efficiency, and several accelerators.", step)
 
 
 def _site(place: Place, site: schema.SiteModel, hardware: set[str]) -> Iterator[Found]:
@@ -173,6 +178,19 @@ def _site(place: Place, site: schema.SiteModel, hardware: set[str]) -> Iterator[
     # What is claimed is held against the paths once there are paths.
     if not wrong:
         yield from _redundancy(place, site)
+
+
+def _engines(place: Place, site: schema.SiteModel, models: Mapping[str, str]) -> Iterator[Found]:
+    """Nodes with accelerators of one model at one site have one engine: so a gang, which is of one model, never has two."""
+    first: dict[str, tuple[str, str]] = {}
+    for number, block in enumerate(site.blocks):
+        engine = block.engine or site.engine
+        for model in {models.get(group.hardware, "") for group in block.groups} - {""}:
+            other, other_block = first.setdefault(model, (engine, block.name))
+            if other != engine:
+                message = f"{model} accelerators of block {block.name} are driven by {engine}, of block {other_block} by {other}."
+                step = "Accelerators of one model at one site have one engine: name the same one."
+                yield Found((*place, "blocks", number, "engine"), message, step)
 
 
 def _group(place: Place, group: schema.NodeGroupModel, hardware: set[str]) -> Iterator[Found]:

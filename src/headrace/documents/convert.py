@@ -145,6 +145,7 @@ def _hardware(model: schema.HardwareModel) -> HardwareType:
         cap_min_w=model.accelerator_cap,
         domain_nodes=model.domain_nodes,
         source=model.source,
+        mj_per_th=model.efficiency or 0,
     )
 
 
@@ -250,6 +251,7 @@ def _block(model: schema.BlockModel) -> Block:
         feeders=feeders,
         breaker_w=breaker_w,
         redundancy=_redundancy(model.redundancy),
+        engine=model.engine or "",
     )
 
 
@@ -356,8 +358,7 @@ def default_flex(kind: str) -> str:
 def problems_of(spec: WorkloadSpec) -> Iterator[tuple[Place, Bad]]:
     """What the fields of a workload say about each other that can't be: the place, and why."""
     kind, flex = spec.type, spec.flex
-    if not spec.commands and kind is not WorkloadType.CLUSTER:
-        yield ("commands",), Bad(f"a {kind} without commands does nothing.", "Write at least one.")
+    yield from _problems_of_nothing_to_run(spec)
     if kind is WorkloadType.FILLER and flex not in (Flex.PREEMPTIBLE, Flex.PAUSABLE):
         message = f"a filler can't be {flex}: it exists to be interrupted."
         yield ("flex",), Bad(message, "Write preemptible or pausable.")
@@ -385,6 +386,20 @@ def problems_of(spec: WorkloadSpec) -> Iterator[tuple[Place, Bad]]:
             f"it is expected to take {format_duration(spec.expected_ms)}, but is stopped after {longest}."
         )
         yield ("expected",), Bad(message, "Write a longer max_duration, or expect less.")
+
+
+def _problems_of_nothing_to_run(spec: WorkloadSpec) -> Iterator[tuple[Place, Bad]]:
+    """Only a cluster does without commands; and a filler that names what it mines with."""
+    if spec.commands or spec.type is WorkloadType.CLUSTER:
+        return
+    if spec.type is not WorkloadType.FILLER or not spec.resources.accelerator:
+        yield ("commands",), Bad(f"a {spec.type} without commands does nothing.", "Write at least one.")
+    elif spec.ports or spec.env:
+        place = "ports" if spec.ports else "env"
+        yield (
+            (place,),
+            Bad("a filler without commands runs nothing that could use it.", f"Leave {place} out."),
+        )
 
 
 def _problems_of_a_lease(spec: WorkloadSpec) -> Iterator[tuple[Place, Bad]]:

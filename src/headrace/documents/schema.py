@@ -190,7 +190,7 @@ class NodeGroupModel(Model):
 
 
 class BlockModel(Model):
-    """A modular unit that is delivered and commissioned as one."""
+    """A modular unit that is delivered and commissioned as one. ``engine``: where it has another than its site."""
 
     name: Name
     fed_by: FedBy | None = None
@@ -199,6 +199,7 @@ class BlockModel(Model):
     redundancy: RedundancyClaim | None = None
     delivered: Day | None = None
     commissioned: Day | None = None
+    engine: Name | None = None
     groups: list[NodeGroupModel] = Field(default=[], max_length=MAX_LIST)
 
 
@@ -248,7 +249,7 @@ class SiteModel(Model):
 
 
 class HardwareModel(Model):
-    """A type of node beyond the catalogue, or in place of one of its entries."""
+    """A type of node beyond the catalogue, or in place of one of its entries. ``efficiency``: a mining machine's, in J/TH."""
 
     name: Name
     accelerator: AcceleratorModel
@@ -262,6 +263,11 @@ class HardwareModel(Model):
     cpu: Annotated[int, BeforeValidator(values.cpu_milli), schema("number")]
     memory: Memory
     domain_nodes: Annotated[int, *number(1, 100_000, "nodes of a domain")] = 1
+    efficiency: Annotated[
+        int | None,
+        BeforeValidator(values.efficiency_mj_per_th),
+        WithJsonSchema({"type": ["number", "string"]}),
+    ] = None
     source: Text = ""
 
 

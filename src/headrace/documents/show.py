@@ -200,7 +200,8 @@ def _block_label(block: Block, today: str) -> str:
         when = f"commissioned {block.commissioned}"
     else:
         when = f"to be commissioned {block.commissioned}"
-    return f"block {block.id}{rating}{_fed(block.feeds)}{_claimed(block.redundancy)}, {when}"
+    engine = f", engine {block.engine}" if block.engine else ""
+    return f"block {block.id}{rating}{_fed(block.feeds)}{_claimed(block.redundancy)}{engine}, {when}"
 
 
 def _group_label(estate: Estate, group: NodeGroup) -> str:

@@ -190,6 +190,15 @@ def factor_permille(value: object) -> int:
     return permille
 
 
+def efficiency_mj_per_th(value: object) -> int:
+    """What a terahash takes: ``29.5 J/TH``, or ``29.5``, in millijoules."""
+    text = value.removesuffix("J/TH").rstrip() if isinstance(value, str) else value
+    found = _scaled(text, 1_000, "three", "an efficiency in J/TH", "29.5 J/TH")
+    if not 0 < found <= 10_000_000:
+        raise Bad(f"{show(value)} can't be an efficiency in J/TH.", "Write it like 29.5 J/TH.")
+    return found
+
+
 def cpu_milli(value: object) -> int:
     """Processors in thousandths: ``4``, ``0.5`` or ``500m``."""
     if isinstance(value, str) and re.fullmatch(r"[0-9]{1,9}m", value):

@@ -30,9 +30,8 @@ class Mismatch:
 
 
 def engines_of(fleet: Fleet) -> dict[NodeId, str]:
-    """The engine of each node of the estate, by its site."""
-    sites = fleet.node_site.tolist()
-    return {node: fleet.sites[site].engine for node, site in zip(fleet.node_ids, sites, strict=True)}
+    """The engine of each node of the estate, its block's or its site's."""
+    return {node: fleet.engine_of(index) for index, node in enumerate(fleet.node_ids)}
 
 
 def mismatches(

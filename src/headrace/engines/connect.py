@@ -2,16 +2,19 @@
 
 import re
 from collections.abc import Sequence
+from pathlib import Path
 
 from headrace.core.ids import TenantId
-from headrace.engines.declared import EngineModel
+from headrace.devices.miners import MinerAddress, PyasicMiner, library
+from headrace.engines.declared import MINERS, EngineModel
+from headrace.engines.miners import MinerEngine
 from headrace.engines.ray.client import RayClient
 from headrace.engines.ray.engine import RayEngine, RaySettings
 from headrace.engines.slurm.client import Commands, SlurmClient
 from headrace.engines.slurm.engine import SlurmEngine, SlurmSettings
 from headrace.engines.slurm.rest import RestClient
 from headrace.engines.tokens import TokenFile
-from headrace.ports import FIRST_TENANT_UID, Engine
+from headrace.ports import FIRST_TENANT_UID, Clock, Engine
 
 _WORD = re.compile(r"[!-~]+")
 USERS = range(FIRST_TENANT_UID, FIRST_TENANT_UID + 100_000)
@@ -21,6 +24,16 @@ USERS = range(FIRST_TENANT_UID, FIRST_TENANT_UID + 100_000)
 def connect(declared: Sequence[EngineModel]) -> dict[str, Engine]:
     """An engine for each, by name. A cluster that can't be reached is no error here: the engine says so and tries again."""
     return {one.name: _engine(one) for one in declared}
+
+
+def connect_miners(root: Path, miners: Sequence[MinerAddress], clock: Clock) -> dict[str, Engine]:
+    """The engine of the miners that are nodes of the estate, if there are any; its files are below ``root``."""
+    if not miners:
+        return {}
+    # It takes a second to import: not when an instruction has come.
+    library()
+    machines = {one.node: PyasicMiner(one, clock) for one in miners if one.node is not None}
+    return {MINERS: MinerEngine(root, machines)}
 
 
 def slurm_client(one: EngineModel) -> SlurmClient:

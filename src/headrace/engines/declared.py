@@ -24,8 +24,10 @@ from headrace.engines.problems import others_may_write
 
 _URL = re.compile(r"https?://[^/?#@\s]+(/[^?#@\s]*)?|unix:/\S+")
 _DASHBOARD = re.compile(r"https?://[^/?#@\s]+/?")
-BUILT_IN = ("local",)
-"""Engines that every control plane has, by name."""
+MINERS = "miners"
+"""The engine of the miners that a devices file has as nodes of the estate."""
+BUILT_IN = ("local", MINERS)
+"""Engines that are not declared here: every control plane has the first, and the second if it has such miners."""
 
 
 def _absolute(value: object) -> Path:

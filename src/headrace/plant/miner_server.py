@@ -30,7 +30,6 @@ LARGEST = 65_536
 PATIENCE_S = 10.0
 """A connection over which nothing comes for so long is closed."""
 MODEL, FIRMWARE = "M50S_VH50", "20230911.12.REL"
-J_PER_TH = 26.0
 
 
 class Miners:
@@ -131,7 +130,9 @@ class Miners:
             drawn_w = MINER_IDLE_W if lies else drawn_w
         return {
             "Elapsed": self.physics.now_ms // 1_000 % 86_400,
-            "MHS 1m": drawn_w / J_PER_TH * 1e6 if drawn_w > MINER_IDLE_W else 0.0,
+            "MHS 1m": drawn_w * 1_000 / self.physics.miners[miner].mj_per_th * 1e6
+            if drawn_w > MINER_IDLE_W
+            else 0.0,
             "Power": drawn_w,
             "Power Limit": round(float(self.physics.miner_limit_w[miner])),
             "Power Mode": "Normal",

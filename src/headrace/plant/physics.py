@@ -71,11 +71,16 @@ class Speeds:
 
 @dataclass(frozen=True, slots=True)
 class MinerPlace:
-    """A miner: its name, the index of the power element that it hangs at, and the most that it draws."""
+    """A miner: its name, the index of the power element that it hangs at, and the most that it draws.
+
+    ``node``: the number of the node of the fleet that it is, -1 for one that is none. ``mj_per_th``: what a terahash takes.
+    """
 
     name: str
     element: int
     nameplate_w: int
+    node: int = -1
+    mj_per_th: int = 26_000
 
 
 class Physics:
@@ -137,6 +142,10 @@ class Physics:
     def _install(self, miners: list[MinerPlace]) -> None:
         """The miners' columns."""
         self.miners = miners
+        # Nodes that are miners draw as such, and have no controller.
+        self.is_server = np.ones(len(self.nameplate_w), dtype=np.bool_)
+        self.is_server[[one.node for one in miners if one.node >= 0]] = False
+        self.drawn_w[~self.is_server] = 0.0
         self.miner_element = np.array([one.element for one in miners], dtype=np.int64)
         self.miner_nameplate_w = np.array([one.nameplate_w for one in miners], dtype=np.float64)
         self.miner_limit_w = self.miner_nameplate_w.copy()
@@ -159,7 +168,7 @@ class Physics:
         site = self.fleet.power_site[self.roots].tolist()
         self.pue = np.array([self.fleet.sites[number].pue_permille / 1_000 for number in site])
         # The most below each element: what a meter there counts as when it isn't believed.
-        most = _sums(self.fleet.node_leaf, self.nameplate_w, len(parent))
+        most = _sums(self.fleet.node_leaf, self.nameplate_w * self.is_server, len(parent))
         if len(self.miners):
             most += _sums(self.miner_element, self.miner_nameplate_w, len(parent))
         for level in self.levels:
@@ -205,7 +214,7 @@ class Physics:
     def settle(self) -> None:
         """What is wanted now has been drawn for long: the past begins here."""
         self.load_w[:] = self.demand_w
-        self.drawn_w[:] = np.minimum(self.demand_w, self.nameplate_w)
+        self.drawn_w[:] = np.minimum(self.demand_w, self.nameplate_w) * self.is_server
         self._sum_up()
         self.steps = 0
         self._remember()
@@ -259,7 +268,7 @@ class Physics:
         self.drawn_w = np.minimum(load, np.maximum(self.acting_w, self.floor_w))
         self.drawn_w[self.power == Power.OFF] = self.standby_w[self.power == Power.OFF]
         dark = self.dark[self.fleet.node_leaf]
-        self.drawn_w[dark] = 0.0
+        self.drawn_w[dark | ~self.is_server] = 0.0
         aim = 25.0 + 45.0 * self.drawn_w / self.nameplate_w
         self.celsius += (aim - self.celsius) * min(1.0, step_ms / 60_000)
 
@@ -275,7 +284,10 @@ class Physics:
         down = self.miner_nameplate_w * (step_ms / self.speeds.miner_down_ms)
         up = self.miner_nameplate_w * (step_ms / self.speeds.miner_up_ms)
         self.miner_w += np.clip(target - self.miner_w, -down, up)
-        self.miner_w[self.dark[self.miner_element]] = 0.0
+        dark = self.dark[self.miner_element]
+        self.miner_w[dark] = 0.0
+        # When power comes back they begin by themselves.
+        self.miner_on[dark] = self.miner_said_on[dark] = True
 
     @property
     def dark(self) -> Mask:

@@ -30,6 +30,7 @@ from headrace.plant.control import Truth
 from headrace.plant.miner_server import PORT as MINER_PORT
 from headrace.plant.miner_server import Miners
 from headrace.plant.modbus_server import UNITS, MeterGateways
+from headrace.plant.physics import MinerPlace
 from headrace.plant.redfish_server import Controllers
 from headrace.plant.site import Options, make_meters, make_physics
 
@@ -90,10 +91,9 @@ class Plant:
 
     async def start(self) -> None:
         """Listen everywhere, write the files, and let time pass. HeadraceError when something is in the way."""
-        options = self.options
         try:
             self.directory.mkdir(mode=0o700, parents=True, exist_ok=True)
-            self.network = loopback.free_network(MINER_PORT) if options.miners else self.network
+            self.network = loopback.free_network(MINER_PORT) if self.physics.miners else self.network
             words = [secrets.token_urlsafe(12), secrets.token_hex(4), secrets.token_urlsafe(24)]
             for name, word in zip((CONTROLLER_PASSWORD, MINER_PASSWORD, TOKEN), words, strict=True):
                 _write(self.directory / name, f"{word}\n", 0o600)
@@ -207,16 +207,10 @@ class Plant:
             }
             | trust
             for number, name in enumerate(fleet.node_ids)
+            if physics.is_server[number]
         ]
         miners = [
-            {
-                "name": one.name,
-                "hall": f"{site}/hall",
-                "element": str(fleet.power_ids[one.element]),
-                "address": loopback.miner_address(self.network, number),
-                "nameplate": f"{one.nameplate_w}W",
-                "login": "miners",
-            }
+            self._which(one) | {"address": loopback.miner_address(self.network, number), "login": "miners"}
             for number, one in enumerate(physics.miners)
         ]
         return "\n".join(
@@ -233,6 +227,13 @@ class Plant:
                 "",
             ]
         )
+
+    def _which(self, one: MinerPlace) -> dict[str, str]:
+        """Which miner it is: a node of the estate, or one that hangs at an element."""
+        if one.node >= 0:
+            return {"node": one.name}
+        hall, element = f"{self.fleet.sites[0].id}/hall", str(self.fleet.power_ids[one.element])
+        return {"name": one.name, "hall": hall, "element": element, "nameplate": f"{one.nameplate_w}W"}
 
     def _logins(self) -> dict[str, Any]:
         here = self.directory.absolute()

@@ -80,6 +80,7 @@ def make_physics(fleet: Fleet, options: Options, now_ms: int) -> Physics:
     miners = [
         MinerPlace(f"{site}/hall/m{number:04d}", at, options.miner_w) for number in range(options.miners)
     ]
+    miners += _hall(fleet)
     physics = Physics(fleet, miners, options.speeds, options.seed, now_ms)
     physics.demand_w[:] = (physics.nameplate_w * options.load_permille / 1_000).clip(
         physics.idle_w, physics.nameplate_w
@@ -129,6 +130,18 @@ def _above(fleet: Fleet, element: int) -> list[int]:
         found.append(element)
         element = int(fleet.power_parent[element])
     return found
+
+
+def _hall(fleet: Fleet) -> list[MinerPlace]:
+    """The nodes of a fleet that are mining machines."""
+    kinds = [fleet.hardware[number] for number in fleet.node_hardware.tolist()]
+    return [
+        MinerPlace(
+            str(fleet.node_ids[node]), int(fleet.node_leaf[node]), one.nameplate_w, node, one.mj_per_th
+        )
+        for node, one in enumerate(kinds)
+        if one.is_miner
+    ]
 
 
 def make_meters(fleet: Fleet, racks: bool) -> list[PlantMeter]:

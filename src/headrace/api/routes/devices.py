@@ -11,6 +11,7 @@ from headrace.api.guard import CallDep, operators
 from headrace.api.views import rfc3339, when
 from headrace.api.views_devices import DeviceCounts, DevicesView, LimiterView, MeterView, MinerView
 from headrace.core.errors import HeadraceError, unknown
+from headrace.core.ids import NodeId
 from headrace.core.world import World
 
 devices = Group("devices")
@@ -33,7 +34,7 @@ async def show_devices(
     prefix = f"{site}/" if site else ""
     limiters = [_limiter(world, one) for one in found.servers if one.node.startswith(prefix)]
     meters = tuple(_meter(world, one) for one in found.meters if f"{one.element}/".startswith(prefix))
-    miners = tuple(_miner(one) for one in found.miners if f"{one.element}/".startswith(prefix))
+    miners = tuple(_miner(world, one) for one in found.miners if f"{one.element}/".startswith(prefix))
     counts = DeviceCounts(
         len(limiters),
         sum(one.wanted_w is not None for one in limiters),
@@ -92,8 +93,8 @@ def _meter(world: World, one: Metered) -> MeterView:
     )
 
 
-def _miner(one: Mined) -> MinerView:
-    state = one.state
+def _miner(world: World, one: Mined) -> MinerView:
+    state, index = one.state, world.fleet.node_index.get(NodeId(one.name))
     return MinerView(
         miner=one.name,
         element=one.element,
@@ -102,4 +103,6 @@ def _miner(one: Mined) -> MinerView:
         limit_w=None if state is None else state.limit_w,
         at=None if state is None else rfc3339(state.at_ms),
         trouble=one.trouble,
+        wanted=one.wanted,
+        counts_w=None if index is None else world.counted.draw_w(index),
     )

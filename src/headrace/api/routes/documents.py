@@ -1,6 +1,7 @@
 """Documents: what is declared, what applying would change, and applying it."""
 
 import json
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from hashlib import sha256
 from typing import Annotated
@@ -24,12 +25,13 @@ from headrace.core.changes import check_changes
 from headrace.core.codec import normalise
 from headrace.core.contracts import Tenant
 from headrace.core.errors import HeadraceError, Problem, ProblemCode, unknown
-from headrace.core.estate import Estate
+from headrace.core.estate import Estate, Site
 from headrace.core.ids import TenantId
 from headrace.core.placing import reserve
 from headrace.core.workload import TERMINAL, WorkloadSpec
 from headrace.documents import Document, changes, load, parse_documents
 from headrace.documents.load import ORDER
+from headrace.documents.source import Place
 from headrace.journal.codec import Head
 
 documents = Group("documents")
@@ -181,17 +183,26 @@ def _check(call: Call, wanted: list[c.NormalisedDocument]) -> None:
 
 
 def _check_engines(call: Call, declared: list[Document]) -> None:
-    """Raise for sites whose engine is not connected here: nothing could ever start there."""
+    """Raise for sites and blocks whose engine is not connected here: nothing could ever start there."""
     engines = call.service.reconciler.engines if call.service.reconciler is not None else {}
     problems = [
-        replace(unknown("engine", site.engine, engines), where=document.where(("sites", number, "engine")))
+        replace(unknown("engine", name, engines), where=document.where(("sites", number, *place, "engine")))
         for document in declared
         if isinstance(document.value, Estate) and engines
         for number, site in enumerate(document.value.sites)
-        if site.engine not in engines
+        for place, name in _engines_of(site)
+        if name not in engines
     ]
     if problems:
         raise HeadraceError(*problems)
+
+
+def _engines_of(site: Site) -> Iterator[tuple[Place, str]]:
+    """Engines that a site names, and where it does."""
+    yield (), site.engine
+    for number, block in enumerate(site.blocks):
+        if block.engine:
+            yield ("blocks", number), block.engine
 
 
 # -- workloads among them ----------------------------------------------------------------------------------------------

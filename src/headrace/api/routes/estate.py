@@ -108,17 +108,16 @@ def _position(indexes: list[int], found: int, after: str) -> int:
     return int(np.searchsorted(np.asarray(indexes), found, side="right"))
 
 
-def _isolation(call: Call) -> dict[SiteId, str]:
-    """How each site's engine keeps tenants apart; nothing for an engine that is not connected."""
+def _isolation(call: Call) -> dict[str, str]:
+    """How each engine keeps tenants apart; nothing for one that is not connected."""
     reconciler = call.service.reconciler
     if reconciler is None:
         return {}
     engines = reconciler.engines
-    sites = call.world.fleet.sites
-    return {one.id: engines[one.engine].capabilities.isolation for one in sites if one.engine in engines}
+    return {name: engine.capabilities.isolation for name, engine in engines.items()}
 
 
-def _node_view(world: World, index: int, isolation: dict[SiteId, str]) -> NodeView:
+def _node_view(world: World, index: int, isolation: dict[str, str]) -> NodeView:
     fleet = world.fleet
     ident, site = fleet.node_ids[index], fleet.sites[int(fleet.node_site[index])]
     hardware = fleet.hardware[int(fleet.node_hardware[index])]
@@ -142,7 +141,7 @@ def _node_view(world: World, index: int, isolation: dict[SiteId, str]) -> NodeVi
         reason=reason,
         watts=_node_watts(world, index) if here else 0,
         watts_source="nameplate" if ident in world.state.intruders else "modelled",
-        isolation=isolation.get(site.id, ""),
+        isolation=isolation.get(fleet.engine_of(index), ""),
     )
 
 
@@ -216,7 +215,9 @@ def _engine_view(world: World, reconciler: Reconciler, name: str) -> EngineView:
     intruders = world.state.intruders
     return EngineView(
         name=name,
-        sites=tuple(site.id for site in world.fleet.sites if site.engine == name),
+        sites=tuple(
+            site.id for number, site in enumerate(world.fleet.sites) if name in world.fleet.engines_at(number)
+        ),
         isolation=can.isolation,
         parts=can.parts,
         trouble=engine.trouble,

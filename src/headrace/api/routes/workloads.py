@@ -316,13 +316,17 @@ async def logs(
         return reply(LogView("", "", offset, offset, work.state in TERMINAL))
     await _audit(call, work.id, rank)
     placement = PlacementId(f"{work.id}.{number}")
-    engine = _reconciler(call).engine_of(work.site) if work.site else None
-    if engine is None:
+    engines = _reconciler(call).engines_for(work)
+    if not engines:
         raise _no_engine()
-    reader = engine.logs
 
     def read() -> LogChunk:
-        return reader(placement, rank, stream, offset, limit)
+        # Those that never ran it say that it has ended, and have nothing of it.
+        for engine in engines[:-1]:
+            found = engine.logs(placement, rank, stream, offset, limit)
+            if found.data or not found.ended:
+                return found
+        return engines[-1].logs(placement, rank, stream, offset, limit)
 
     chunk = await call.service.aside(read)
     data = base64.b64encode(chunk.data).decode()

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 def sheds(world: "World", placement: Placement) -> bool:
     """Whether a placement draws as an idle one does while it is paused."""
-    engine = world.state.engines.get(world.site(placement.site).engine)
+    engine = world.state.engines.get(world.engine_of(placement))
     return engine is not None and engine.pause_sheds
 
 

@@ -35,7 +35,7 @@ from headrace.core.power.floors import restores_w
 from headrace.core.power.instruction import GRID_LIMITS, InstructionId
 from headrace.core.power.moving import Elsewhere
 from headrace.core.power.pue import it_watts
-from headrace.core.power.shedding import ORDER, Rung, ShedClass, rung_of, shed_class
+from headrace.core.power.shedding import ORDER, Rung, ShedClass, shed_class
 from headrace.core.units import MS_PER_HOUR, MS_PER_SECOND
 from headrace.core.workload import EndReason, Flex, Placement, WorkloadSpec
 from headrace.core.world import World
@@ -67,7 +67,8 @@ class Candidate:
 
     ``ends_w``: what its end saves, whatever its rung. ``grace_ms``: what its owner asked for. ``is_saved``: it saves its state,
     so that it may end where its pause fails. ``helps``: its end sheds something, by itself or with those that share its nodes.
-    ``moves``: it would end, and another site seems to have room for it.
+    ``moves``: it would end, and another site seems to have room for it. ``mj_per_th``: what its mining machines take for a
+    terahash, the worst of them (0: it has none).
     """
 
     placement: Placement
@@ -79,12 +80,16 @@ class Candidate:
     is_saved: bool
     helps: bool
     moves: bool
+    mj_per_th: int = 0
 
     @property
-    def key(self) -> tuple[int, bool, int, int]:
-        """Its turn: by rung, then who could go on elsewhere, then by what a watt costs, the youngest first."""
+    def key(self) -> tuple[int, bool, int, int, int]:
+        """Its turn: by rung, then who could go on elsewhere, then by what a watt costs, the youngest first.
+
+        Of mining machines the least efficient first: of the same watts they earn least.
+        """
         cost = self.cost // max(1, self.saves_w)
-        return ORDER.index(self.rung), not self.moves, cost, -self.placement.made_seq
+        return ORDER.index(self.rung), not self.moves, -self.mj_per_th, cost, -self.placement.made_seq
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,12 +133,11 @@ def ladder_of(world: World, site: SiteId) -> Ladder:
     """What can be shed at a site now, the next to go first."""
     number = world.fleet.site_index[site]
     root = world.fleet.power_index[PowerNodeId(site)]
-    engine = world.state.engines.get(world.site(site).engine)
     found, caps, elsewhere = [], list[Cappable](), Elsewhere(world, number)
     for placement in world.state.placements.values():
         if placement.site == site:
             spec = world.state.workloads[placement.workload].spec
-            rung = rung_of(shed_class(spec), engine)
+            rung = world.rung(spec, placement)
             moves = rung in _ENDS and elsewhere.has_room(placement.tenant, spec)
             found.append(_candidate(world, placement, spec, rung, moves=moves))
             if spec.flex is Flex.CAPPABLE and world.state.limiters:
@@ -192,7 +196,7 @@ def _idle(world: World, site: int) -> Iterator[Cappable]:
 def _candidate(
     world: World, placement: Placement, spec: WorkloadSpec, rung: Rung, *, moves: bool
 ) -> Candidate:
-    quiet_w = asleep_w = accelerators = 0
+    quiet_w = asleep_w = accelerators = mj_per_th = 0
     helps = False
     for rank in placement.ranks:
         accelerators += rank.mask.bit_count()
@@ -200,6 +204,7 @@ def _candidate(
             # It counts at its nameplate until they are gone, whatever else ends there.
             continue
         hardware = world.hardware_of(rank.node)
+        mj_per_th = max(mj_per_th, hardware.mj_per_th)
         count = 0 if placement.is_quiet else rank.mask.bit_count()
         quiet_w += count * (hardware.accelerator_w - hardware.accelerator_idle_w)
         # A node sleeps once nobody is on it, which only the last who goes can count on: whoever shares it counts without.
@@ -215,7 +220,7 @@ def _candidate(
     ends_w = quiet_w + asleep_w
     saves_w = quiet_w if rung is Rung.PAUSE else ends_w
     helps |= saves_w > 0
-    return Candidate(placement, rung, saves_w, ends_w, cost, spec.grace_ms, is_saved, helps, moves)
+    return Candidate(placement, rung, saves_w, ends_w, cost, spec.grace_ms, is_saved, helps, moves, mj_per_th)
 
 
 @dataclass(frozen=True, slots=True)

@@ -96,6 +96,9 @@ def admit(snapshot: Snapshot, proposal: ProposedPlacement, cells: Cells | None =
         for node, rank in zip(nodes, proposal.ranks, strict=True)
     ]
     found = [reason for reason in reasons if reason is not None]
+    if not ask.model and not cells.columns.of_site[nodes].all():
+        # What has another engine than its site is had by the name of its accelerators alone.
+        found.append(Refusal.HARDWARE)
     if not stand_well(cells.columns, spec.topology, nodes):
         found.append(Refusal.TOPOLOGY)
     if not _is_in_time(snapshot, spec, nodes):
@@ -244,7 +247,7 @@ def _is_below_floor(
     # What was sold for a time is there in that time: its power was kept for it.
     if floors is None or left_w is None or spec.reservation is not None:
         return False
-    rung = rung_of(shed_class(spec), snapshot.engines.get(snapshot.fleet.sites[site].engine))
+    rung = rung_of(shed_class(spec), snapshot.engines.get(snapshot.fleet.engine_of(nodes[0])))
     each = [(node, rank.accelerators) for node, rank in zip(nodes, ranks, strict=True)]
     return floors.needs_w(site, rung, each) > left_w
 
@@ -269,14 +272,15 @@ def can_ever_fit(snapshot: Snapshot, spec: WorkloadSpec, tenant: TenantId) -> tu
     lawful = [site for site in sites if snapshot.place_verdict(tenant, spec.policy, site).allowed]
     if not lawful:
         return Refusal.JURISDICTION, _law_sentence(snapshot, spec, tenant, sites)
-    able = [site for site in lawful if not lacks(snapshot, tenant, spec, site)]
+    asks = [ask_of(spec, need) for need in options(spec)]
+    missing = {(site, ask): lacks(snapshot, tenant, spec, site, ask.model) for site in lawful for ask in asks}
+    able = [site for site in lawful if any(not missing[site, ask] for ask in asks)]
     if not able:
-        why = "; ".join(f"{fleet.sites[site].id}: {lacks(snapshot, tenant, spec, site)}" for site in lawful)
-        return Refusal.ENGINE, f"no site that it may use can do it: {why}"
+        why = dict.fromkeys(f"{fleet.sites[site].id}: {text}" for (site, _), text in missing.items())
+        return Refusal.ENGINE, f"no site that it may use can do it: {'; '.join(why)}"
     lawful = able
     day = datetime.fromtimestamp(snapshot.now_ms // MS_PER_SECOND, UTC)
     empty = empty_of(fleet, day.year * 10_000 + day.month * 100 + day.day)
-    asks = [ask_of(spec, need) for need in options(spec)]
     fitting = [(ask, found) for ask in asks if (found := [site for site in lawful if empty.fits(ask, site)])]
     if not fitting:
         never = [_Never(snapshot, empty, ask, lawful).refusal() for ask in asks]
@@ -304,7 +308,7 @@ def _beyond_firm(snapshot: Snapshot, spec: WorkloadSpec, ask: Ask, sites: list[i
             return ""
         columns = columns_of(fleet)
         kinds = np.unique(fleet.node_hardware[columns.spans[site]][suits(columns, ask, site)]).tolist()
-        rung = rung_of(shed_class(spec), snapshot.engines.get(fleet.sites[site].engine))
+        rung = rung_of(shed_class(spec), snapshot.engines.get(fleet.engine_at(site, ask.model)))
         need_w = floors.least_w(rung, kinds, ask.nodes, ask.accelerators)
         if need_w <= most_w:
             return ""

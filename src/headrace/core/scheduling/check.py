@@ -15,6 +15,7 @@ from headrace.core.estate import Site
 from headrace.core.hardware import HardwareType
 from headrace.core.ids import ContractId, NodeId, PlacementId, ProjectId, TenantId, WorkloadId
 from headrace.core.power.survive import above, overloads, several_ways
+from headrace.core.scheduling.driven import wrong_with_engines
 from headrace.core.scheduling.equals import (
     is_paused_too_long,
     may_be_evicted,
@@ -228,7 +229,7 @@ class _Check:
 
     def hold(self, placement: Placement, workload: Workload) -> None:
         leased = workload.spec.type is WorkloadType.CLUSTER
-        quiet = is_quiet(self.snapshot, placement)
+        quiet = is_quiet(self.snapshot, self.ground, placement)
         for rank in placement.ranks:
             use = self.uses.setdefault(rank.node, _Use())
             use.take(rank, placement.tenant, leased)
@@ -267,6 +268,8 @@ class _Check:
             self.add("option", workload.id, what)
             return
         self.law(workload, number)
+        for what in wrong_with_engines(self.snapshot, self.ground, workload, asked, proposed):
+            self.add("engine", workload.id, what)
         self.gang(workload, proposed)
         self.together(workload, proposed)
         self.contract(workload, number, asked, proposed)
@@ -297,14 +300,6 @@ class _Check:
             self.add(rule, workload.id, what)
         if site.dedicated_to is not None and site.dedicated_to != workload.tenant:
             self.add("dedicated", workload.id, f"site {site.id} is dedicated to another tenant")
-        said = self.snapshot.engines.get(site.engine)
-        if said is not None and not said.parts and workload.spec.resources.share_milli < WHOLE_MILLI:
-            self.add("engine", workload.id, f"{site.engine} of {site.id} gives whole accelerators alone")
-        if said is not None and said.tenant and said.tenant != workload.tenant:
-            self.add("engine", workload.id, f"{site.engine} of {site.id} serves {said.tenant} alone")
-        if said is not None and workload.spec.lease and workload.spec.lease != said.lease:
-            what = f"{site.engine} of {site.id} hands no nodes over by {workload.spec.lease}"
-            self.add("engine", workload.id, what)
 
     def verdict(self, workload: Workload, number: int) -> None:
         """Rules are read by the authority alone, which no planner is."""

@@ -94,6 +94,7 @@ class Columns:
     is the d-th power element from node ``i`` upwards; shorter paths end in the index past the last element,
     which carries anything. ``rows[i]`` is the same for a look at one node: ``step_w``, ``wake_w`` and the elements; ``kinds[i]``
     is its type, and ``site[i]`` the number of its site.
+    ``of_site``: nodes whose engine is their site's; others take only what asks for their accelerators by name.
     ``suiting`` remembers what :func:`suiting` found. ``capacity``: all that there is, at least 1 of each. ``places``: numbers of
     accelerators, for the node that has the most.
     """
@@ -113,6 +114,7 @@ class Columns:
     rows: tuple[tuple[int, int, tuple[int, ...]], ...]
     kinds: tuple[HardwareType, ...]
     site: tuple[int, ...]
+    of_site: Mask
     suiting: "dict[Ask, dict[int, Mask]]"
     capacity: Taken
     places: U64
@@ -166,12 +168,22 @@ def _compile(fleet: Fleet) -> Columns:
         ),
         kinds=tuple(fleet.hardware[kind] for kind in kinds.tolist()),
         site=tuple(fleet.node_site.tolist()),
+        of_site=_of_site(fleet),
         suiting={},
         capacity=Taken(
             max(1, int(total.sum()) * WHOLE_MILLI), max(1, int(cpu_milli.sum())), max(1, int(memory_mb.sum()))
         ),
         places=np.arange(max((one.accelerators for one in fleet.hardware), default=0), dtype=np.uint64),
     )
+
+
+def _of_site(fleet: Fleet) -> Mask:
+    """Nodes whose engine is their site's."""
+    mask: Mask = np.ones(len(fleet.node_ids), dtype=np.bool_)
+    for site, model in fleet.own_engines:
+        kinds = [kind for kind, one in enumerate(fleet.hardware) if one.accelerator == model]
+        mask &= (fleet.node_site != site) | ~np.isin(fleet.node_hardware, kinds)
+    return mask
 
 
 _compiled: list[Columns] = []

@@ -65,7 +65,7 @@ class Empty:
     def most(self, ask: Ask, site: int) -> int:
         """The most nodes that a site could give to an ask, whatever number it asks for."""
         wish = ask.topology if ask.topology is not None and ask.topology.required else Topology()
-        types = self.types(ask)
+        types = self.types(ask, site)
         taken = -1 if ask.whole else ask.accelerators
         kind = _Kind(site, types, taken, wish.pack, wish.spread)
         found = self._most.get(kind)
@@ -75,19 +75,28 @@ class Empty:
             found = self._most[kind] = self._find(kind) if types else 0
         return found
 
-    def types(self, ask: Ask) -> int:
-        """The types of node that would do: a bit for each of the fleet's."""
-        return sum(1 << kind for kind, hardware in enumerate(self.fleet.hardware) if is_enough(hardware, ask))
+    def types(self, ask: Ask, site: int) -> int:
+        """The types of node that would do at a site: a bit for each of the fleet's.
+
+        What has another engine than its site is had by name alone.
+        """
+        own = self.fleet.own_engines
+        kinds = enumerate(self.fleet.hardware)
+        return sum(
+            1 << kind
+            for kind, hardware in kinds
+            if is_enough(hardware, ask) and (ask.model or (site, hardware.accelerator) not in own)
+        )
 
     def count(self, ask: Ask, site: int) -> int:
         """Nodes of a site that would do, whatever their power."""
         racks = self.racks[site]
-        return int(racks.nodes[self._of(self.types(ask), racks)].sum())
+        return int(racks.nodes[self._of(self.types(ask, site), racks)].sum())
 
     def least_accelerators(self, ask: Ask, site: int) -> int:
         """The fewest accelerators of which some choice of nodes for a whole-node ask consists."""
         racks, left, total = self.racks[site], ask.nodes, 0
-        mask = self._of(self.types(ask), racks)
+        mask = self._of(self.types(ask, site), racks)
         for kind in sorted(
             range(len(self.fleet.hardware)), key=lambda one: self.fleet.hardware[one].accelerators
         ):

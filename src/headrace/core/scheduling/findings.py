@@ -67,8 +67,8 @@ def staying(sight: Sight, spot: Spot, nodes: I64) -> Staying | None:
     # What was sold for a time is there in that time: its power was kept for it.
     if floors is None or left_w is None or sight.spec.reservation is not None:
         return None
-    site = snapshot.fleet.sites[spot.site]
-    rung = rung_of(shed_class(sight.spec), snapshot.engines.get(site.engine))
+    engine = snapshot.fleet.engine_at(spot.site, spot.ask.model)
+    rung = rung_of(shed_class(sight.spec), snapshot.engines.get(engine))
     count, total = spot.ask.accelerators, sight.columns.total
     each_w = [
         floors.needs_w(spot.site, rung, [(node, int(total[node]) if spot.ask.whole else count)])
@@ -210,7 +210,7 @@ class Looking:
         if refusal is Refusal.DATA:
             return self._absent(site)
         if refusal is Refusal.ENGINE:
-            return lacks(self.snapshot, tenant, spec, site)
+            return lacks(self.snapshot, tenant, spec, site, ask.model)
         named = (
             f"contract {spec.contract} does not cover" if spec.contract else f"no contract of {tenant} covers"
         )

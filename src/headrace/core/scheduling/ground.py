@@ -35,7 +35,10 @@ def would_do(spec: WorkloadSpec, option: int) -> Resources | None:
 
 @dataclass(frozen=True, slots=True)
 class Group:
-    """A group of nodes where it hangs: ``above`` are the elements from its block up to the connection."""
+    """A group of nodes where it hangs: ``above`` are the elements from its block up to the connection.
+
+    ``engine`` is its block's, or its site's where that says nothing.
+    """
 
     ident: str
     site: int
@@ -44,6 +47,7 @@ class Group:
     first: int
     commissioned: str
     above: tuple[str, ...]
+    engine: str
 
     def nodes_in(self, rack: int) -> int:
         """How many nodes stand in a rack: the last one may be short."""
@@ -157,7 +161,8 @@ def read(sites: tuple[Site, ...], hardware: tuple[HardwareType, ...]) -> Ground:
             for declared in block.groups:
                 ident = f"{above[0]}/{declared.id}"
                 commissioned = block.commissioned if site.country else ""
-                group = Group(ident, number, declared, types[declared.hardware], first, commissioned, above)
+                of = types[declared.hardware], first, commissioned, above, block.engine or site.engine
+                group = Group(ident, number, declared, *of)
                 ground.groups[ident] = group
                 first += group.count
     return ground

@@ -35,7 +35,7 @@ from headrace.core.scheduling.swaps import Sharing, Turns
 from headrace.core.scheduling.waits import PlanLimits, Waits
 from headrace.core.scheduling.windows import ends_of, may_be_evicted, moments_of
 from headrace.core.scheduling.without import without
-from headrace.core.workload import WHOLE_MILLI, RankPlace, Workload, options
+from headrace.core.workload import WHOLE_MILLI, RankPlace, Workload, mines_alone, options
 
 __all__ = ["DEFAULT_LIMITS", "PlanLimits", "again_ms", "plan"]
 
@@ -297,7 +297,8 @@ class _Pass:
         """Sites where law and contract let a workload have ``model``, the best first, with what pays for it there."""
         spec, tenant = workload.spec, workload.tenant
         is_part = spec.resources.share_milli != WHOLE_MILLI
-        key = (tenant, spec.policy, spec.site, spec.contract, model, is_part, spec.lease)
+        runs = spec.lease, mines_alone(spec)
+        key = (tenant, spec.policy, spec.site, spec.contract, model, is_part, runs)
         allowed = self.memory.allowed.get(key)
         if allowed is None:
             allowed = self.memory.allowed[key] = {}
@@ -494,7 +495,7 @@ class _Pass:
         snapshot, floors = self.snapshot, self.snapshot.floors
         if floors is None:
             return 0
-        engine = snapshot.engines.get(snapshot.fleet.sites[site].engine)
+        engine = snapshot.engines.get(snapshot.fleet.engine_at(site, option.ask.model))
         count = option.ask.accelerators
         each = [(node, int(self.columns.total[node]) if option.ask.whole else count) for node in nodes]
         return floors.needs_w(site, rung_of(option.sheds, engine), each)

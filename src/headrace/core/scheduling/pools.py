@@ -256,7 +256,7 @@ class SitePools:
         """Those pools that could take a rank of an ask, and nobody in them has failed yet."""
         found = []
         for pool in self.pools:
-            if _suits(pool.hardware, ask):
+            if _suits(pool.hardware, ask) and (ask.model or self.columns.of_site[pool.nodes[0]]):
                 everybody = (1 << len(pool.nodes)) - 1
                 found.append(Sieve(pool, everybody, everybody))
         return found

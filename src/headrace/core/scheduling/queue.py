@@ -6,7 +6,7 @@ from typing import NamedTuple
 from headrace.core.ids import ContractId, ProjectId, SiteId, TenantId, WindowId, WorkloadId
 from headrace.core.power.shedding import ShedClass, shed_class
 from headrace.core.scheduling.sharing import shares_time
-from headrace.core.workload import Alternative, Topology, Workload, WorkloadType
+from headrace.core.workload import Alternative, Topology, Workload, WorkloadType, mines_alone
 
 
 class Line(NamedTuple):
@@ -35,6 +35,7 @@ class Line(NamedTuple):
     shares_time: bool
     lease: str
     sheds: ShedClass
+    mines_alone: bool
 
     @property
     def is_filler(self) -> bool:
@@ -104,6 +105,7 @@ def line_of(workload: Workload) -> Line:
         shares_time(spec),
         spec.lease,
         shed_class(spec),
+        mines_alone(spec),
     )
     return tuple.__new__(Line, fields)
 

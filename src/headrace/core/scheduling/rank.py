@@ -14,7 +14,7 @@ from headrace.core.scheduling.refuse import Refusal
 from headrace.core.scheduling.snapshot import Snapshot
 from headrace.core.scheduling.topology import packs, spread_order
 from headrace.core.units import PERMILLE
-from headrace.core.workload import WHOLE_MILLI, Topology, WorkloadSpec
+from headrace.core.workload import WHOLE_MILLI, Topology, WorkloadSpec, mines_alone
 
 _NO_LIMIT_W = 1 << 60
 _FEW = 24
@@ -38,7 +38,7 @@ def site_refusal(
         return Refusal.CONTRACT, None
     if spec.policy.data and absent(snapshot, tenant, spec, site):
         return Refusal.DATA, None
-    return (Refusal.ENGINE, None) if lacks(snapshot, tenant, spec, site) else (None, contract)
+    return (Refusal.ENGINE, None) if lacks(snapshot, tenant, spec, site, model) else (None, contract)
 
 
 def absent(snapshot: Snapshot, tenant: TenantId, spec: WorkloadSpec, site: int) -> tuple[str, ...]:
@@ -59,9 +59,12 @@ def of_data(snapshot: Snapshot, tenant: TenantId, spec: WorkloadSpec, site: int)
     return "; ".join(f"data set {name}: {', '.join(one.reasons)}" for name, one in each if not one.allowed)
 
 
-def lacks(snapshot: Snapshot, tenant: TenantId, spec: WorkloadSpec, site: int) -> str:
-    """What a site's engine can't do of what a workload asks for; "" when it can, or has not said what it can."""
-    engine = snapshot.fleet.sites[site].engine
+def lacks(snapshot: Snapshot, tenant: TenantId, spec: WorkloadSpec, site: int, model: str) -> str:
+    """What an engine can't do of what a workload asks for; "" when it can, or has not said what it can.
+
+    The engine is that of the site's nodes with accelerators of ``model``.
+    """
+    engine = snapshot.fleet.engine_at(site, model)
     can = snapshot.engines.get(engine)
     if can is None:
         return ""
@@ -71,6 +74,10 @@ def lacks(snapshot: Snapshot, tenant: TenantId, spec: WorkloadSpec, site: int) -
         return f"its engine {engine} serves another tenant alone"
     if spec.lease not in ("", can.lease):
         return f"its engine {engine} leases no nodes through {spec.lease.capitalize()}"
+    if can.mines != mines_alone(spec):
+        if not can.mines:
+            return f"its engine {engine} runs commands, and it has none: write at least one"
+        return f"its engine {engine} drives machines that mine by themselves: only a filler without commands can have them"
     return ""
 
 
@@ -117,6 +124,8 @@ def suits(columns: Columns, ask: Ask, site: int) -> Mask:
     mask &= columns.memory_mb[span] >= ask.memory_mb
     if ask.model:
         mask &= columns.model[span] == columns.models.get(ask.model, -1)
+    else:
+        mask &= columns.of_site[span]
     if ask.accelerator_memory_mb:
         mask &= columns.accelerator_memory_mb[span] >= ask.accelerator_memory_mb
     return mask

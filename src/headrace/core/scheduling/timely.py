@@ -73,8 +73,9 @@ def _is_gone(spec: WorkloadSpec, within_ms: int) -> bool:
     return spec.max_duration_ms > 0 and spec.max_duration_ms + spec.grace_ms <= within_ms
 
 
-def is_quiet(snapshot: Snapshot, placement: Placement) -> bool:
+def is_quiet(snapshot: Snapshot, ground: Ground, placement: Placement) -> bool:
     """Whether it is paused for the grid, seen so, on an engine whose word is that what is paused draws as an idle one."""
-    where = [site for site in snapshot.fleet.sites if site.id == placement.site]
-    said = snapshot.engines.get(where[0].engine) if where else None
+    spots = [ground.find(rank.node) for rank in placement.ranks]
+    engine = next((spot.group.engine for spot in spots if spot is not None), "")
+    said = snapshot.engines.get(engine)
     return bool(placement.curtailed and placement.paused and said is not None and said.pause_sheds)

@@ -328,8 +328,7 @@ class Laws:
 
     def _known_of(self, site: Site, world: "World") -> dict[str, FactValue]:
         """What is known of a site for every tenant alike. In which country it is, the estate alone says."""
-        engine = world.state.engines.get(site.engine)
-        isolation = engine.isolation if engine is not None else ""
+        isolation = _least_isolation(world, site)
         country = world.estate.operator.country if world.estate else ""
         found = facts_of(site, isolation=isolation, operator_country=country)
         return {
@@ -368,6 +367,18 @@ class Laws:
     def _stated(self, site: SiteId) -> dict[str, FactValue]:
         stated = self.sites.get(site)
         return {} if stated is None else stated.values()
+
+
+_ISOLATES = {"none": 0, "uid": 1, "container": 2}
+"""How well each way keeps tenants apart."""
+
+
+def _least_isolation(world: "World", site: Site) -> str:
+    """How tenants are kept apart wherever at a site something of theirs runs: as the engine does that does it least."""
+    names = world.fleet.engines_at(world.fleet.site_index[site.id])
+    said = [world.state.engines.get(name) for name in names]
+    found = [one.isolation for one in said if one is not None and not one.mines]
+    return min(found, key=lambda one: _ISOLATES.get(one, 0), default="")
 
 
 def facts_of(site: Site, *, isolation: str = "", operator_country: str = "") -> dict[str, FactValue]:
