@@ -22,6 +22,7 @@ from headrace.core.sovereignty.holdings import (
     InterestKind,
     Party,
     PartyId,
+    PartyKind,
     SourceId,
 )
 
@@ -269,7 +270,10 @@ def _tied(
     why: str,
     interests: Iterable[Interest] = (),
 ) -> Iterator[Flag]:
-    """A flag for each country that a party is tied to; a gap for each tie that isn't known."""
+    """A flag for each country that a party is tied to; a gap for each tie that isn't known. Who has no name may be anybody."""
+    if party.kind is PartyKind.UNNAMED:
+        found.gap(through, f"{why}; who that is is not known")
+        return
     behind = tuple(interests)
     sources = [one.source for one in behind if one.source is not None]
     if party.source is not None:
