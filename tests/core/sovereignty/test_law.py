@@ -285,10 +285,17 @@ def test_the_day_of_a_certificate_is_utc_wherever_the_operator_is() -> None:
     """At midnight of UTC it is one in Oslo since an hour: what was judged before is judged again all the same."""
     one = law()
     midnight_ms = (one.now_ms // MS_PER_DAY + 1) * MS_PER_DAY
-    last = SiteFacts(FJORD, (Stated("certified_until.iso27001", midnight_ms // MS_PER_DAY - 1, "certificate 7"),))
+    last = SiteFacts(
+        FJORD, (Stated("certified_until.iso27001", midnight_ms // MS_PER_DAY - 1, "certificate 7"),)
+    )
     declare(one, "facts", last)
     certified, fjord = PolicyRef(profile="certified"), one.world.fleet.site_index[FJORD]
-    for after_ms, allowed in ((-20 * MS_PER_MINUTE, True), (-1, True), (0, False), (20 * MS_PER_MINUTE, False)):
+    for after_ms, allowed in (
+        (-20 * MS_PER_MINUTE, True),
+        (-1, True),
+        (0, False),
+        (20 * MS_PER_MINUTE, False),
+    ):
         one.world.at(midnight_ms + after_ms)
         assert one.world.place_verdict(ACME, certified, fjord).allowed is allowed, after_ms
 
@@ -328,7 +335,9 @@ def test_whoever_any_document_names_as_a_supplier_counts() -> None:
     one = law()
     declare(one, "policy", PolicyText("clean", SUPPLIED))
     clean, fjord = PolicyRef(profile="clean"), one.world.fleet.site_index[FJORD]
-    lists = "".join(f"  - {{of: operator, list: {what}, complete: true}}\n" for what in ("staff", "suppliers"))
+    lists = "".join(
+        f"  - {{of: operator, list: {what}, complete: true}}\n" for what in ("staff", "suppliers")
+    )
     known = OWNERS.replace("FOUNDER", "80%").replace("FUND", "20%").replace("sites:\n", f"{lists}sites:\n")
     _owners(one, "first", known)
     assert one.world.place_verdict(ACME, clean, fjord).allowed

@@ -193,6 +193,13 @@ def _controlled(found: _Found, graph: Graph, name: PartyId) -> None:
             )
     if known.left_out:
         found.gap(Through.CONTROL, f"{known.left_out} more parties over {name} were not looked at")
+    # Who lends to somebody who controls it may control it through them.
+    for lent in (name, *(head.party for head in known.heads() if head.party is not None)):
+        _lent(found, graph, lent)
+
+
+def _lent(found: _Found, graph: Graph, name: PartyId) -> None:
+    """Who lends to a party under covenants may control it: by the lender's own ties."""
     for interest in graph.interests(graph.number[name]):
         if interest.kind is InterestKind.LOAN and interest.terms:
             lender = graph.parties[graph.number[interest.holder]]

@@ -103,10 +103,10 @@ class Graph:
         return int(self._above[subject])
 
     def granted(self, subject: int, *, certain: bool) -> tuple[tuple[int, int], ...]:
-        """Who has a right of control in one party; or, not ``certain``, may have one: holders, and how much of it each has, in ppm.
+        """Who has a right of control in one party; or, not ``certain``, may have one: holders, and how much of it, in ppm.
 
-        Seats of the board add up, of one holder and of several; decisive influence is all of it. Nobody has one where all seats
-        together are no majority.
+        Seats of the board add up, of one holder and of several; decisive influence is all of it. Nobody has one where all
+        seats together are no majority.
         """
         found: dict[int, int] = defaultdict(int)
         seats = [one for one in self.interests(subject) if one.kind is InterestKind.BOARD]
@@ -115,9 +115,7 @@ class Graph:
             for one, part in zip(seats, parts, strict=True):
                 found[self.number[one.holder]] += part
         for one in self.interests(subject):
-            if one.kind is InterestKind.INFLUENCE and (
-                one.decisive is Answer.YES or (not certain and one.decisive is Answer.UNKNOWN)
-            ):
+            if _is_decisive(one) or (not certain and _may_be_decisive(one)):
                 found[self.number[one.holder]] = WHOLE_PPM
         return tuple(sorted((holder, min(WHOLE_PPM, part)) for holder, part in found.items() if part))
 
@@ -216,6 +214,14 @@ class Graph:
             [share.most_ppm for _, share in held],
             found.above_ppm,
         )
+
+
+def _is_decisive(one: Interest) -> bool:
+    return one.kind is InterestKind.INFLUENCE and one.decisive is Answer.YES
+
+
+def _may_be_decisive(one: Interest) -> bool:
+    return one.kind is InterestKind.INFLUENCE and one.decisive is Answer.UNKNOWN
 
 
 def _current(
