@@ -15,7 +15,7 @@ SHOWN = 5
 def disagreements(quick: bool) -> Figure:
     """Decisions on which the two differ, over worlds from the seeds 0 and up until there are enough."""
     wanted = QUICK_DECISIONS if quick else DECISIONS
-    began, tally, seed = time.perf_counter(), Tally(), 0
+    began, worked, tally, seed = time.perf_counter(), time.process_time(), Tally(), 0
     while tally.decisions < wanted:
         tally.add(play(seed, STEPS, deep=seed % DEEP_EVERY == 0))
         seed += 1
@@ -29,6 +29,7 @@ def disagreements(quick: bool) -> Figure:
         "placements_judged": tally.placed,
         "kinds": dict(sorted(tally.kinds.items())),
         "seconds": round(time.perf_counter() - began, 1),
+        "cpu_seconds": round(time.process_time() - worked, 1),
         "first": [str(one) for one in tally.found[:SHOWN]],
     }
     # Nothing is shown by worlds in which nearly everything is allowed, or nearly nothing.
