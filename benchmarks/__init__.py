@@ -20,6 +20,7 @@ from benchmarks import (
     serving,
     simulation,
     slurm,
+    sovereignty_oracle,
     storage,
 )
 from benchmarks.registry import Benchmark
@@ -299,6 +300,14 @@ _ALL = (
         "decisions/s",
         500_000,
         policy.cached,
+    ),
+    Benchmark(
+        "sovereignty_oracle",
+        "100,000 decisions in adversarial worlds (owners, policies, estates, changes) against a brute-force oracle",
+        "disagreements",
+        0,
+        sovereignty_oracle.disagreements,
+        at_least=False,
     ),
     Benchmark(
         "pack_export",

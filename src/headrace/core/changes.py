@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from itertools import islice
 from typing import Any
 
 import numpy as np
@@ -11,12 +12,16 @@ from headrace.core.data.deciding import problems_of_data
 from headrace.core.errors import Problem, ProblemCode, unknown
 from headrace.core.ids import NodeId, PowerNodeId, SiteId, TenantId
 from headrace.core.metering import UsageKey
+from headrace.core.sovereignty.holdings import flaws
 from headrace.core.sovereignty.law import LAW
+from headrace.core.sovereignty.owning import joined
 from headrace.core.workload import TERMINAL
 from headrace.core.world import World
 
 _NEAR = 10_000
 """Names of a large estate among which the one that was meant is looked for."""
+_MOST_FLAWS = 20
+"""So many contradictions of owners' documents are named."""
 
 
 def check_changes(
@@ -39,6 +44,7 @@ def check_changes(
     trial.at(world.day * 86_400_000)
     return [
         *(_removed_in_use(world, removed) or _references(trial)),
+        *_owners_together(trial, wanted),
         *_tenants_in_use(world, trial),
         *_contracts_in_use(world, trial),
         *_reservations_in_use(world, trial),
@@ -140,6 +146,14 @@ def _of_law(trial: World) -> list[Problem]:
             if one not in sites
         ),
     ]
+
+
+def _owners_together(trial: World, wanted: Mapping[str, dict[str, Any]]) -> list[Problem]:
+    """What can't be of owners' documents together, each of which is right by itself."""
+    if not any(key.startswith("ownership/") for key in wanted):
+        return []
+    found = islice(flaws(joined(trial.laws.owners.values())), _MOST_FLAWS)
+    return [Problem(ProblemCode.CONFLICT, f"{one.what}: {one.message}", one.next_step) for one in found]
 
 
 def _references(trial: World) -> list[Problem]:

@@ -87,8 +87,12 @@ def of_site(
     """The facts of a site: its own, its operator's and its owner's; ``known`` are attested ones (certificates, encryption).
 
     As much of the site counts as controlled from a country as of its operator or its owner, whichever is more, and at least as
-    much as of both. An owner that isn't known leaves all of that unknown.
+    much as of both. An owner that isn't known leaves all of that unknown, and an operator that isn't known all but the owner.
     """
+    if place.operator not in graph.number:
+        # Said, and not left out: what the estate's operator is counts for sites that nobody else is named for.
+        nobody: dict[str, Value] = {"site.country": place.country or UNKNOWN, "site.operator.seat": UNKNOWN}
+        return dict(sorted({**nobody, **of_company(graph, "site.owner", owner), **(known or {})}.items()))
     operator = of_company(graph, "site.operator", place.operator)
     # Most own what they operate: the same facts of the same company, by another name.
     owned = (

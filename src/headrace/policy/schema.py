@@ -177,7 +177,7 @@ _SINGLE = (
     _text("site.tenancy", "resource.tenancy", "dedicated: it serves this tenant alone", TENANCIES),
     _text("site.isolation", "resource.isolation", "what its engine keeps tenants apart with", ISOLATIONS),
     _words("site.encryption", "resource.encryption", "what is encrypted there", ENCRYPTIONS),
-    _words("site.staff_countries", "resource.staff_countries", "from where its staff has access", COUNTRIES),
+    _words("site.staff_countries", "resource.staff_countries", "where its staff with access live and belong", COUNTRIES),
     _text("site.operator.seat", "resource.operator.seat", "where its operator has its seat", COUNTRIES),
     _text("site.owner.seat", "resource.owner.seat", "where its owner has its seat", COUNTRIES),
     _text("tenant.id", "context.tenant.id", "whose work or data it is", None, is_known=True),

@@ -228,3 +228,13 @@ def test_the_strongest_parties_are_shown_and_the_others_counted() -> None:
     links = [link(f"p{number:03}", "a", "0.9") for number in range(110)]
     found = control(graph(links), A, most=20)
     assert (len(found.controllers), found.left_out) == (20, 90)
+
+
+def test_what_converts_into_a_company_that_nobody_holds_leaves_its_rest_unknown() -> None:
+    """A foundation with a convertible: diluted, what there is besides is somebody's of whom nobody says anything."""
+    note = link("p", "a", 0, InterestKind.CONVERTIBLE, converts=Conversion(percent(51)))
+    made = graph([note], complete="a")
+    found = control(made, PartyId("a")).of(PartyId("p"))
+    assert found is not None
+    assert found.measured(SHARES).integrated == percent(0)
+    assert found.measured(DILUTED_SHARES).integrated == percent((51, 100))

@@ -1,11 +1,21 @@
 """Which countries reach a company or site, through what, with evidence; unknown wherever a tie isn't known."""
 
+from dataclasses import replace
+
 import pytest
 
 from headrace.core.sovereignty.exposure import Exposures, Place, Supply, Through, exposures, exposures_of_site
 from headrace.core.sovereignty.graph import Graph
 from headrace.core.sovereignty.groups import Tie, countries_of, is_outside, is_tied
-from headrace.core.sovereignty.holdings import Answer, Coverage, InterestKind, Party, PartyId, SourceId
+from headrace.core.sovereignty.holdings import (
+    Answer,
+    Coverage,
+    Holdings,
+    InterestKind,
+    Party,
+    PartyId,
+    SourceId,
+)
 from tests.core.sovereignty.small import graph, link, party
 
 OPERATOR, OWNER, SUPPLIER = PartyId("operator"), PartyId("owner"), PartyId("supplier")
@@ -172,3 +182,47 @@ def test_a_profile_says_which_ties_count() -> None:
     assert is_outside(company("a", "NO", "US"), ("NO",), seat) is NO
     assert is_outside(person("p", "US"), ("NO",), seat) is NO
     assert countries_of(company("a", "NO", "US"), Tie.HEADQUARTERS) == ("US",)
+
+
+def test_a_lender_to_who_controls_it_may_control_it_too() -> None:
+    """What may be control of the owner may be control of what it owns."""
+    loan = link("bank", "owner", 0, InterestKind.LOAN, terms="change of control needs consent")
+    found = exposures(world(loan), OPERATOR)
+    assert answers(found, "JP")["control"] is UNKNOWN
+    assert answers(found, "FR")["control"] is NO
+
+
+@pytest.mark.parametrize(("own", "others", "answer"), [(30, 21, YES), (30, 20, NO), ((20, 40), 21, UNKNOWN)])
+def test_seats_of_the_board_add_up_of_one_holder_and_of_all_whom_it_controls(
+    own: object, others: int, answer: Answer
+) -> None:
+    """An American has 30 % of the seats, twice or itself and through a company: more than half is control, a half is not."""
+    board = InterestKind.BOARD
+    twice = [
+        link("p-us", "operator", own, board),
+        link("p-us", "operator", others, board, since="2025-01-01"),
+    ]
+    through = [
+        link("p-us", "operator", own, board),
+        link("b", "operator", others, board),
+        link("p-us", "b", 100),
+    ]
+    for seats in (twice, through):
+        made = world(*seats, owner="NO")
+        parties = {
+            **made.holdings.parties,
+            PartyId("p-us"): person("p-us", "US"),
+            PartyId("b"): company("b", "NO"),
+        }
+        complete = (*made.holdings.coverage, Coverage(PartyId("b"), 0))
+        again = Graph(Holdings(parties, made.holdings.interests, complete), made.day)
+        assert answers(exposures(again, OPERATOR), "US")["control"] is answer
+
+
+def test_who_has_no_name_may_be_anybody_whatever_is_said_of_it() -> None:
+    """A director without a name who is said to live in Norway: no country is out."""
+    staff = link("u-one", "operator", 0, InterestKind.STAFF)
+    made = world(staff)
+    hidden = party("u-one", country="NO", headquarters="NO")
+    again = Graph(replace(made.holdings, parties={**made.holdings.parties, hidden.id: hidden}), made.day)
+    assert answers(exposures(again, OPERATOR), "FR")["person"] is UNKNOWN

@@ -11,7 +11,7 @@ from headrace.core.errors import HeadraceError
 from headrace.core.ids import SiteId
 from headrace.core.scheduling.explain import explain
 from headrace.core.sovereignty.law import PolicyText, SiteFacts, Stated
-from headrace.core.units import MS_PER_DAY
+from headrace.core.units import MS_PER_DAY, MS_PER_MINUTE
 from headrace.core.workload import EndReason, PolicyRef, State
 from headrace.core.world import World
 from headrace.documents import load
@@ -279,3 +279,70 @@ def test_a_changed_policy_is_named_as_what_changed_and_so_is_a_tenants_own() -> 
     whose = replace(other.world.tenants[ACME], policy="staff")
     with pytest.raises(HeadraceError, match="no longer be allowed"):
         other.apply(whose)
+
+
+def test_the_day_of_a_certificate_is_utc_wherever_the_operator_is() -> None:
+    """At midnight of UTC it is one in Oslo since an hour: what was judged before is judged again all the same."""
+    one = law()
+    midnight_ms = (one.now_ms // MS_PER_DAY + 1) * MS_PER_DAY
+    last = SiteFacts(
+        FJORD, (Stated("certified_until.iso27001", midnight_ms // MS_PER_DAY - 1, "certificate 7"),)
+    )
+    declare(one, "facts", last)
+    certified, fjord = PolicyRef(profile="certified"), one.world.fleet.site_index[FJORD]
+    for after_ms, allowed in (
+        (-20 * MS_PER_MINUTE, True),
+        (-1, True),
+        (0, False),
+        (20 * MS_PER_MINUTE, False),
+    ):
+        one.world.at(midnight_ms + after_ms)
+        assert one.world.place_verdict(ACME, certified, fjord).allowed is allowed, after_ms
+
+
+def test_an_operator_that_no_document_has_is_unknown_and_not_the_estates() -> None:
+    """Facts may name a company of which nobody has stated anything: decisions go on, and nothing of it is clean."""
+    one = law()
+    seated = '@id("here") permit (principal, action, resource) when { resource.operator.seat == "NO" };'
+    declare(one, "policy", PolicyText("seated", seated))
+    here = PolicyRef(profile="seated")
+    assert one.world.place_verdict(ACME, here, one.world.fleet.site_index[FJORD]).allowed
+    declare(one, "facts", SiteFacts(FJORD, (), operator="nobody-knows"))
+    assert not one.world.place_verdict(ACME, here, one.world.fleet.site_index[FJORD]).allowed
+
+
+def _owners(one: Core, name: str, text: str) -> None:
+    (found,) = load(text.replace("cap-table", name).encode(), f"{name}.yaml")
+    one.do(c.ApplyDocuments((c.NormalisedDocument("ownership", found.name, found.normalised),)))
+
+
+def test_owners_documents_that_contradict_each_other_are_named_and_nothing_changes() -> None:
+    """Each is right by itself; together somebody has more than all."""
+    one = law()
+    _owners(one, "first", OWNERS.replace("FOUNDER", "80%").replace("FUND", "20%"))
+    with pytest.raises(HeadraceError, match="add up to"):
+        _owners(one, "second", OWNERS.replace("FOUNDER", "80%").replace("FUND", "20%"))
+    assert set(one.world.laws.owners) == {"first"}
+
+
+SUPPLIED = """
+@id("clean") permit (principal, action, resource) when { resource.exposure_custody.US == "no" };
+"""
+
+
+def test_whoever_any_document_names_as_a_supplier_counts() -> None:
+    """A second document about the same site adds who has its keys in hand."""
+    one = law()
+    declare(one, "policy", PolicyText("clean", SUPPLIED))
+    clean, fjord = PolicyRef(profile="clean"), one.world.fleet.site_index[FJORD]
+    lists = "".join(
+        f"  - {{of: operator, list: {what}, complete: true}}\n" for what in ("staff", "suppliers")
+    )
+    known = OWNERS.replace("FOUNDER", "80%").replace("FUND", "20%").replace("sites:\n", f"{lists}sites:\n")
+    _owners(one, "first", known)
+    assert one.world.place_verdict(ACME, clean, fjord).allowed
+    head, _, _ = known.partition("interests:")
+    supplier = "suppliers: [{supplier: fund, custody: [keys]}]"
+    site = f"sites:\n  - {{name: fjord, country: NO, operator: operator, {supplier}}}\n"
+    _owners(one, "second", head + site)
+    assert not one.world.place_verdict(ACME, clean, fjord).allowed

@@ -30,15 +30,25 @@ Inside = Callable[[Ints, Ints, Ints], Flags]
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Grants:
-    """Rights that bring a subject in whatever its shares are: holder by holder, ascending by subject."""
+    """Rights that bring a subject in whatever its shares are: holder by holder, ascending by subject.
+
+    ``ppm``: how much of such a right each has; those who are in need more than half of it together.
+    """
 
     holder: Ints
     subject: Ints
+    ppm: Ints
 
     @classmethod
     def none(cls) -> "Grants":
         """No such rights."""
-        return cls(np.array([], np.int64), np.array([], np.int64))
+        nothing = np.array([], np.int64)
+        return cls(nothing, nothing, nothing)
+
+    def of(self, row: int) -> tuple[Ints, Ints]:
+        """Who has a right in one subject, and how much of it."""
+        first, last = np.searchsorted(self.subject, (row, row + 1))
+        return self.holder[first:last], self.ppm[first:last]
 
 
 @dataclass(frozen=True, slots=True)
@@ -145,7 +155,7 @@ def _rank(book: Book, ranks: Ints, rows: Ints, rule: Rule) -> Ints:
     np.maximum.at(found, which, ranks[book.holder[edges]])
     if rule.grants is not None and len(rule.grants.subject):
         for at, row in enumerate(rows.tolist()):
-            granted = ranks[_grantees(rule.grants, row)]
+            granted = ranks[rule.grants.of(row)[0]]
             found[at] = max(int(found[at]), int(granted.max(initial=0)))
     return found + 1
 
@@ -159,15 +169,11 @@ def _comes_in(book: Book, rows: Ints, rule: Rule, inside: Inside) -> Flags:
     found = parts >= rule.least_ppm
     if rule.grants is not None and len(rule.grants.subject):
         for at, row in enumerate(rows.tolist()):
-            grantees = _grantees(rule.grants, row)
-            if len(grantees) and inside(grantees, np.array([row]), np.zeros(len(grantees), np.int64)).any():
-                found[at] = True
+            grantees, ppm = rule.grants.of(row)
+            if len(grantees):
+                has = inside(grantees, np.array([row]), np.zeros(len(grantees), np.int64))
+                found[at] |= int(ppm[has].sum()) >= MAJORITY_PPM
     return found
-
-
-def _grantees(grants: Grants, row: int) -> Ints:
-    first, last = np.searchsorted(grants.subject, (row, row + 1))
-    return grants.holder[first:last]
 
 
 def _touched(book: Book, members: Ints, rule: Rule) -> Ints:
@@ -191,7 +197,7 @@ def behind(book: Book, ranks: Ints, row: int, grants: Grants | None = None) -> l
         done.add(here)
         holders = list(book.line(here).holder)
         if grants is not None:
-            holders += [one for one in _grantees(grants, here).tolist() if one not in holders]
+            holders += [one for one in grants.of(here)[0].tolist() if one not in holders]
         links = [one for one in holders if OUT < ranks[one] < ranks[here]]
         found.extend((holder, here) for holder in links)
         waiting.extend(links)

@@ -24,6 +24,8 @@ from headrace.core.sovereignty.cascade import (
 )
 from headrace.core.sovereignty.graph import VIEWS, VOTES, Graph, Step, View
 from headrace.core.sovereignty.holdings import (
+    NOTHING,
+    UNKNOWN,
     WHOLE_PPM,
     Answer,
     Interest,
@@ -154,13 +156,12 @@ class Scope:
 
     def _grants(self, *, certain: bool) -> Grants:
         pairs = [
-            (self.number[holder], at)
+            (self.number[holder], at, ppm)
             for at, party in enumerate(self.parties.tolist())
-            for holder in self.graph.granted(party, certain=certain)
+            for holder, ppm in self.graph.granted(party, certain=certain)
         ]
-        return Grants(
-            np.array([one for one, _ in pairs], np.int64), np.array([at for _, at in pairs], np.int64)
-        )
+        holder, subject, ppm = (np.array([one[column] for one in pairs], np.int64) for column in range(3))
+        return Grants(holder, subject, ppm)
 
     def __len__(self) -> int:
         return len(self.parties)
@@ -228,7 +229,7 @@ def _over(graph: Graph, row: int) -> Ints:
     waiting = [row]
     while waiting:
         here = waiting.pop()
-        near = set(graph.granted(here, certain=False))
+        near = {holder for holder, _ in graph.granted(here, certain=False)}
         for view in VIEWS:
             near.update(graph.book(view).line(here).holder)
         waiting.extend(near - seen)
@@ -336,17 +337,20 @@ def _path(scope: Scope, view: View, weakest: tuple[Ints, Ints], group: Group) ->
 
 
 def _right(scope: Scope, inside: tuple[Ints, Ints], kind: InterestKind) -> Answer:
-    """Whether a party, or who it has the majority of, has a right of a kind in the entity."""
-    answers = []
+    """Whether a party, with all whom it has the majority of, has a right of a kind in the entity: seats of the board add up."""
+    surely_ppm = perhaps_ppm = 0
     for one in scope.graph.interests(int(scope.parties[scope.row])):
         holder = scope.number.get(scope.graph.number[one.holder])
         # Who surely has no such right, and nothing else, isn't over the entity.
         if one.kind is not kind or holder is None or holder == scope.row:
             continue
-        has = one.share.above(WHOLE_PPM // 2) if kind is InterestKind.BOARD else one.decisive
-        surely, perhaps = bool(inside[0][holder] != OUT), bool(inside[1][holder] != OUT)
-        answers.append(answer_of(surely and has is Answer.YES, perhaps and has is not Answer.NO))
-    return answer_of(Answer.YES in answers, Answer.UNKNOWN in answers or Answer.YES in answers)
+        has = one.share if kind is InterestKind.BOARD else _DECISIVE[one.decisive]
+        surely_ppm += has.least_ppm if inside[0][holder] != OUT else 0
+        perhaps_ppm += has.most_ppm if inside[1][holder] != OUT else 0
+    return answer_of(surely_ppm >= MAJORITY_PPM, perhaps_ppm >= MAJORITY_PPM)
+
+
+_DECISIVE = {Answer.YES: Share.exact(WHOLE_PPM), Answer.NO: NOTHING, Answer.UNKNOWN: UNKNOWN}
 
 
 def _attested(scope: Scope, party: int) -> Sequence[Interest]:

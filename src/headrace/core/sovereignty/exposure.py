@@ -22,6 +22,7 @@ from headrace.core.sovereignty.holdings import (
     InterestKind,
     Party,
     PartyId,
+    PartyKind,
     SourceId,
 )
 
@@ -192,6 +193,13 @@ def _controlled(found: _Found, graph: Graph, name: PartyId) -> None:
             )
     if known.left_out:
         found.gap(Through.CONTROL, f"{known.left_out} more parties over {name} were not looked at")
+    # Who lends to somebody who controls it may control it through them.
+    for lent in (name, *(head.party for head in known.heads() if head.party is not None)):
+        _lent(found, graph, lent)
+
+
+def _lent(found: _Found, graph: Graph, name: PartyId) -> None:
+    """Who lends to a party under covenants may control it: by the lender's own ties."""
     for interest in graph.interests(graph.number[name]):
         if interest.kind is InterestKind.LOAN and interest.terms:
             lender = graph.parties[graph.number[interest.holder]]
@@ -269,7 +277,10 @@ def _tied(
     why: str,
     interests: Iterable[Interest] = (),
 ) -> Iterator[Flag]:
-    """A flag for each country that a party is tied to; a gap for each tie that isn't known."""
+    """A flag for each country that a party is tied to; a gap for each tie that isn't known. Who has no name may be anybody."""
+    if party.kind is PartyKind.UNNAMED:
+        found.gap(through, f"{why}; who that is is not known")
+        return
     behind = tuple(interests)
     sources = [one.source for one in behind if one.source is not None]
     if party.source is not None:

@@ -102,12 +102,22 @@ class Graph:
         """What somebody who is not on its list of holders may have of it at most."""
         return int(self._above[subject])
 
-    def granted(self, subject: int, *, certain: bool) -> tuple[int, ...]:
-        """Who has such a right in one party; or, not ``certain``, may have one."""
-        interests = self.interests(subject)
-        return tuple(
-            sorted({self.number[one.holder] for one in interests if _is_control(one, certain=certain)})
-        )
+    def granted(self, subject: int, *, certain: bool) -> tuple[tuple[int, int], ...]:
+        """Who has a right of control in one party; or, not ``certain``, may have one: holders, and how much of it, in ppm.
+
+        Seats of the board add up, of one holder and of several; decisive influence is all of it. Nobody has one where all
+        seats together are no majority.
+        """
+        found: dict[int, int] = defaultdict(int)
+        seats = [one for one in self.interests(subject) if one.kind is InterestKind.BOARD]
+        parts = [one.share.least_ppm if certain else one.share.most_ppm for one in seats]
+        if sum(parts) > WHOLE_PPM // 2:
+            for one, part in zip(seats, parts, strict=True):
+                found[self.number[one.holder]] += part
+        for one in self.interests(subject):
+            if _is_decisive(one) or (not certain and _may_be_decisive(one)):
+                found[self.number[one.holder]] = WHOLE_PPM
+        return tuple(sorted((holder, min(WHOLE_PPM, part)) for holder, part in found.items() if part))
 
     def step(self, holder: int, subject: int, view: View) -> Step:
         """One link with its evidence."""
@@ -206,15 +216,12 @@ class Graph:
         )
 
 
-def _is_control(one: Interest, *, certain: bool) -> bool:
-    """Whether an interest is control by itself, or may be."""
-    if one.kind is InterestKind.BOARD:
-        answer = one.share.above(WHOLE_PPM // 2)
-    elif one.kind is InterestKind.INFLUENCE:
-        answer = one.decisive
-    else:
-        return False
-    return answer is Answer.YES or (not certain and answer is Answer.UNKNOWN)
+def _is_decisive(one: Interest) -> bool:
+    return one.kind is InterestKind.INFLUENCE and one.decisive is Answer.YES
+
+
+def _may_be_decisive(one: Interest) -> bool:
+    return one.kind is InterestKind.INFLUENCE and one.decisive is Answer.UNKNOWN
 
 
 def _current(

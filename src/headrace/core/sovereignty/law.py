@@ -345,14 +345,17 @@ class Laws:
         return self._graph
 
     def place_of(self, site: Site) -> Place | None:
-        """Who operates and supplies a site, where that is stated; its facts come before what owners' documents have."""
+        """Who operates and supplies a site, where that is stated; its facts come before what owners' documents have.
+
+        Of several documents the first says who operates it, and all of them who supplies it.
+        """
         stated = self.sites.get(site.id)
-        places = (place for one in self.owners.values() for place in one.places if place.site == site.id)
-        found = next(places, None)
+        places = [place for one in self.owners.values() for place in one.places if place.site == site.id]
+        # Whoever any of them names has something in hand there.
+        supplies = tuple(dict.fromkeys(supply for place in places for supply in place.supplies))
         if stated is not None and stated.operator:
-            supplies = () if found is None else found.supplies
             return Place(site.id, site.country, PartyId(stated.operator), supplies)
-        return None if found is None else replace(found, country=site.country)
+        return replace(places[0], country=site.country, supplies=supplies) if places else None
 
     def _described(self, site: Site, world: "World") -> dict[str, FactValue]:
         """What follows from who holds what: computed, and passed on as numbers and answers."""

@@ -56,7 +56,8 @@ def row_of(interests: Iterable[Interest], above_ppm: int, *, votes: bool, dilute
     row = tightened(Row(shares, above_ppm))
     converting = [one for one in held if one.kind in CONVERTING and _counts(one, votes=votes)]
     if diluted and converting:
-        return tightened(_diluted(row, converting))
+        # With nobody on a complete list, what there is besides is somebody's of whom nothing is stated.
+        return tightened(_diluted(row if row.held else Row({}, WHOLE_PPM), converting))
     return row
 
 
