@@ -16,6 +16,7 @@ from collections.abc import Awaitable, Callable, Coroutine, Iterable, Iterator, 
 from dataclasses import dataclass
 from typing import Any
 
+from headrace.actuate_lane import Lane
 from headrace.actuate_meters import Metered, MeterWatch, at_odds
 from headrace.control import SYSTEM, Batch
 from headrace.core import commands as c
@@ -176,34 +177,6 @@ class _Server:
         self.failing = now if self.failing is None else self.failing
 
 
-class _Lane:
-    """A queue of nodes that so many workers attend to at once; a node stands in it once."""
-
-    def __init__(self, attend: Callable[[NodeId], Awaitable[None]], at_once: int) -> None:
-        self._attend, self._at_once = attend, at_once
-        self._waiting: dict[NodeId, None] = {}
-        self._workers: set[asyncio.Task[None]] = set()
-
-    def add(self, node: NodeId) -> None:
-        self._waiting[node] = None
-        if len(self._workers) < min(self._at_once, len(self._waiting)):
-            worker = asyncio.create_task(self._work())
-            self._workers.add(worker)
-            worker.add_done_callback(self._workers.discard)
-
-    async def _work(self) -> None:
-        while self._waiting:
-            node = next(iter(self._waiting))
-            del self._waiting[node]
-            await self._attend(node)
-
-    async def close(self) -> None:
-        self._waiting.clear()
-        for worker in self._workers:
-            worker.cancel()
-        await asyncio.gather(*self._workers, return_exceptions=True)
-
-
 @dataclass(slots=True)
 class _Told:
     """What was declared: when, and of which fleet and generation of the world it was worked out."""
@@ -245,7 +218,7 @@ class Actuator:
         self._troubles: dict[str, str] = {}
         self._strange: tuple[Fleet | None, tuple[str, ...]] = (None, ())
         # Who did not answer last time waits in a lane of its own, and nobody else behind it.
-        self._lanes = (_Lane(self._attend, pace.at_once), _Lane(self._attend, pace.at_once))
+        self._lanes = (Lane(self._attend, pace.at_once), Lane(self._attend, pace.at_once))
         service.on_durable.append(self._durable)
 
     # -- for whoever looks --------------------------------------------------------------------------------------------

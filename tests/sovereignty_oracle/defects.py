@@ -93,12 +93,18 @@ def _no_forbids(_: Any) -> Any:
 
 def _kept(world: World) -> None:
     """Verdicts stay when documents change."""
-    world._places = _Sticky()
+    world.laws.remembered = _Sticky()
 
 
 class _Sticky(dict[Any, Any]):
+    """Forgets nothing."""
+
     def clear(self) -> None:
-        """Nothing is forgotten."""
+        """Nothing goes."""
+
+    def pop(self, key: Any, default: Any = None) -> Any:
+        """Nothing goes."""
+        return self.get(key, default)
 
 
 class _Yesterday(_Facts):

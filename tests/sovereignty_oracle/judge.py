@@ -334,13 +334,15 @@ class Trial:
         wanted = Documents({**self.documents.by_key, key: document}, self.documents.isolation)
         after = Judge(wanted, self.rules, Sites.at(wanted, self.core.now_ms))
         self._hold_changes(
-            before, after, {(one.tenant, one.policy, one.site): one.after.allowed for one in said}
+            before, after, {(one.tenant, one.policy, one.site): one.after.allowed for one in said.changes}
         )
         self._counted(kind, document)
 
     def _hold_changes(self, before: Judge, after: Judge, said: dict[tuple[str, str, str], bool]) -> None:
-        for tenant, ref in self._live():
+        for tenant, ref, at in self._live():
             for site in self.site_names:
+                if site not in at and site not in self._open(tenant, None):
+                    continue
                 was, will = (self._certain(one, tenant, ref, site) for one in (before, after))
                 named = ref.profile or ", ".join(ref.countries)
                 named = named or str(self.documents.by_key[f"tenant/{tenant}"].get("policy") or "public")
@@ -355,11 +357,15 @@ class Trial:
         strict, generous = (judge.allows(tenant, ref, site, strict=one) for one in (True, False))
         return strict if strict == generous else None
 
-    def _live(self) -> list[tuple[str, PolicyRef]]:
-        works = self.core.state.workloads.values()
-        return list(
-            dict.fromkeys((str(one.tenant), one.spec.policy) for one in works if one.state not in TERMINAL)
-        )
+    def _live(self) -> list[tuple[str, PolicyRef, set[str]]]:
+        """What runs and waits by tenant and policy, and each tenant's work that names none; with the sites that it runs at."""
+        found: dict[tuple[str, PolicyRef], set[str]] = {(name, PolicyRef()): set() for name in TENANTS}
+        for work in self.core.state.workloads.values():
+            if work.state not in TERMINAL:
+                at = found.setdefault((str(work.tenant), work.spec.policy), set())
+                if work.placement is not None:
+                    at.add(str(self.core.state.placements[work.placement].site))
+        return [(tenant, ref, at) for (tenant, ref), at in found.items()]
 
     # -- judging -------------------------------------------------------------------------------------------------------
 

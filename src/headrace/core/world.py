@@ -85,7 +85,7 @@ class World:
         self._rights: dict[
             tuple[Role, TenantId | None, str, str, TenantId | None], tuple[Verdict, Digest]
         ] = {}
-        self._quarter, self._period, self._today = -1, "", ("", 0)
+        self._quarter, self._period, self._today = -1, "", ""
         self.power_limit_w = self.fleet.power_limit_w
         self._limit_until_ms = -1
         self.has_hours = False
@@ -246,8 +246,7 @@ class World:
             self.limit(now_ms)
         # No zone's day begins within a quarter of an hour.
         if now_ms // _QUARTER_MS != self.now_ms // _QUARTER_MS:
-            # Contracts go by the operator's day; certificates and who holds what by that of UTC.
-            today = day_of(now_ms, self.zone), now_ms // MS_PER_DAY
+            today = day_of(now_ms, self.zone)
             if today != self._today:
                 self._today = today
                 self._forget_classes()
