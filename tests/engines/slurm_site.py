@@ -215,7 +215,8 @@ def _start_accounting(site: SlurmSite, ports: dict[str, int]) -> None:
     data, password = site.folder / "database", secrets.token_hex(16)
     data.mkdir()
     shutil.chown(data, "mysql")
-    common = ("--no-defaults", f"--datadir={data}", "--user=mysql")
+    # Its own temporary files too: TMPDIR may be a folder that user mysql can't write.
+    common = ("--no-defaults", f"--datadir={data}", f"--tmpdir={data}", "--user=mysql")
     subprocess.run(["mariadb-install-db", *common, "--skip-test-db"], check=True, capture_output=True)
     door = data / "socket"
     listen = (f"--socket={door}", f"--port={ports['database']}", "--bind-address=127.0.0.1")

@@ -165,6 +165,22 @@ def test_a_stop_takes_a_job_that_waits_out_of_the_queue(harness: SlurmHarness) -
     harness.until(lambda: harness.jobs_of(FIRST) == ["CANCELLED"])
 
 
+def test_a_job_that_somebody_suspends_in_slurm_is_told_and_ends_when_it_is_stopped(
+    harness: SlurmHarness,
+) -> None:
+    """Its runner stands still too, so that the stop lets it go on first; until then it is said whom it keeps waiting."""
+    harness.engine.start(order_of("sleep 30", nodes=2))
+    become(harness, RankState.RUNNING, RankState.RUNNING)
+    number = harness.site.ask("squeue", "-h", "-n", "hr.acme-1.1.e1", "-o", "%A").strip()
+    harness.site.ask("scontrol", "suspend", number)
+    harness.until(lambda: harness.made[-1].trouble != "")
+    assert f"somebody suspended acme-1.1 (job {number}) in Slurm" in harness.made[-1].trouble
+    assert f"`scontrol resume {number}`" in harness.made[-1].trouble
+    harness.engine.stop(FIRST, LONG_GRACE_MS)
+    assert [rank.exit_code for rank in ended(harness).ranks] == [143, 143]
+    harness.until(lambda: harness.made[-1].trouble == "")
+
+
 def test_a_controller_that_is_gone_for_a_while_loses_nothing_and_doubles_nothing(
     harness: SlurmHarness,
 ) -> None:

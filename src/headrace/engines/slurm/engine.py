@@ -19,7 +19,7 @@ from headrace.core.ids import Epoch, NodeId, PlacementId, TenantId
 from headrace.core.workload import WHOLE_MILLI
 from headrace.engines import runner
 from headrace.engines.agent import AgentEngine, AgentSettings, Job
-from headrace.engines.names import Named
+from headrace.engines.names import MOST_NAMED, Named
 from headrace.engines.ranks import Held, Rank
 from headrace.engines.slurm import client as slurm
 from headrace.engines.slurm.client import (
@@ -64,6 +64,14 @@ class SlurmSettings(AgentSettings):
     leases: bool = True
 
 
+@dataclass(frozen=True, slots=True)
+class _Suspended:
+    """A job of ours that somebody suspended in Slurm: what Headrace pauses, Slurm never hears of."""
+
+    job: str
+    placement: PlacementId
+
+
 class SlurmEngine(AgentEngine):
     """Runs placements on a Slurm cluster; implements :class:`headrace.ports.Engine`. End it with :meth:`close`."""
 
@@ -74,6 +82,7 @@ class SlurmEngine(AgentEngine):
         self._sorted: tuple[Sequence[slurm.Job], frozenset[str], Sequence[Job]] = ((), frozenset(), ())
         self._nodes: tuple[Sequence[SlurmNode], dict[str, list[str]], tuple[EngineNode, ...]] = ((), {}, ())
         self._closed = ""
+        self._suspended: tuple[_Suspended, ...] = ()
         self._once_leased: dict[str, None] = {}
         self._leases = Leases(
             client, self._current_epoch, self._recording, self._give_access, settings.heartbeat_ms
@@ -82,8 +91,9 @@ class SlurmEngine(AgentEngine):
 
     @property
     def trouble(self) -> str:
-        """What keeps the cluster from being asked, or its partition from starting anything; "" when nothing does."""
-        return super().trouble or self._closed or self._client.trouble or self._leases.trouble
+        """What keeps the cluster from being asked, or what is there from starting or going on; "" when nothing does."""
+        found = super().trouble or self._closed or self._client.trouble or self._leases.trouble
+        return found or _why_suspended(self._suspended)
 
     @property
     def capabilities(self) -> Capabilities:
@@ -161,6 +171,7 @@ class SlurmEngine(AgentEngine):
             self._is_known = True
         jobs = self._client.jobs()
         found, foreign, own = self._reserved(jobs), dict[str, list[str]](), self._own_marks()
+        suspended: list[_Suspended] = []
         is_leased, known = bool(found), self._sorted
         if not is_leased and jobs is known[0] and own == known[1]:
             return known[2]
@@ -172,11 +183,14 @@ class SlurmEngine(AgentEngine):
                 waits = job.waits or job.state == "CONFIGURING"
                 epoch, said = Epoch(int(ours[2])), f"{job.state} ({job.reason})"
                 found.append(Job(str(job.id), ours[3], epoch, job.is_alive, waits, said))
+                if job.state == "SUSPENDED":
+                    suspended.append(_Suspended(str(job.id), PlacementId(ours[1])))
             elif job.is_alive and job.nodes and job.full_id not in leased:
                 for host in hosts_of(job.nodes):
                     foreign.setdefault(host, []).append(f"{job.user} (job {job.full_id})")
         if foreign != self._foreign:
             self._foreign = foreign
+        self._suspended = tuple(suspended)
         # What is leased may change while no job does.
         self._sorted = () if is_leased else jobs, own, found
         return found
@@ -216,6 +230,21 @@ class SlurmEngine(AgentEngine):
         with self._mutex:
             leases = [held for held in self._held.values() if INFO in held.info and not held.info["failed"]]
         self._leases.keep(leases)
+        self._wake_stopped()
+
+    def _wake_stopped(self) -> None:
+        """Let go on what was suspended in Slurm and is to end: its runner stands still too, and would never hear of it."""
+        with self._mutex:
+            stopped = [one.job for one in self._suspended if self._is_stopped(one.placement)]
+        if stopped:
+            self._client.run("scontrol", "resume", ",".join(stopped))
+
+    def _is_stopped(self, placement: PlacementId) -> bool:
+        held = self._held.get(placement)
+        controls = (
+            runner.read_json(str(rank.directory / runner.CONTROL)) for rank in (held.ranks if held else ())
+        )
+        return any(isinstance(one, dict) and one.get("stop_until_ms") is not None for one in controls)
 
     def _lives(self, rank: Rank) -> bool:
         # Of a lease the agent records the end itself.
@@ -312,3 +341,13 @@ def _is_closed(node: SlurmNode) -> bool:
 def _why_no_work(node: SlurmNode) -> str:
     name = node.partition
     return f"partition {name} is {node.partition_state}; `scontrol update partitionname={name} state=up` opens it"
+
+
+def _why_suspended(suspended: Sequence[_Suspended]) -> str:
+    """That jobs of ours stand still by somebody else's word, or ""."""
+    if not suspended:
+        return ""
+    which = named([f"{one.placement} (job {one.job})" for one in suspended])
+    jobs = ",".join(one.job for one in suspended[:MOST_NAMED])
+    what = "it holds its nodes, and counts as running"
+    return f"somebody suspended {which} in Slurm: {what}; `scontrol resume {jobs}` lets it go on"

@@ -269,7 +269,7 @@ class RestClient:
 
     def run(self, command: str, *arguments: str) -> str:
         """Through the commands: this API lists reservations and makes none."""
-        return self._scontrol("lease nodes").run(command, *arguments)
+        return self._scontrol("lease nodes or resume jobs").run(command, *arguments)
 
     def interrupt(self) -> None:
         """End what the commands do; what is sent to slurmrestd has its time."""
