@@ -52,9 +52,9 @@ sites:
         engine: miners
         groups:
           - {name: new, hardware: whatsminer-m50s, nodes: 2, nodes_per_rack: 2}
-          - {name: old, hardware: whatsminer-m30s, nodes: 2, nodes_per_rack: 2}
+          - {name: aged, hardware: whatsminer-m30s, nodes: 2, nodes_per_rack: 2}
 """
-OLD = ["fjord/hall/old-0-0", "fjord/hall/old-0-1"]
+OLD = ["fjord/hall/aged-0-0", "fjord/hall/aged-0-1"]
 NEW = ["fjord/hall/new-0-0", "fjord/hall/new-0-1"]
 OLD_W, NEW_W = 3_650 - 100, 3_440 - 100
 """What stopping one of them sheds."""
@@ -338,7 +338,7 @@ def test_the_ladder_shows_miners_as_its_first_rung(tmp_path: Path) -> None:
             await one.mines(3)
             ladder = ladder_of(one.world, FJORD)
             assert ladder.by_rung()[Rung.MINERS] == sum(
-                OLD_W if "old" in node else NEW_W for node in one.mining
+                OLD_W if "aged" in node else NEW_W for node in one.mining
             )
 
     asyncio.run(main())
