@@ -24,7 +24,8 @@ SLURM = Capabilities("none", pause=True, ports=True)
 MINES = Capabilities("none", pause=True, ports=False, parts=False, pause_sheds=True, mines=True)
 HALL = Block(
     "hall",
-    (NodeGroup("new", "whatsminer-m50s", 1, 2), NodeGroup("old", "whatsminer-m30s", 1, 2)),
+    # The first are placed on first, so that of equals the others, which are younger, would go before them.
+    (NodeGroup("old", "whatsminer-m30s", 1, 2), NodeGroup("new", "whatsminer-m50s", 1, 2)),
     commissioned="2025-01-01",
     engine="miners",
 )
