@@ -59,8 +59,8 @@ MUTATIONS = (
     Mutation(
         "a placement refers to a verdict that was not recorded",
         "core/placing.py",
-        "    if ident not in world.state.verdicts:\n        yield ev.DecisionRecorded(verdict)\n    need",
-        "    need",
+        "    if ident not in world.state.verdicts:\n        yield ev.DecisionRecorded(verdict)\n    about",
+        "    about",
         ("verdict-unknown",),
     ),
     Mutation(
