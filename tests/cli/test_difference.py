@@ -1,15 +1,26 @@
 """`headrace policy diff`: what other law would change, from documents and from files of rules."""
 
 import json
+from collections.abc import Iterator
 from pathlib import Path
 
+import pytest
+
 from tests.cli.conftest import Headrace
-from tests.cli.plane import ROOT
+from tests.cli.plane import ROOT, TENANTS
 
 LAW = ROOT / "examples" / "law"
 RULES = '@id("here") permit (principal, action, resource) when { resource.country == "GB" };\n'
 
 
+@pytest.fixture
+def _own_tenant(headrace: Headrace) -> Iterator[None]:
+    """The control plane is shared: its tenant is afterwards as others know it."""
+    yield
+    assert headrace("apply", "-f", TENANTS, "-y").code == 0
+
+
+@pytest.mark.usefixtures("_own_tenant")
 def test_a_file_of_rules_is_the_policy_of_its_name(headrace: Headrace, tmp_path: Path) -> None:
     """Compared with the one that is applied; what is wrong with it is named by its own line and column."""
     assert headrace("apply", "-f", LAW / "known-staff.yaml", "-y").code == 0
