@@ -5,7 +5,7 @@ import time
 from benchmarks.registry import Figure
 from tests.sovereignty_oracle.judge import Tally, play
 
-DECISIONS, QUICK_DECISIONS = 100_000, 10_000
+DECISIONS, QUICK_DECISIONS = 100_000, 8_000
 STEPS = 4
 DEEP_EVERY = 4
 """So often a world is also planned, asked what would change, and completed by chance."""
