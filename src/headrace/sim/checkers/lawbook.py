@@ -145,9 +145,11 @@ class Place:
 
     @property
     def operators_seat(self) -> str:
-        """Where its operator has its seat."""
+        """Where its operator has its seat: the estate's, where no other is named; one that nobody describes anywhere."""
+        if not self.operator:
+            return self.seat
         party = self.held.parties.get(self.operator)
-        return self.seat if party is None else str(party.get("country") or UNKNOWN)
+        return UNKNOWN if party is None else str(party.get("country") or UNKNOWN)
 
     def words(self, fact: str) -> frozenset[str]:
         """A stated set."""
