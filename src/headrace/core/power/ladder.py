@@ -166,8 +166,10 @@ def _cappable(world: World, placement: Placement) -> Iterator[Cappable]:
         used = int(world.node_mask[index]).bit_count()
         draws_w = world.counted.draw_w(index)
         cap = world.state.caps.get(node)
-        if cap is not None and cap.wanted_w and not cap.is_met:
-            # What was ordered counts as under way, or has failed: in either case only more than that is to be had.
+        is_coming = cap is not None and going_w(cap, draws_w, world.now_ms, world.started_ms) > 0
+        if cap is not None and cap.wanted_w and not cap.is_met and (is_coming or not cap.is_done):
+            # What was ordered counts as under way, or has failed: in either case only more than that is to be had. One that
+            # rounds up does what it says.
             draws_w = min(draws_w, with_overshoot(cap.wanted_w))
         found = cappable(node, draws_w, lowest_w(world.hardware_of(node), used, least_w))
         if found is not None:
