@@ -50,7 +50,7 @@ def check_changes(
         *_reservations_in_use(world, trial),
         *_engines_in_use(world, trial),
         *problems_of_data(world, trial),
-        *_limits(trial, only_law=_is_law_alone(world, documents)),
+        *_limits(world, trial, only_law=_is_law_alone(world, documents)),
     ]
 
 
@@ -316,7 +316,7 @@ def _is_law_alone(world: World, documents: Mapping[str, dict[str, Any]]) -> bool
     return all(key.partition("/")[0] in LAW for key in keys)
 
 
-def _limits(trial: World, *, only_law: bool) -> list[Problem]:
+def _limits(world: World, trial: World, *, only_law: bool) -> list[Problem]:
     """Placements that the new documents would no longer allow where they are: by law, by dedication, by power."""
     problems = []
     loaded: dict[int, list[str]] = {}
@@ -338,10 +338,15 @@ def _limits(trial: World, *, only_law: bool) -> list[Problem]:
             node = trial.fleet.node_index[NodeId(rank.node)]
             for element in trial.fleet.path(int(trial.fleet.node_leaf[node])):
                 loaded.setdefault(element, []).append(work.id)
+    kept_w = trial.kept_w()
     for element, users in sorted(loaded.items()):
         drawn, limit = int(trial.power_w[element]), int(trial.fleet.power_limit_w[element])
+        ident = trial.fleet.power_ids[element]
+        before = world.fleet.power_index.get(ident)
+        if before is None or limit < int(world.fleet.power_limit_w[before]):
+            # Who is paused or capped for the grid could otherwise never go on.
+            drawn += kept_w.get(element, 0)
         if drawn > limit:
-            ident = trial.fleet.power_ids[element]
             problems.append(
                 _in_use(
                     f"{ident} would be limited to {limit} W of IT load, but up to {drawn} W draw on it;",

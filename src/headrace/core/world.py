@@ -357,19 +357,23 @@ class World:
     def limit(self, now_ms: int) -> None:
         """Limits of the power tree as they are now, and until when; ``limited`` counts how often they were looked at."""
         before, limited_before = self.power_limit_w, self.floors.limit_w
-        kept_w: dict[int, int] = {}
-        for ident in self.curtailed:
-            for name, watts in restores_w(self.state.placements[ident], self.hardware_of).items():
-                self.add_on_path(kept_w, self.fleet.node_index[NodeId(name)], watts)
-        for node, credit_w in self.counted.credit_w.items():
-            self.add_on_path(kept_w, node, credit_w)
-        found = limits_of(self.fleet, self.state.instructions.values(), kept_w, now_ms)
+        found = limits_of(self.fleet, self.state.instructions.values(), self.kept_w(), now_ms)
         self.power_limit_w, self.floors.limit_w, self._limit_until_ms, self.floors.limited_by = found[:4]
         self.floors.held_to = found[4]
         self.limited += 1
         self.has_hours = any(site.connection.windows for site in self.fleet.sites)
         if len(before) != len(found[0]) or limited_before != found[1] or (before != found[0]).any():
             self.memory.clear()
+
+    def kept_w(self) -> dict[int, int]:
+        """By element of the power tree: what those need beyond what they draw who are paused or capped for the grid."""
+        found: dict[int, int] = {}
+        for ident in self.curtailed:
+            for name, watts in restores_w(self.state.placements[ident], self.hardware_of).items():
+                self.add_on_path(found, self.fleet.node_index[NodeId(name)], watts)
+        for node, credit_w in self.counted.credit_w.items():
+            self.add_on_path(found, node, credit_w)
+        return found
 
     def quieten(self, placement: Placement, *, quiet: bool) -> None:
         """From now on a placement's accelerators draw what idle ones do, since it is paused (or no longer)."""
