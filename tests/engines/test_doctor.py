@@ -14,7 +14,7 @@ import pytest
 
 from headrace.core.ids import NodeId, TenantId
 from headrace.engines.declared import load_engines
-from headrace.engines.doctor import Finding, Known, examine, examine_sites
+from headrace.engines.doctor import Finding, Known, examine, examine_here, examine_sites
 from headrace.engines.slurm.client import configuration
 from tests.engines.slurm_site import SlurmSite, slurm_site
 
@@ -433,3 +433,15 @@ def test_the_token_of_a_ray_is_its_user_s_alone_and_read_again(spool: Path) -> N
             assert said in one.detail
         token.write_text("right\n")
         assert wrong(told(spool, cluster)) == []
+
+
+def test_what_tenants_users_can_not_reach_is_named_beside_the_folder_that_is_closed(tmp_path: Path) -> None:
+    """Somebody who reads that a folder is closed wants to know what lies in it."""
+    state = tmp_path / "closed" / "state"
+    state.mkdir(parents=True)
+    state.parent.chmod(0o700)
+    tmp_path.chmod(0o755)
+    found = next(one for one in examine_here(state) if one.what == "tenants")
+    assert not found.is_well
+    assert str(state) in found.detail
+    assert "is closed to others" in found.detail

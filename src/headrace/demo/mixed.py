@@ -41,9 +41,10 @@ _GANG_EVERY = 25
 
 def run(jobs: int, *, state: Path | None) -> int:
     """Play it with so many jobs; 0 when each ended where it may, 1 when one did not."""
-    lacking = [*slurm.missing(), *ray.missing()]
+    steps = {f"As root: {slurm.INSTALL}.": slurm.missing(), ray.INSTALL: ray.missing()}
+    lacking = [one for found in steps.values() for one in found]
     if lacking:
-        step = f"As root: {slurm.INSTALL}; for Ray: {ray.INSTALL}"
+        step = " ".join(step for step, found in steps.items() if found)
         raise HeadraceError(Problem(ProblemCode.NOT_FOUND, f"this needs {', '.join(lacking)}.", step))
     say, plant = Narrator(), Plant(state)
     began = time.monotonic()

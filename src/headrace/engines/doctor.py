@@ -50,9 +50,10 @@ class Finding:
 def examine_here(state: Path) -> Iterator[Finding]:
     """What the local engine needs."""
     if os.geteuid() == 0:
-        closed = first_closed(state if state.exists() else state.parent) or first_unreadable(
-            Path(sys.executable)
-        )
+        program, place = Path(sys.executable), state if state.exists() else state.parent
+        what, closed = str(state), first_closed(place)
+        if closed is None:
+            what, closed = f"{program} ({program.resolve()})", first_unreadable(program)
         if closed is None:
             text = "each has a Unix user of its own; with --no-isolation all of them would run as root"
             yield Finding("local", "tenants", True, text)
@@ -61,7 +62,9 @@ def examine_here(state: Path) -> Iterator[Finding]:
                 f"Move to a place that all may read, like /opt or /var/lib, or chmod o+rx {closed}, or run as another user than "
                 "root (with --no-isolation its tenants run as root too, and read everything)."
             )
-            yield Finding("local", "tenants", False, f"{closed} is closed to their users", step)
+            yield Finding(
+                "local", "tenants", False, f"their users can't use {what}: {closed} is closed to others", step
+            )
     else:
         yield Finding(
             "local", "tenants", True, "not root: one tenant, or all as one user with --no-isolation"

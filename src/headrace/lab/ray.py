@@ -16,7 +16,10 @@ import httpx
 from headrace.core.errors import HeadraceError, Problem, ProblemCode
 from headrace.lab.slurm import free_port
 
-INSTALL = "Make it with `./headrace test`, or name an environment that has it in HEADRACE_RAY_VENV."
+INSTALL = (
+    "For Ray: `./headrace test --collect-only -q` makes it before it checks anything, and may be stopped then; "
+    "or name an environment that has it in HEADRACE_RAY_VENV."
+)
 CHECKOUT = Path(__file__).resolve().parents[3]
 VENV = Path(os.environ.get("HEADRACE_RAY_VENV", CHECKOUT / ".venv-ray"))
 """An environment that has Ray; `./headrace test` makes it."""
