@@ -42,7 +42,7 @@ class Site:
 
     def start(self) -> None:
         """Start the control plane, or another one on the same state."""
-        options = ("--state", str(self.state), "--port", "0", "--no-isolation")
+        options = ("--state", str(self.state), "--port", "0", "--no-isolation", "--country", "NO")
         self.process = subprocess.Popen(
             [sys.executable, "-P", "-m", "headrace", "up", *options], stdout=subprocess.PIPE, text=True
         )
