@@ -27,7 +27,7 @@ from headrace.documents.schema import Duration, Model, Name, Text, Watts, WattsO
 from headrace.documents.source import Raw, parse, read_bytes, show
 from headrace.documents.values import Bad
 from headrace.engines.declared import AbsolutePath
-from headrace.engines.problems import others_may_write
+from headrace.engines.problems import refuse_writable_file
 
 MODBUS_PORT = 502
 
@@ -206,7 +206,7 @@ class SiteDevices:
 
 def load_devices(path: Path) -> list[SiteDevices]:
     """The devices that a file declares, site by site; HeadraceError with every problem, or when others may write it."""
-    _refuse_writable(path)
+    refuse_writable_file(path, "the control plane gives orders to what it names")
     found: list[SiteDevices] = []
     problems: list[Problem] = []
     for raw in parse(read_bytes(path), str(path)):
@@ -221,14 +221,6 @@ def load_devices(path: Path) -> list[SiteDevices]:
     if problems:
         raise HeadraceError(*capped(problems))
     return found
-
-
-def _refuse_writable(path: Path) -> None:
-    open_to = others_may_write(path) if path.is_file() else None
-    if open_to is not None:
-        why, step = open_to
-        message = f"the control plane gives orders to what it names, and {why};"
-        raise HeadraceError(Problem(ProblemCode.BAD_INPUT, message, step, str(path)))
 
 
 def _site(raw: Raw) -> SiteDevices:

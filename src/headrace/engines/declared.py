@@ -20,7 +20,7 @@ from headrace.documents.schema import Model, Name, Text
 from headrace.documents.source import Raw, parse, read_bytes, show
 from headrace.documents.values import Bad
 from headrace.engines.names import Named
-from headrace.engines.problems import others_may_write
+from headrace.engines.problems import refuse_writable_file
 
 _URL = re.compile(r"https?://[^/?#@\s]+(/[^?#@\s]*)?|unix:/\S+")
 _DASHBOARD = re.compile(r"https?://[^/?#@\s]+/?")
@@ -141,7 +141,7 @@ class EngineModel(Model):
 
 def load_engines(path: Path) -> list[EngineModel]:
     """The engines that a file declares; raises HeadraceError with every problem found, or when others may write the file."""
-    _refuse_writable(path)
+    refuse_writable_file(path, "what it names runs as the user of the control plane")
     found: dict[str, EngineModel] = {}
     problems: list[Problem] = []
     for raw in parse(read_bytes(path), str(path)):
@@ -162,15 +162,6 @@ def load_engines(path: Path) -> list[EngineModel]:
     if problems:
         raise HeadraceError(*problems)
     return list(found.values())
-
-
-def _refuse_writable(path: Path) -> None:
-    """HeadraceError when others may write the file: it names programs that run with this user's rights."""
-    open_to = others_may_write(path) if path.is_file() else None
-    if open_to is not None:
-        why, step = open_to
-        message = f"what it names runs as the user of the control plane, and {why};"
-        raise HeadraceError(Problem(ProblemCode.BAD_INPUT, message, step, str(path)))
 
 
 def _engine(raw: Raw) -> EngineModel:

@@ -27,13 +27,12 @@ from headrace.engines import runner
 from headrace.engines.mining import NOT_STARTED, Held, Mining, Seen, Wish, load, save, seen_of
 from headrace.engines.orders import why_never
 from headrace.engines.problems import (
-    OWNER,
     as_engine_error,
     engine_error,
-    refuse_other_journal,
     refuse_superseded,
     refuse_writable,
 )
+from headrace.engines.spool import take_over
 from headrace.ports import (
     Capabilities,
     Engine,
@@ -146,14 +145,7 @@ class MinerEngine:
     def fence(self, epoch: Epoch, owner: str = "") -> None:
         """See :class:`headrace.ports.Engine`. Until then no machine is told anything."""
         with self._mutex, runner.epoch_lock(str(self._root), fcntl.LOCK_EX) as fenced:
-            known = runner.read_json(str(self._root / OWNER))
-            refuse_other_journal(self._root, known, owner)
-            refuse_superseded(epoch, fenced)
-            with as_engine_error("can't write the epoch"):
-                if owner and known is None:
-                    runner.write_atomic(str(self._root / OWNER), owner)
-                if epoch > fenced:
-                    runner.write_atomic(str(self._root / "epoch"), int(epoch))
+            take_over(self._root, epoch, owner, fenced)
             self._epoch = epoch
         self._stir()
 

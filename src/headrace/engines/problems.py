@@ -6,7 +6,7 @@ import stat
 from collections.abc import Iterator
 from pathlib import Path
 
-from headrace.core.errors import Problem, ProblemCode
+from headrace.core.errors import HeadraceError, Problem, ProblemCode
 from headrace.ports import EngineError
 
 IN_CLUSTER = "drained in its cluster: "
@@ -62,6 +62,14 @@ def others_may_write(path: Path) -> tuple[str, str] | None:
             who = "everybody" if found.st_mode & stat.S_IWOTH else f"all of group {found.st_gid}"
             return f"{who} may write {one}", f"`chmod go-w {one}`, after a look at what is in it."
     return None
+
+
+def refuse_writable_file(path: Path, what: str) -> None:
+    """HeadraceError when others may write a file of the host that declares something; ``what`` says what it has power over."""
+    found = others_may_write(path) if path.is_file() else None
+    if found is not None:
+        why, step = found
+        raise HeadraceError(Problem(ProblemCode.BAD_INPUT, f"{what}, and {why};", step, str(path)))
 
 
 def refuse_writable(root: Path) -> None:

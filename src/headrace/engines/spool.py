@@ -46,6 +46,21 @@ CANNOT_RUN = 126
 """The exit code of a rank that could not be started."""
 
 
+def take_over(root: Path, epoch: Epoch, owner: str, fenced: int) -> None:
+    """From now on a directory is ``owner``'s, and orders below ``epoch`` are refused; the lock of its epoch (``fenced``) is held.
+
+    Raises EngineError when it is another journal's, or when a later control plane has fenced already.
+    """
+    known = runner.read_json(str(root / OWNER))
+    refuse_other_journal(root, known, owner)
+    refuse_superseded(epoch, fenced)
+    with as_engine_error("can't write the epoch"):
+        if owner and known is None:
+            runner.write_atomic(str(root / OWNER), owner)
+        if epoch > fenced:
+            runner.write_atomic(str(root / "epoch"), int(epoch))
+
+
 @dataclass(frozen=True, slots=True)
 class SpoolSettings:
     """What is seldom changed: a log is kept in ``log_segments`` pieces of ``log_segment_bytes``, the oldest of which goes first.
@@ -138,14 +153,7 @@ class SpoolEngine(ABC):
         of another's. Raises EngineError when it is another journal's, or when a later control plane has fenced already.
         """
         with self._mutex, runner.epoch_lock(str(self._root), fcntl.LOCK_EX) as fenced:
-            known = self._owner()
-            refuse_other_journal(self._root, known, owner)
-            refuse_superseded(epoch, fenced)
-            with as_engine_error("can't write the epoch"):
-                if owner and known is None:
-                    runner.write_atomic(str(self._root / OWNER), owner)
-                if epoch > fenced:
-                    runner.write_atomic(str(self._root / "epoch"), int(epoch))
+            take_over(self._root, epoch, owner, fenced)
             self._epoch = epoch
             # Nobody else starts anything while the lock is held: what is half made now stays half made.
             self._load(undo=True)

@@ -27,7 +27,7 @@ from headrace.documents.report import bad_input
 from headrace.documents.schema import Model, Name, Text, Watts, Zone
 from headrace.documents.source import Raw, parse, read_bytes, show
 from headrace.documents.values import Bad
-from headrace.engines.problems import others_may_write
+from headrace.engines.problems import refuse_writable_file
 
 KIND = "vtn"
 MOST_SECRET = 4_096
@@ -204,11 +204,7 @@ def _signals(site: SiteId, one: SiteModel) -> SiteSignals:
 
 def load_signals(path: Path) -> list[VtnModel]:
     """The VTNs that a file declares; raises HeadraceError with every problem found, or when others may write the file."""
-    open_to = others_may_write(path) if path.is_file() else None
-    if open_to is not None:
-        why, step = open_to
-        message = f"it says what a grid signal does, and {why};"
-        raise HeadraceError(Problem(ProblemCode.BAD_INPUT, message, step, str(path)))
+    refuse_writable_file(path, "it says what a grid signal does")
     found: dict[str, VtnModel] = {}
     problems: list[Problem] = []
     for raw in parse(read_bytes(path), str(path)):

@@ -8,14 +8,14 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Literal
 
-from headrace.core.errors import HeadraceError, Problem, ProblemCode, did_you_mean
+from headrace.core.errors import HeadraceError, Problem, did_you_mean
 from headrace.core.ids import SiteId
 from headrace.documents.load import checked
 from headrace.documents.report import bad_input
 from headrace.documents.schema import Model, Name
 from headrace.documents.source import Raw, parse, read_bytes, show
 from headrace.engines.declared import AbsolutePath
-from headrace.engines.problems import others_may_write
+from headrace.engines.problems import refuse_writable_file
 from headrace.ports import Store
 from headrace.stores.directory import DirectoryStore
 
@@ -30,7 +30,7 @@ class StoreModel(Model):
 
 def load_stores(path: Path) -> list[StoreModel]:
     """The stores that a file declares; raises HeadraceError with every problem found, or when others may write the file."""
-    _refuse_writable(path)
+    refuse_writable_file(path, "the control plane writes and removes what it names")
     found: list[StoreModel] = []
     problems: list[Problem] = []
     for raw in parse(read_bytes(path), str(path)):
@@ -48,14 +48,6 @@ def load_stores(path: Path) -> list[StoreModel]:
 def connect_stores(declared: Iterable[StoreModel]) -> dict[SiteId, Store]:
     """The stores by site."""
     return {SiteId(one.site): DirectoryStore(SiteId(one.site), one.directory) for one in declared}
-
-
-def _refuse_writable(path: Path) -> None:
-    open_to = others_may_write(path) if path.is_file() else None
-    if open_to is not None:
-        why, step = open_to
-        message = f"the control plane writes and removes what it names, and {why};"
-        raise HeadraceError(Problem(ProblemCode.BAD_INPUT, message, step, str(path)))
 
 
 def _store(raw: Raw) -> StoreModel:

@@ -13,6 +13,7 @@ from typing import TypeVar
 
 from headrace.core.errors import HeadraceError, Problem, ProblemCode
 from headrace.core.ids import DataId, SiteId
+from headrace.engines.runner import fsync_dir
 from headrace.ports import StoredFile, StoreError
 from headrace.stores.digest import by_bytes, pieces_of, walk
 
@@ -83,7 +84,7 @@ class DirectoryStore:
                 file.flush()
                 os.fsync(file.fileno())
             part.rename(place)
-            _sync(place.parent)
+            fsync_dir(str(place.parent))
         except OSError as error:
             with contextlib.suppress(OSError):
                 part.unlink(missing_ok=True)
@@ -100,10 +101,10 @@ class DirectoryStore:
         def move() -> None:
             self._open_to(aside / "files", reader)
             for parent, _, _ in os.walk(aside / "files"):
-                _sync(Path(parent))
+                fsync_dir(str(parent))
             self._home(place.parent, reader)
             (aside / "files").rename(place)
-            _sync(place.parent)
+            fsync_dir(str(place.parent))
             _remove(aside)
 
         self._told(move)
@@ -145,7 +146,7 @@ class DirectoryStore:
             if place.exists():
                 leaving.parent.mkdir(parents=True, exist_ok=True)
                 place.rename(leaving)
-                _sync(place.parent)
+                fsync_dir(str(place.parent))
                 _remove(leaving)
 
         self._told(remove)
@@ -180,12 +181,3 @@ def _listed(folder: Path) -> tuple[StoredFile, ...]:
 def _remove(folder: Path) -> None:
     if folder.exists():
         shutil.rmtree(folder)
-
-
-def _sync(folder: Path) -> None:
-    """Make what a directory lists durable."""
-    number = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(number)
-    finally:
-        os.close(number)
