@@ -95,7 +95,6 @@ class Mover:
             return "drop" if may and not any(users_at(world, ident, copy.site)) else ""
         key = (ident, copy.site)
         if copy.state is CopyState.PRESENT and now_ms - self._looked_ms.get(key, copy.since_ms) >= LOOK_MS:
-            self._looked_ms[key] = now_ms
             return "look"
         return ""
 
@@ -134,6 +133,8 @@ class Mover:
         """What came of a job goes on record; one that came to nothing is tried again later."""
         key = (job.ident, job.site)
         control = self.service.control
+        if job.what == "look":
+            self._looked_ms[key] = control.now_ms()
         if report is None or report.what == "delayed":
             self._again_ms[key] = control.now_ms() + AGAIN_MS
         else:

@@ -1,12 +1,16 @@
 """What every decision is given and gives back."""
 
-from collections.abc import Generator
+from collections.abc import Generator, Iterator
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from headrace.core import commands as c
 from headrace.core import events as ev
-from headrace.core.authority import Subject
+from headrace.core.authority import Subject, Verdict
 from headrace.core.errors import HeadraceError, Problem
+
+if TYPE_CHECKING:
+    from headrace.core.world import World
 
 Deciding = Generator[ev.Event, None, c.Reply]
 """Events, each applied before the next is asked for, and then the reply."""
@@ -25,3 +29,9 @@ class Asked:
 def fail(problem: Problem) -> HeadraceError:
     """The exception that carries a problem to whoever asked."""
     return HeadraceError(problem)
+
+
+def record(world: "World", verdict: Verdict) -> Iterator[ev.Event]:
+    """Put a verdict on record, once by its content."""
+    if verdict.id not in world.state.verdicts:
+        yield ev.DecisionRecorded(verdict)

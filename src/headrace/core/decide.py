@@ -10,7 +10,7 @@ from typing import Any
 
 from headrace.core import commands as c
 from headrace.core import events as ev
-from headrace.core.asked import Asked, Deciding, fail
+from headrace.core.asked import Asked, Deciding, fail, record
 from headrace.core.authority import Role, Subject, Target, Verdict
 from headrace.core.changes import check_changes
 from headrace.core.data import deciding as data
@@ -151,7 +151,7 @@ def _start(world: World, command: c.StartControl, _: Asked) -> Deciding:
     if verdict is not None and not verdict.allowed:
         raise fail(data.journal_may_not_lie(verdict, command.at))
     if verdict is not None:
-        yield from data.record(world, verdict)
+        yield from record(world, verdict)
     named = verdict.id if verdict is not None else ""
     yield ev.ControlStarted(Epoch(world.state.epoch + 1), command.version, command.boot_id, command.at, named)
     return c.Named(world.state.journal)
@@ -366,8 +366,7 @@ def _place_verdicts(
         # Of a site that is another tenant's alone there is nothing to tell this one's stream.
         if spec.site in (None, site.id) and site.dedicated_to in (None, tenant):
             verdict = world.place_verdict(tenant, spec.policy, number)
-            if verdict.id not in world.state.verdicts:
-                yield ev.DecisionRecorded(verdict)
+            yield from record(world, verdict)
             found.append(verdict.id)
     return tuple(found)
 
@@ -476,7 +475,7 @@ def _read_log(world: World, command: c.ReadLog, asked: Asked) -> Deciding:
     verdicts: tuple[str, ...] = ()
     if work.site is not None and work.site in world.fleet.site_index:
         verdict = data.may_read(world, asked.who, work.tenant, work.spec.policy, "logs.read", work.site)
-        yield from data.record(world, verdict)
+        yield from record(world, verdict)
         verdicts = (asked.verdict, verdict.id)
     yield ev.LogRead(command.workload, command.rank, asked.verdict, verdicts)
     return None

@@ -8,8 +8,7 @@ import numpy as np
 
 from headrace.core import commands as c
 from headrace.core import events as ev
-from headrace.core.asked import Asked, Deciding, fail
-from headrace.core.data.deciding import record
+from headrace.core.asked import Asked, Deciding, fail, record
 from headrace.core.data.model import data_id
 from headrace.core.errors import Problem, ProblemCode, unknown
 from headrace.core.ids import NodeId, PlacementId, SiteId, WindowId, WorkloadId

@@ -7,7 +7,7 @@ from collections.abc import Generator, Iterable, Iterator, Sequence
 
 from headrace.core import commands as c
 from headrace.core import events as ev
-from headrace.core.asked import Asked, Deciding, fail
+from headrace.core.asked import Asked, Deciding, fail, record
 from headrace.core.authority import Subject, Verdict
 from headrace.core.data import events as of_data
 from headrace.core.data.model import HELD, Copy, CopyState, Dataset, data_id
@@ -55,12 +55,6 @@ def may_not_lie(world: World, data: Dataset, site: SiteId, verdict: Verdict) -> 
     step += f" 'headrace data where {data.name}' says why."
     message = f"data set {data.id} may not lie at {site}: {'; '.join(verdict.reasons)}."
     return Problem(ProblemCode.JURISDICTION, message, step)
-
-
-def record(world: World, verdict: Verdict) -> Events:
-    """Put a verdict on record, once by its content."""
-    if verdict.id not in world.state.verdicts:
-        yield ev.DecisionRecorded(verdict)
 
 
 def journal_may_not_lie(verdict: Verdict, country: str) -> Problem:

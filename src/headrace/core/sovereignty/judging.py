@@ -9,7 +9,7 @@ from typing import Any
 
 from headrace.core import commands as c
 from headrace.core import events as ev
-from headrace.core.asked import Asked, Deciding
+from headrace.core.asked import Asked, Deciding, record
 from headrace.core.authority import Verdict
 from headrace.core.data.deciding import judge_copies
 from headrace.core.ids import SiteId, TenantId, WorkloadId
@@ -38,8 +38,7 @@ def follow_law(world: World, _: c.FollowLaw, asked: Asked) -> Deciding:
     for placement, verdict in judged:
         if verdict.allowed or placement.stop_reason is not None:
             continue
-        if verdict.id not in world.state.verdicts:
-            yield ev.DecisionRecorded(verdict)
+        yield from record(world, verdict)
         yield ev.EvictionRequested(placement.id, EndReason.FORBIDDEN, _told(world, placement, verdict))
     yield from judge_copies(world, asked.now_ms)
     return None
