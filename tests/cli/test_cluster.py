@@ -1,5 +1,6 @@
 """`headrace cluster`: whole nodes of one's own, and a real Ray on them that ends with the lease."""
 
+import contextlib
 import json
 import os
 import subprocess
@@ -33,11 +34,23 @@ def use(access: dict[str, str], token: str, seconds: float = 120) -> subprocess.
     return subprocess.run(command, env=env, capture_output=True, text=True, timeout=seconds, check=False)
 
 
+def directories_of(token: str) -> set[Path]:
+    """What the processes of the Ray that has this token keep on disk, one directory for each of its nodes."""
+    found = set()
+    for process in Path("/proc").glob("[0-9]*"):
+        # Who ends meanwhile has no environment left to read.
+        with contextlib.suppress(OSError):
+            pairs = (process / "environ").read_bytes().split(b"\0")
+            env = dict(pair.decode(errors="replace").split("=", 1) for pair in pairs if b"=" in pair)
+            if env.get("RAY_AUTH_TOKEN") == token and "RAY_TMPDIR" in env:
+                found.add(Path(env["RAY_TMPDIR"]))
+    return found
+
+
 def test_a_tenant_s_own_ray_runs_on_its_nodes_answers_its_token_and_ends_with_the_lease(
     headrace: Headrace,
 ) -> None:
     """Two whole nodes with all that they have; nothing of it is left on the machine."""
-    before = set(Path("/tmp").glob("headrace-ray-*"))
     made = headrace(
         "cluster", "create", "mine", *BOTH, "--engine", "ray", "--ray", RAY, "--for", "1h", "--json"
     )
@@ -48,12 +61,16 @@ def test_a_tenant_s_own_ray_runs_on_its_nodes_answers_its_token_and_ends_with_th
     while tries[-1].returncode and len(tries) < TRIES:
         tries.append(use(access, access["token"]))
     assert tries[-1].stdout.strip() == "8.0 2", tries[-1].stderr[-2_000:]
+    directories = directories_of(access["token"])
+    assert len(directories) == 2
+    assert all(one.is_dir() for one in directories)
     with pytest.raises(subprocess.TimeoutExpired):
         use(access, "another", seconds=10)
     assert "lab:4" in headrace("cluster", "ls").out
     assert headrace("cluster", "delete", "mine").out == f"deleting {access['workload']}\n"
     assert headrace("wait", access["workload"], "--for", "stopped", "--timeout", "60s").code == 0
-    assert set(Path("/tmp").glob("headrace-ray-*")) == before
+    assert not [one for one in directories if one.exists()]
+    assert directories_of(access["token"]) == set()
 
 
 def test_the_token_of_a_ray_is_on_no_record(headrace: Headrace, plane: Path) -> None:

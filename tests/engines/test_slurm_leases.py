@@ -8,6 +8,7 @@ import shutil
 import tempfile
 import time
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -283,14 +284,23 @@ def test_a_lease_stopped_while_nobody_looked_is_ended_by_the_next_control_plane(
     assert {rank.exit_code for rank in gone(harness).ranks} == {143}
 
 
+def stands_in(file: Path, word: str) -> bool:
+    """Whether a file is there, and has a word somewhere."""
+    return file.exists() and word.encode() in file.read_bytes()
+
+
 @pytest.mark.parametrize("way", ["stop", "kill"])
 def test_a_restart_of_the_controller_is_survived(harness: SlurmHarness, way: str) -> None:
     """Silence ends nothing: the reservation is there again with it, and what runs in it runs on."""
     site, name = harness.site, lease(harness)
     job = submit(site, name)
     harness.until(lambda: state_of(site, job) == "RUNNING")
-    # What it knew it writes within five seconds; one that is killed forgets the rest.
-    harness.pass_ms(6_000)
+    # What it knew it writes within seconds; one that is killed forgets the rest, and one that is killed while it writes goes
+    # back to what it wrote before. So the job has to stand in both.
+    kept = site.folder / "state" / "job_state"
+    for comment in ("seen-to-run", "seen-again"):
+        site.ask("scontrol", "update", f"jobid={job}", f"comment={comment}")
+        harness.until(partial(stands_in, kept, comment))
     getattr(site, way)("slurmctld")
     harness.until(lambda: harness.made[-1].trouble != "")
     assert states(harness.engine) == [RankState.RUNNING] * 2

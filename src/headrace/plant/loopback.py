@@ -33,17 +33,9 @@ def node_of(address: str) -> int:
     return row * PER_ROW + place
 
 
-def free_network(port: int) -> int:
-    """The first network in which nobody listens on ``port`` of its first miner; OSError when each is taken."""
-    for network in range(FIRST_NETWORK, LAST_NETWORK + 1):
-        with socket.socket(socket.AF_INET, socket.SOCK_STREAM) as probe:
-            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            try:
-                probe.bind((miner_address(network, 0), port))
-            except OSError:
-                continue
-            return network
-    raise OSError("every network from 127.64 to 127.127 is taken by another plant")
+def networks() -> range:
+    """All networks that a plant's machines may have, in the order in which to try them."""
+    return range(FIRST_NETWORK, LAST_NETWORK + 1)
 
 
 def listen(network: int, nodes: int, port: int) -> list[socket.socket]:

@@ -6,6 +6,7 @@ control channel is, and the plant's clock) and the channel's ``token``.
 
 import asyncio
 import contextlib
+import errno
 import json
 import os
 import secrets
@@ -27,7 +28,6 @@ from headrace.core.errors import HeadraceError, Problem, ProblemCode
 from headrace.core.fleet import Fleet
 from headrace.plant import loopback
 from headrace.plant.control import Truth
-from headrace.plant.miner_server import PORT as MINER_PORT
 from headrace.plant.miner_server import Miners
 from headrace.plant.modbus_server import UNITS, MeterGateways
 from headrace.plant.physics import MinerPlace
@@ -93,7 +93,6 @@ class Plant:
         """Listen everywhere, write the files, and let time pass. HeadraceError when something is in the way."""
         try:
             self.directory.mkdir(mode=0o700, parents=True, exist_ok=True)
-            self.network = loopback.free_network(MINER_PORT) if self.physics.miners else self.network
             words = [secrets.token_urlsafe(12), secrets.token_hex(4), secrets.token_urlsafe(24)]
             for name, word in zip((CONTROLLER_PASSWORD, MINER_PASSWORD, TOKEN), words, strict=True):
                 _write(self.directory / name, f"{word}\n", 0o600)
@@ -111,6 +110,7 @@ class Plant:
     async def _listen(self, password: str, miner_password: str, token: str) -> None:
         options, physics = self.options, self.physics
         base = options.port_base
+        await self._listen_for_miners(miner_password)
         controllers = Controllers(physics, USER, password, options.way, options.speed)
         sockets = loopback.listen(self.network, len(self.fleet.node_ids), base)
         files = _certificate(self.directory) if options.tls else None
@@ -118,8 +118,6 @@ class Plant:
         self.gateways = MeterGateways(physics, self.meters, options.lag_ms)
         count = -(-len(self.meters) // UNITS)
         ports = await self.gateways.start("127.0.0.1", [base + 2 + n if base else 0 for n in range(count)])
-        self.miners = Miners(physics, self.network, miner_password, options.speed)
-        await self.miners.start()
         truth = Truth(physics, self.meters, options.lag_ms, options.speed, token)
         control = socket.create_server(("127.0.0.1", base + 1 if base else 0))
         self._serve(truth.app(), [control], "httptools", None)
@@ -131,6 +129,17 @@ class Plant:
         said = {"control": self.control_url, "token": str(self.directory / TOKEN), "speed": options.speed}
         said |= {"origin_ms": self.clock.origin_ms, "site": str(self.fleet.sites[0].id), "pid": os.getpid()}
         _write(self.directory / PLANT, json.dumps(said, indent=1) + "\n", 0o644)
+
+    async def _listen_for_miners(self, password: str) -> None:
+        """Take the first network whose miners' addresses nobody has: by listening, since who only looks may lose it."""
+        for self.network in loopback.networks():
+            self.miners = Miners(self.physics, self.network, password, self.options.speed)
+            try:
+                return await self.miners.start()
+            except OSError as error:
+                if error.errno != errno.EADDRINUSE:
+                    raise
+        raise OSError("every network from 127.64 to 127.127 is taken by another plant")
 
     def _serve(self, app: Any, sockets: list[socket.socket], protocol: Any, files: "_Files | None") -> None:
         config = uvicorn.Config(
