@@ -5,6 +5,7 @@ import json
 import math
 import stat
 import time
+from contextlib import AsyncExitStack
 from pathlib import Path
 from typing import Any
 
@@ -242,3 +243,18 @@ def test_the_default_options_are_those_of_the_command() -> None:
     """Meters lag two seconds, at the speed of the world, and nothing fails."""
     options = Options()
     assert (options.speed, options.lag_ms, options.fail_permille, options.way) == (1, 2_000, 0, "mixed")
+
+
+def test_plants_that_begin_at_once_have_a_network_each(tmp_path: Path) -> None:
+    """None takes the addresses of another's miners, and none fails to start for it."""
+
+    async def begin() -> None:
+        async with AsyncExitStack() as stack:
+            folders = [tmp_path / name for name in ("one", "two", "three")]
+            for folder in folders:
+                folder.mkdir()
+            made = (stack.enter_async_context(plant_here(folder, miners=2)) for folder in folders)
+            plants = await asyncio.gather(*made)
+            assert len({plant.network for plant in plants}) == len(folders)
+
+    asyncio.run(begin())
